@@ -1,0 +1,130 @@
+"""What every network is, and the registry of the ways to build one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..registry import Registry
+from ..types import MIN_SIZE, InputSpec
+
+
+def resize_like(x: Tensor, reference: Tensor) -> Tensor:
+    """Resize maps (B, C, h, w) bilinearly to the height and width of `reference` (B, C', H, W)."""
+    return F.interpolate(x, size=reference.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class SegmentationModel(nn.Module):
+    """Base of all networks.
+
+    A network implements :meth:`compute` for an image of at least ``MIN_SIZE`` a side;
+    this class makes any other size work.
+
+    Attributes:
+        stride: input pixels per logit, a side.
+        num_classes: channels of the logits.
+        input_spec: normalisation the network expects.
+    """
+
+    stride: int
+    num_classes: int
+    input_spec: InputSpec = InputSpec()
+
+    def compute(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the maps of an image of at least ``MIN_SIZE`` a side; see :meth:`outputs`."""
+        raise NotImplementedError
+
+    def outputs(self, image: Tensor) -> dict[str, Tensor]:
+        """Return all maps of a normalised image, float (B, 3, H, W), at the strides they have in the network.
+
+        ``"out"`` holds logits (B, num_classes, ⌈H/stride⌉, ⌈W/stride⌉); ``"aux_16"`` and the like are further
+        logits, only in training; ``"x4"``, ``"x8"``, ``"x16"`` are feature maps for distillation.
+        """
+        height, width = image.shape[-2:]
+        if height >= MIN_SIZE and width >= MIN_SIZE:
+            return self.compute(image)
+        short_h, short_w = max(MIN_SIZE - height, 0), max(MIN_SIZE - width, 0)
+        maps = self.compute(F.pad(image, (0, short_w, 0, short_h), mode="replicate"))
+        padded_h, padded_w = height + short_h, width + short_w
+        return {
+            name: x[..., : -(-height * x.shape[-2] // padded_h), : -(-width * x.shape[-1] // padded_w)]
+            for name, x in maps.items()
+        }
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (B, num_classes, H, W) of a normalised image (B, 3, H, W)."""
+        return resize_like(self.outputs(image)["out"], image)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that pretrained weights fill, which train at a lower rate; none by default."""
+        return []
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a builder declares of its network; a test recomputes each figure.
+
+    Args:
+        paper: where the network comes from.
+        params: parameters at `num_classes` classes, in inference.
+        gmacs: multiply-accumulates (1 MAC = 2 FLOPs) of convolutions and matrix products in one image of
+            `size` (height, width), in 10⁹.
+        stride: input pixels per logit.
+    """
+
+    paper: str
+    params: int
+    gmacs: float
+    stride: int
+    num_classes: int = 21
+    size: tuple[int, int] = (512, 1024)
+
+
+Builder = TypeVar("Builder", bound=Callable[..., SegmentationModel])
+models: Registry[Callable[..., SegmentationModel]] = Registry("network")
+_facts: dict[str, ModelFacts] = {}
+
+
+def register_model(name: str, facts: ModelFacts) -> Callable[[Builder], Builder]:
+    """Return a decorator that files a builder ``(num_classes, **options) -> SegmentationModel`` and its facts."""
+
+    def add(builder: Builder) -> Builder:
+        models.register(name)(builder)
+        _facts[name] = facts
+        return builder
+
+    return add
+
+
+def create_model(name: str, num_classes: int, **options: Any) -> SegmentationModel:
+    """Build a registered network.
+
+    Raises:
+        ConfigError: the name or an option is unknown, or `num_classes` is below 1.
+    """
+    if num_classes < 1:
+        raise ConfigError(f"num_classes is {num_classes}; a network needs at least 1")
+    model: SegmentationModel = models.create(name, num_classes=num_classes, **options)
+    return model
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of the registered networks that match a shell-style `pattern`."""
+    return models.names(pattern)
+
+
+def model_facts(name: str) -> ModelFacts:
+    """Return the declared facts of network `name`."""
+    models.get(name)
+    return _facts[name]
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return the numbers of (all, trainable) parameters; buffers do not count."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)

@@ -1,0 +1,62 @@
+"""Names that users write in recipes and on the command line, and what they stand for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from typing import Any, Generic, TypeVar
+
+from .errors import ConfigError, did_you_mean
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Registry(Generic[T]):
+    """A table from name to callable. A second callable under one name is an error, not a silent swap.
+
+    Args:
+        kind: what the entries are, for messages: ``"network"``, ``"loss"``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that files its callable under `name`."""
+
+        def add(entry: T) -> T:
+            if name in self._entries:
+                raise ConfigError(f"{self.kind} {name!r} is registered already; choose another name")
+            self._entries[name] = entry
+            return entry
+
+        return add
+
+    def get(self, name: str) -> T:
+        """Return the entry called `name`; an unknown name is a :class:`ConfigError` with a suggestion."""
+        if name not in self._entries:
+            raise ConfigError(f"unknown {self.kind} {name!r}; {did_you_mean(name, self._entries)}")
+        return self._entries[name]
+
+    def create(self, name: str, /, *args: Any, **options: Any) -> Any:
+        """Call the entry `name`; options that it does not take are refused before it runs."""
+        entry = self.get(name)
+        signature = inspect.signature(entry)
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        unknown = [] if open_ended else [key for key in options if key not in signature.parameters]
+        if unknown:
+            hint = did_you_mean(unknown[0], signature.parameters)
+            raise ConfigError(f"{self.kind} {name!r} has no option {unknown[0]!r}; {hint}")
+        return entry(*args, **options)
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Return the sorted names that match a shell-style `pattern`."""
+        return sorted(name for name in self._entries if fnmatch(name, pattern))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries

@@ -1,0 +1,134 @@
+"""The small value types that every layer shares. No torch here: they travel inside exported files."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError, did_you_mean
+
+IGNORE_INDEX = 255
+"""Mask value of pixels that are neither trained on nor counted (VOC's border, CamVid's unlabelled)."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""RGB statistics of ImageNet on [0, 1], as torchvision and timm weights were trained with."""
+
+MIN_SIZE = 64
+"""Smallest height or width a network sees. Smaller images are edge-padded at the right and bottom, so
+that the deepest (stride 32) maps keep 2×2 values and batch norm works with a batch of one."""
+
+ImageArray = NDArray[np.uint8]
+"""RGB image, uint8 (H, W, 3)."""
+MaskArray = NDArray[np.uint8]
+"""Class ids, uint8 (H, W); 255 is ignored."""
+
+
+def distinct_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Return `count` RGB colours (0–255) that are easy to tell apart: golden-ratio steps round the hues."""
+    colors = []
+    for i in range(count):
+        hue, shade = (i * 0.618034) % 1.0, i % 3
+        red, green, blue = colorsys.hsv_to_rgb(hue, (0.75, 0.5, 0.9)[shade], (0.95, 0.85, 0.65)[shade])
+        colors.append((round(red * 255), round(green * 255), round(blue * 255)))
+    return tuple(colors)
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """Names and colours of the classes; a class's id is its place.
+
+    Args:
+        names: one distinct name a class.
+        colors: one RGB triple (0–255) a class; made up where none are given.
+        ignore_index: mask value that stands for no class.
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...] = ()
+    ignore_index: int = IGNORE_INDEX
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in self.colors) or distinct_colors(len(self.names))
+        object.__setattr__(self, "colors", colors)
+        if not self.names:
+            raise ConfigError("a class set needs at least one class; got none")
+        if len(set(self.names)) != len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise ConfigError(f"class name {twice!r} occurs twice; give each class its own name")
+        if len(self.colors) != len(self.names):
+            raise ConfigError(f"{len(self.names)} class names but {len(self.colors)} colours; give one a class")
+        if len(self.names) > self.ignore_index:
+            raise ConfigError(f"{len(self.names)} classes; at most {self.ignore_index} fit beside the ignored id")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Return the id of class `name`."""
+        if name not in self.names:
+            raise ConfigError(f"unknown class {name!r}; {did_you_mean(name, self.names)}")
+        return self.names.index(name)
+
+    def palette(self) -> NDArray[np.uint8]:
+        """Return colours by mask value, uint8 (256, 3); ignored and unused values are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = self.colors
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what :meth:`from_dict` reads, of JSON types only."""
+        colors = [list(color) for color in self.colors]
+        return {"names": list(self.names), "colors": colors, "ignore_index": self.ignore_index}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ClassSet:
+        """Rebuild a class set from :meth:`to_dict`'s result."""
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in data.get("colors", ()))
+        return cls(tuple(data["names"]), colors, int(data.get("ignore_index", IGNORE_INDEX)))
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a network wants its images: RGB on [0, 1], minus `mean`, over `std`, per channel."""
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def normalize(self, image: ImageArray) -> NDArray[np.float32]:
+        """Return uint8 RGB (H, W, 3) as normalised float32 (3, H, W)."""
+        scaled = (image.astype(np.float32) / 255.0 - np.float32(self.mean)) / np.float32(self.std)
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of each stage over `runs` measured runs, after `warmup` that are not counted."""
+
+    stages: dict[str, tuple[float, ...]]
+    warmup: int
+    device: str
+
+    @property
+    def runs(self) -> int:
+        """Number of measured runs."""
+        return len(next(iter(self.stages.values())))
+
+    def percentile(self, q: float, stage: str | None = None) -> float:
+        """Return the `q`-th percentile (0–100) in ms of one stage, or of the runs' sums."""
+        rows = [self.stages[stage]] if stage else list(self.stages.values())
+        return float(np.percentile(np.sum(np.asarray(rows), axis=0), q))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return p50/p90/p99/min of each stage and of their sum, with the protocol."""
+
+        def summary(stage: str | None) -> dict[str, float]:
+            return {f"p{q}" if q else "min": round(self.percentile(q, stage), 3) for q in (50, 90, 99, 0)}
+
+        table = {stage: summary(stage) for stage in self.stages} | {"sum": summary(None)}
+        return {"ms": table, "runs": self.runs, "warmup": self.warmup, "device": self.device}
