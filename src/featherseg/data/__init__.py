@@ -1,0 +1,15 @@
+"""Datasets, transforms and loaders. Datasets need no torch; :mod:`.loader` does."""
+
+from . import folder, public
+from .datasets import FileDataset, SegmentationDataset, class_frequencies, create_dataset, datasets, list_datasets
+
+__all__ = [
+    "FileDataset",
+    "SegmentationDataset",
+    "class_frequencies",
+    "create_dataset",
+    "datasets",
+    "folder",
+    "list_datasets",
+    "public",
+]

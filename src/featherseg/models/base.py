@@ -26,14 +26,21 @@ class SegmentationModel(nn.Module):
     this class makes any other size work.
 
     Attributes:
+        name: what it is registered as.
         stride: input pixels per logit, a side.
         num_classes: channels of the logits.
+        options: the builder's other arguments that give this architecture, of JSON types; no weights among them.
         input_spec: normalisation the network expects.
     """
 
+    name: str = ""
     stride: int
     num_classes: int
     input_spec: InputSpec = InputSpec()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {}
 
     def compute(self, image: Tensor) -> dict[str, Tensor]:
         """Return the maps of an image of at least ``MIN_SIZE`` a side; see :meth:`outputs`."""
@@ -96,6 +103,8 @@ def register_model(name: str, facts: ModelFacts) -> Callable[[Builder], Builder]
     def add(builder: Builder) -> Builder:
         models.register(name)(builder)
         _facts[name] = facts
+        if isinstance(builder, type):
+            builder.name = name  # type: ignore[attr-defined]
         return builder
 
     return add

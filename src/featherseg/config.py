@@ -1,0 +1,198 @@
+"""Everything a run can be told, as frozen structures read from TOML recipes and ``dotted.key=value`` overrides.
+
+Unknown keys, wrong types and values out of range are refused when the recipe is read, before any work.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import tomli_w
+
+from .errors import ConfigError, did_you_mean
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Whole = Annotated[int, msgspec.Meta(ge=0)]
+Size = tuple[Count, Count]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of the sections: immutable, strict about keys."""
+
+
+class ModelConfig(Section):
+    """Which network, and the options its builder takes (``width``, ``encoder``, ``encoder_weights``, …)."""
+
+    name: str = "fastsegnet"
+    options: dict[str, Any] = {}
+
+
+class DataConfig(Section):
+    """Where images and masks come from, and how they reach the network.
+
+    ``options`` are the dataset builder's own. ``cache`` keeps decoded images in memory (uint8), so that each
+    file is decoded once.
+    """
+
+    name: str = "folder"
+    root: str = ""
+    train_split: str = "train"
+    val_split: str = "val"
+    options: dict[str, Any] = {}
+    batch_size: Count = 8
+    workers: Whole = 2
+    cache: bool = True
+
+
+class AugmentConfig(Section):
+    """Random changes of training samples; ``crop`` is (height, width) of what the network sees.
+
+    ``class_balance`` is the share of crops that are centred on a pixel of a class drawn uniformly from those
+    in the image, instead of placed uniformly. ``jitter`` scales brightness, contrast, saturation (±) and hue
+    (± a tenth of it).
+    """
+
+    crop: Size = (360, 480)
+    scale: tuple[Positive, Positive] = (0.5, 2.0)
+    flip: Share = 0.5
+    jitter: Share = 0.3
+    blur: Share = 0.1
+    class_balance: Share = 0.0
+
+
+class LossConfig(Section):
+    """Loss terms an output: each ``{name = …, weight = 1.0, …}`` with the loss's own options.
+
+    ``class_weights`` are "none", "auto" (square root of inverse frequency in the training masks, mean 1 over
+    pixels) or one number a class; they go to each loss that takes them.
+    """
+
+    out: tuple[dict[str, Any], ...] = ({"name": "cross_entropy"},)
+    aux: tuple[dict[str, Any], ...] = ({"name": "cross_entropy"},)
+    aux_weight: NotNegative = 0.4
+    class_weights: Literal["none", "auto"] | list[Positive] = "none"
+
+
+class OptimConfig(Section):
+    """Optimiser and schedule. ``lr`` is the peak rate; ``encoder_lr`` the encoder's, the same where left out."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: Positive = 3e-3
+    encoder_lr: Positive | None = None
+    weight_decay: NotNegative = 1e-2
+    momentum: Share = 0.9
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warmup: Share = 0.05
+    clip_norm: NotNegative = 5.0
+    accumulate: Count = 1
+
+
+class TrainConfig(Section):
+    """How long and on what. ``precision`` "auto" is bf16 where it is fast (CPU with AVX-512 BF16 or AMX, GPU)."""
+
+    epochs: Count = 40
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    channels_last: bool = True
+    ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.999
+    eval_every: Count = 1
+    patience: Whole = 0
+    tensorboard: bool = False
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: str = "run"
+    seed: Whole = 0
+    out: str = "runs"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe and apply overrides such as ``optim.lr=1e-3`` or ``model.options.width=0.5``.
+
+    Args:
+        recipe: TOML file; None starts from the defaults.
+        overrides: ``dotted.key=value``; the value is TOML, or a bare string.
+
+    Raises:
+        ConfigError: file missing or no TOML; unknown key; value of the wrong type or out of range.
+    """
+    tree: dict[str, Any] = {}
+    if recipe is not None:
+        path = Path(recipe)
+        if not path.is_file():
+            raise ConfigError(f"recipe {path} does not exist; give a .toml file")
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe {path} is not TOML: {error}") from error
+    for override in overrides:
+        _apply(tree, override)
+    return config_from_dict(tree)
+
+
+def config_from_dict(tree: dict[str, Any]) -> Config:
+    """Check a nested dictionary and return it as a :class:`Config`; errors name the setting."""
+    _refuse_unknown(Config, tree, "")
+    try:
+        return msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `$.")
+        raise ConfigError(f"setting {place.rstrip('`')}: {reason[:1].lower()}{reason[1:]}") from error
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Return a configuration as a nested dictionary without the settings that are None."""
+
+    def prune(node: Any) -> Any:
+        return {k: prune(v) for k, v in node.items() if v is not None} if isinstance(node, dict) else node
+
+    tree: dict[str, Any] = prune(msgspec.to_builtins(config))
+    return tree
+
+
+def config_to_toml(config: Config) -> str:
+    """Return a configuration as TOML that :func:`load_config` reads back to an equal one."""
+    return tomli_w.dumps(config_to_dict(config))
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} is not key=value; write for example optim.lr=0.001")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
+    tree[last] = value
+
+
+def _refuse_unknown(kind: type[msgspec.Struct], tree: Any, place: str) -> None:
+    """Raise for the first key that `kind` has not; msgspec would too, but without a suggestion."""
+    if not isinstance(tree, dict):
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in tree.items():
+        if key not in fields:
+            raise ConfigError(f"unknown setting {place + key!r}; {did_you_mean(key, fields)}")
+        if isinstance(fields[key], type) and issubclass(fields[key], msgspec.Struct):
+            _refuse_unknown(fields[key], value, f"{place}{key}.")

@@ -1,0 +1,74 @@
+"""Decode each file once: samples as raw bytes in one memory-mapped file that all worker processes share."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..types import ImageArray, MaskArray
+from .datasets import SegmentationDataset
+
+MAX_CACHE_BYTES = 16 << 30
+"""Largest cache that is made; a bigger dataset is decoded file by file as before."""
+
+
+class CachedDataset:
+    """A dataset whose samples lie decoded in a temporary file, gone when the object is.
+
+    Pages of the file are shared by all processes and given back under memory pressure, unlike copies in
+    each worker's own memory.
+
+    Args:
+        dataset: what to decode; its order, names and classes stay.
+        progress: called after each decoded sample with the count so far.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, progress: Callable[[int], None] = lambda done: None) -> None:
+        self.name, self.split, self.classes = dataset.name, dataset.split, dataset.classes
+        self._stems = [dataset.stem(i) for i in range(len(dataset))]
+        self._shapes: list[tuple[int, int]] = []
+        self._offsets: list[int] = []
+        with tempfile.NamedTemporaryFile(prefix="featherseg-cache-", delete=False) as file:
+            self._path = Path(file.name)
+            self._finalizer = weakref.finalize(self, self._path.unlink, missing_ok=True)
+            with ThreadPoolExecutor(4) as pool:  # decoders release the interpreter lock
+                for done, (image, mask) in enumerate(pool.map(dataset.read, range(len(dataset))), start=1):
+                    self._offsets.append(file.tell())
+                    self._shapes.append((mask.shape[0], mask.shape[1]))
+                    file.write(np.ascontiguousarray(image).data)
+                    file.write(np.ascontiguousarray(mask).data)
+                    progress(done)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the finalizer behind: only the process that made the file removes it."""
+        return {key: value for key, value in self.__dict__.items() if key != "_finalizer"}
+
+    def __len__(self) -> int:
+        return len(self._stems)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file."""
+        return self._path.stat().st_size
+
+    def stem(self, index: int) -> str:
+        """Return the name of sample `index`."""
+        return self._stems[index]
+
+    def read(self, index: int) -> tuple[ImageArray, MaskArray]:
+        """Return sample `index` as read-only views of the file: RGB (H, W, 3) and ids (H, W), uint8."""
+        height, width = self._shapes[index]
+        pixels, offset = height * width, self._offsets[index]
+        data = np.memmap(self._path, np.uint8, mode="r", offset=offset, shape=(4 * pixels,))
+        return data[: 3 * pixels].reshape(height, width, 3), data[3 * pixels :].reshape(height, width)
+
+
+def fits_cache(dataset: SegmentationDataset) -> bool:
+    """Return whether the decoded dataset would stay under ``MAX_CACHE_BYTES``, judged by its first sample."""
+    image, mask = dataset.read(0)
+    return (image.nbytes + mask.nbytes) * len(dataset) <= MAX_CACHE_BYTES

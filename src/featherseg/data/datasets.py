@@ -1,0 +1,138 @@
+"""What a dataset is, and the registry of the kinds there are. No torch: evaluation needs this on edge boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..images import read_image
+from ..registry import Registry
+from ..types import ClassSet, ImageArray, MaskArray
+from .labels import LabelTable
+
+
+class SegmentationDataset(Protocol):
+    """A split of labelled images. All kinds look like this to the rest of featherseg."""
+
+    @property
+    def name(self) -> str:
+        """Kind of dataset, as in the registry."""
+
+    @property
+    def split(self) -> str:
+        """``"train"``, ``"val"`` or another name the dataset knows."""
+
+    @property
+    def classes(self) -> ClassSet:
+        """Names and colours of the class ids in the masks."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def stem(self, index: int) -> str:
+        """Return a name of sample `index`, usable as a file name."""
+
+    def read(self, index: int) -> tuple[ImageArray, MaskArray]:
+        """Return sample `index`: RGB uint8 (H, W, 3) and class ids uint8 (H, W)."""
+
+
+@dataclass(frozen=True)
+class FileDataset:
+    """A dataset of image files and mask files.
+
+    Args:
+        pairs: (image, mask) paths.
+        table: meaning of the mask files' values.
+        notes: what was inferred rather than stated, a sentence each, to be shown to the user.
+    """
+
+    name: str
+    split: str
+    classes: ClassSet
+    pairs: tuple[tuple[Path, Path], ...]
+    table: LabelTable
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.pairs:
+            raise DataError(f"{self.name} split {self.split!r} holds no samples; check the folder and the split's name")
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def stem(self, index: int) -> str:
+        """Return the image file's name without suffix."""
+        return self.pairs[index][0].stem
+
+    def read(self, index: int) -> tuple[ImageArray, MaskArray]:
+        """Return sample `index`.
+
+        Raises:
+            DataError: a file is missing or unreadable, a mask value is no class, or the sizes differ.
+        """
+        image_path, mask_path = self.pairs[index]
+        image, mask = read_image(image_path), self.table.read(mask_path)
+        if image.shape[:2] != mask.shape:
+            theirs, ours = "x".join(map(str, mask.shape)), "x".join(map(str, image.shape[:2]))
+            raise DataError(
+                f"mask {mask_path} is {theirs} but image {image_path} is {ours} (height x width); make them one size"
+            )
+        return image, mask
+
+
+DatasetBuilder = Callable[..., SegmentationDataset]
+datasets: Registry[DatasetBuilder] = Registry("dataset")
+
+
+def create_dataset(name: str, root: str | Path = "", split: str = "train", **options: Any) -> SegmentationDataset:
+    """Open a split of a dataset.
+
+    Args:
+        name: kind, one of :func:`list_datasets`.
+        root: folder of the data; a leading ``~`` is expanded. The synthetic set takes none.
+        split: ``"train"``, ``"val"``, …
+        options: the kind's own.
+
+    Raises:
+        ConfigError: unknown kind or option.
+        DataError: the folder is missing, not laid out as the kind expects, or the split is empty.
+    """
+    dataset: SegmentationDataset = datasets.create(name, Path(root).expanduser(), split, **options)
+    return dataset
+
+
+def list_datasets(pattern: str = "*") -> list[str]:
+    """Return the names of the dataset kinds that match a shell-style `pattern`."""
+    return datasets.names(pattern)
+
+
+def require_folder(folder: Path, what: str) -> Path:
+    """Return `folder` if it is one, else raise a :class:`DataError` that says what was looked for."""
+    if not folder.is_dir():
+        raise DataError(f"{what} not found: {folder} is no folder; check data.root")
+    return folder
+
+
+def require_pairs(pairs: Sequence[tuple[Path, Path]]) -> tuple[tuple[Path, Path], ...]:
+    """Return `pairs` if every file of them exists, else raise for the first that does not."""
+    for image, mask in pairs:
+        if not image.is_file():
+            raise DataError(f"image {image} is listed but does not exist; restore it or remove it from the split")
+        if not mask.is_file():
+            raise DataError(f"image {image} has no mask: {mask} does not exist; add the mask or remove the image")
+    return tuple(pairs)
+
+
+def class_frequencies(dataset: SegmentationDataset) -> NDArray[np.float64]:
+    """Return the share of labelled pixels of each class, (num_classes,), over the whole split."""
+    counts = np.zeros(256, np.int64)
+    for index in range(len(dataset)):
+        counts += np.bincount(dataset.read(index)[1].ravel(), minlength=256)
+    labelled = counts[: len(dataset.classes)].astype(np.float64)
+    return labelled / max(labelled.sum(), 1)

@@ -1,0 +1,187 @@
+"""Any folder with ``images/`` and ``masks/``: classes from a small file, or inferred and said so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from ..images import list_images, open_image, read_ids
+from ..types import IGNORE_INDEX, ClassSet
+from .datasets import FileDataset, datasets, require_folder
+from .labels import LabelTable
+
+MAX_INFERRED = 64
+"""More distinct values than this are not taken for classes: the masks are photographs or were anti-aliased."""
+
+
+@datasets.register("folder")
+def folder(
+    root: Path,
+    split: str = "train",
+    *,
+    images: str = "images",
+    masks: str = "masks",
+    classes: str | None = None,
+    val_share: float = 0.2,
+    seed: int = 0,
+) -> FileDataset:
+    """Open a folder of images and masks that are matched by file name without suffix.
+
+    With ``images/train`` and ``masks/train`` (and so on) the splits are those folders. Otherwise the split is
+    made: samples in the order of a hash of seed and name, the first `val_share` of them ``val``, the rest
+    ``train``; it does not depend on the machine or the order of files. ``all`` is every sample.
+
+    Args:
+        root: the folder.
+        split: ``train``, ``val``, ``all`` or a subfolder's name.
+        images: images' subfolder.
+        masks: masks' subfolder: index, grey or palette PNGs of class ids, or RGB in the classes' colours.
+        classes: TOML or JSON file with ``names`` and optionally ``colors``, ``ids`` (mask value a class) and
+            ``ignore_index``; by default ``classes.toml`` or ``classes.json`` in `root`, else inferred.
+        val_share: share of the made validation split, over 0 and under 1.
+        seed: of the made split.
+    """
+    require_folder(root, "dataset folder")
+    if not 0 < val_share < 1:
+        raise ConfigError(f"data.options.val_share is {val_share}; it must be over 0 and under 1")
+    image_home, mask_home = require_folder(root / images, "images"), require_folder(root / masks, "masks")
+    if any(path.is_dir() for path in image_home.iterdir()):
+        pairs = {}
+        for place in sorted(p for p in image_home.iterdir() if p.is_dir()):
+            pairs[place.name] = match_stems(place, require_folder(mask_home / place.name, "masks"))
+        every = [pair for part in pairs.values() for pair in part]
+        pairs["all"] = every
+    else:
+        every = match_stems(image_home, mask_home)
+        pairs = {"all": every} | _made_split(every, val_share, seed)
+    if split not in pairs:
+        raise DataError(f"split {split!r} not found under {image_home}; splits there: {', '.join(sorted(pairs))}")
+
+    file = root / classes if classes else next((f for f in _class_files(root) if f.is_file()), None)
+    if file is not None:
+        class_set, table = read_classes(file)
+        notes: tuple[str, ...] = ()
+    else:
+        class_set, table, notes = infer_classes([mask for _, mask in every])
+    return FileDataset("folder", split, class_set, tuple(pairs[split]), table, notes)
+
+
+def match_stems(images: Path, masks: Path) -> list[tuple[Path, Path]]:
+    """Return (image, mask) pairs of two folders in the order of their names.
+
+    Raises:
+        DataError: a folder has none, two files share a stem, or an image has no mask.
+    """
+    found = {}
+    for what, place in (("images", images), ("masks", masks)):
+        files = list_images(place)
+        if not files:
+            raise DataError(f"no {what} in {place}; put .png or .jpg files there")
+        stem, count = Counter(path.stem for path in files).most_common(1)[0]
+        if count > 1:
+            raise DataError(f"{place} holds {count} files named {stem!r}; keep one of them")
+        found[what] = {path.stem: path for path in files}
+    for stem, image in found["images"].items():
+        if stem not in found["masks"]:
+            raise DataError(f"image {image} has no mask: {masks / stem}.png does not exist; add it or remove the image")
+    return [(image, found["masks"][stem]) for stem, image in found["images"].items()]
+
+
+def read_classes(file: Path) -> tuple[ClassSet, LabelTable]:
+    """Read a class file; see :func:`folder` for its keys.
+
+    Raises:
+        DataError: missing, neither TOML nor JSON, or without a list of names.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        data: Any = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+    except FileNotFoundError as error:
+        raise DataError(f"class file {file} does not exist; check data.options.classes") from error
+    except ValueError as error:  # JSON, TOML and Unicode errors are ValueErrors
+        raise DataError(f"class file {file} cannot be read: {str(error).splitlines()[0]}") from error
+    try:
+        class_set = ClassSet.from_dict(data)
+        values = [int(value) for value in data.get("ids", range(len(class_set)))]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f'class file {file} is malformed ({error}); it needs names = ["road", "sky", …]') from error
+    if len(values) != len(class_set):
+        raise DataError(f"class file {file} has {len(class_set)} names but {len(values)} ids; give one id a class")
+    ids = {class_set.ignore_index: class_set.ignore_index} | {value: i for i, value in enumerate(values)}
+    return class_set, LabelTable(ids, {color: i for i, color in enumerate(class_set.colors)})
+
+
+def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, ...]]:
+    """Look through all masks for the values they hold, and make classes of them.
+
+    Ids are classes 0 to the largest; 255 is ignored, except where masks hold only 0 and 255, which is how
+    drawing programs save a foreground. Colours are classes in sorted order.
+
+    Returns:
+        the classes, the table, and sentences that say what was inferred.
+    """
+    ids: set[int] = set()
+    colors: set[tuple[int, int, int]] = set()
+    for path in masks:
+        values = read_ids(path)
+        if values.ndim == 3:
+            colors.update((int(r), int(g), int(b)) for r, g, b in np.unique(values.reshape(-1, 3), axis=0))
+        else:
+            ids.update(int(value) for value in np.unique(values))
+        if max(len(colors), len(ids - {IGNORE_INDEX})) > MAX_INFERRED:
+            raise DataError(
+                f"mask {path} brings the distinct values to over {MAX_INFERRED}, too many to be classes; "
+                "describe the classes in classes.toml"
+            )
+    if ids and colors:
+        raise DataError(f"some masks beside {masks[0]} hold ids and others colours; save all of them one way")
+    if colors:
+        ordered = tuple(sorted(colors))
+        names = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in ordered)
+        classes = ClassSet(names, ordered)
+        table = LabelTable({}, {color: i for i, color in enumerate(ordered)})
+        note = f"inferred {len(names)} classes from the masks' colours: {', '.join(names)}"
+        return classes, table, (note, "give them names in classes.toml")
+    if ids == {0, 255}:
+        classes = ClassSet(("background", "foreground"))
+        note = "masks hold only 0 and 255: taken as background and foreground, not as ignored"
+        return classes, LabelTable({0: 0, 255: 1}), (note,)
+    count = max(ids - {IGNORE_INDEX}, default=0) + 1
+    if count > MAX_INFERRED:
+        raise DataError(f"masks hold ids up to {count - 1}; list those that are classes as ids = […] in classes.toml")
+    classes = ClassSet(tuple(f"class_{i}" for i in range(count)), _palette(masks[0], count))
+    missing = sorted(set(range(count)) - ids)
+    notes = [f"inferred {count} classes from the masks' ids 0 to {count - 1}; give them names in classes.toml"]
+    if missing:
+        notes.append(f"no mask holds id {', '.join(map(str, missing))}")
+    return classes, LabelTable.identity(classes), tuple(notes)
+
+
+def _palette(mask: Path, count: int) -> tuple[tuple[int, int, int], ...]:
+    """Return the first colours of a palette mask, or none where it has no usable palette."""
+    with open_image(mask) as image:
+        palette = image.getpalette() if image.mode == "P" else None
+    if palette is None or len(palette) < 3 * count:
+        return ()
+    colors = tuple((palette[3 * i], palette[3 * i + 1], palette[3 * i + 2]) for i in range(count))
+    return colors if len(set(colors)) == count else ()
+
+
+def _made_split(pairs: list[tuple[Path, Path]], val_share: float, seed: int) -> dict[str, list[tuple[Path, Path]]]:
+    def rank(pair: tuple[Path, Path]) -> str:
+        return hashlib.sha256(f"{seed}:{pair[0].stem}".encode()).hexdigest()
+
+    count = min(max(round(len(pairs) * val_share), 1), len(pairs) - 1)
+    chosen = set(sorted(pairs, key=rank)[:count])
+    return {"train": [p for p in pairs if p not in chosen], "val": [p for p in pairs if p in chosen]}
+
+
+def _class_files(root: Path) -> tuple[Path, ...]:
+    return root / "classes.toml", root / "classes.json"

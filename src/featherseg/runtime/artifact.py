@@ -1,0 +1,248 @@
+"""What an exported file says of itself.
+
+The facts travel as one JSON text in the file's ONNX metadata, under one key. They are read with a small
+protobuf walk that skips the weights, so that looking at a file costs no session and needs no ``onnx``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import ArtifactError
+from ..types import ClassSet, InputSpec
+
+METADATA_KEY = "featherseg"
+FORMAT_VERSION = 1
+MAX_METADATA_BYTES = 1 << 20
+"""Real metadata is a few kB; more than this is a damaged or hostile file, and is not read."""
+OUTPUTS = ("logits", "mask")
+
+_REMEDY = "export it again with featherseg"
+_METADATA_FIELD = 14  # ModelProto.metadata_props, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+_MAX_FIELDS = 10_000  # of a ModelProto; real ones have about ten, and one for each function
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What an exported file says of itself.
+
+    Args:
+        classes: names, colours and ignored id.
+        input_spec: normalisation the network was trained with; the file does it itself.
+        stride: input pixels per logit, a side.
+        network: registered name of the network.
+        params: parameters of the network.
+        training: what it was trained on and with; JSON types.
+        verification: figures of :func:`featherseg.export.verify.verify`; empty until verified.
+        output: ``"logits"`` float32 (B, C, h, w) at the stride, or ``"mask"`` uint8 (B, H, W).
+        version: featherseg that wrote the file.
+        format_version: layout of this metadata.
+    """
+
+    classes: ClassSet
+    input_spec: InputSpec
+    stride: int
+    network: str
+    params: int
+    training: dict[str, Any] = field(default_factory=dict)
+    verification: dict[str, Any] = field(default_factory=dict)
+    output: str = "logits"
+    version: str = field(default_factory=lambda: installed_version("featherseg"))
+    format_version: int = FORMAT_VERSION
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the metadata entries that :meth:`from_metadata` reads.
+
+        Raises:
+            ArtifactError: `training` or `verification` hold what JSON cannot (NaN, objects), or too much of it.
+        """
+        data = {
+            "format_version": self.format_version,
+            "version": self.version,
+            "network": self.network,
+            "params": self.params,
+            "stride": self.stride,
+            "output": self.output,
+            "classes": self.classes.to_dict(),
+            "input_spec": {"mean": list(self.input_spec.mean), "std": list(self.input_spec.std)},
+            "training": self.training,
+            "verification": self.verification,
+        }
+        try:
+            text = json.dumps(data, allow_nan=False, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"metadata cannot be written as JSON ({error}); use numbers, text, lists") from error
+        if len(text.encode()) > MAX_METADATA_BYTES:
+            raise ArtifactError(f"metadata has {len(text.encode())} bytes; at most {MAX_METADATA_BYTES} fit")
+        return {METADATA_KEY: text}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Artifact:
+        """Read the entries of an exported file.
+
+        Raises:
+            ArtifactError: the file is not from featherseg, from a newer one, or its metadata is damaged.
+        """
+        text = metadata.get(METADATA_KEY)
+        if text is None:
+            raise ArtifactError(f"it has no {METADATA_KEY} metadata, so its classes are unknown; {_REMEDY}")
+        if len(text) > MAX_METADATA_BYTES:
+            raise ArtifactError(f"its metadata has {len(text)} characters, too many to be real; {_REMEDY}")
+        try:
+            data = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(f"its metadata is not JSON ({error}); {_REMEDY}") from error
+        if not isinstance(data, dict):
+            raise ArtifactError(f"its metadata is a JSON {type(data).__name__}, not an object; {_REMEDY}")
+        written = _integer(data, "format_version")
+        if written > FORMAT_VERSION:
+            raise ArtifactError(f"it has format {written}, and this featherseg reads up to {FORMAT_VERSION}; update it")
+        output = _typed(data, "output", str)
+        if output not in OUTPUTS:
+            raise ArtifactError(f"its metadata has output {output!r}, not one of {', '.join(OUTPUTS)}; {_REMEDY}")
+        return cls(
+            classes=_classes(_typed(data, "classes", dict)),
+            input_spec=_input_spec(_typed(data, "input_spec", dict)),
+            stride=_integer(data, "stride"),
+            network=_typed(data, "network", str),
+            params=_integer(data, "params"),
+            training=_typed(data, "training", dict),
+            verification=_typed(data, "verification", dict),
+            output=output,
+            version=_typed(data, "version", str),
+            format_version=written,
+        )
+
+
+def read_artifact(path: str | Path) -> Artifact:
+    """Read what the file at `path` says of itself, without building a session.
+
+    Raises:
+        ArtifactError: there is no such file, it is not ONNX, or it was not written by featherseg.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file; give the .onnx file that `featherseg export` wrote")
+    try:
+        with path.open("rb") as stream:
+            return Artifact.from_metadata(_read_metadata(stream, path.stat().st_size))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _typed(data: dict[str, Any], key: str, kind: type) -> Any:
+    value = data.get(key)
+    if not isinstance(value, kind):
+        raise ArtifactError(f"its metadata has {key} = {str(value)[:40]!r}, not a JSON {kind.__name__}; {_REMEDY}")
+    return value
+
+
+def _integer(data: dict[str, Any], key: str) -> int:
+    value = data.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ArtifactError(f"its metadata has {key} = {str(value)[:40]!r}, not an integer from 1; {_REMEDY}")
+    return value
+
+
+def _classes(data: dict[str, Any]) -> ClassSet:
+    try:
+        classes = ClassSet.from_dict(data)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ArtifactError(f"its metadata has unusable classes ({error}); {_REMEDY}") from error
+    values = [classes.ignore_index, *(value for color in classes.colors for value in color)]
+    if not all(isinstance(name, str) for name in classes.names) or not all(0 <= value <= 255 for value in values):
+        raise ArtifactError(f"its metadata has class names that are no text or colours outside 0-255; {_REMEDY}")
+    return classes
+
+
+def _input_spec(data: dict[str, Any]) -> InputSpec:
+    triples = []
+    for key in ("mean", "std"):
+        values = data.get(key)
+        numbers = [float(v) for v in values if _is_modest(v)] if isinstance(values, list) else []
+        if not isinstance(values, list) or not len(numbers) == len(values) == 3 or (key == "std" and min(numbers) <= 0):
+            raise ArtifactError(f"its metadata has {key} = {str(values)[:40]!r}, not three usable numbers; {_REMEDY}")
+        triples.append((numbers[0], numbers[1], numbers[2]))
+    return InputSpec(*triples)
+
+
+def _is_modest(value: Any) -> bool:
+    """Whether `value` is a number that statistics of pixels on [0, 1] can be; NaN and huge integers are not."""
+    return type(value) in (int, float) and abs(value) < 1e6
+
+
+def _read_metadata(stream: BinaryIO, size: int) -> dict[str, str]:
+    """Walk the top-level fields of an ONNX ModelProto and collect metadata_props; all else is skipped, unread."""
+    found: dict[str, str] = {}
+    total = 0
+    for _ in range(_MAX_FIELDS):
+        if stream.tell() >= size:
+            return found
+        number, wire, length = _next_field(stream)
+        if wire != _BYTES:
+            continue
+        if stream.tell() + length > size:
+            raise ArtifactError("it is not a whole ONNX file (cut off, or another format); copy or export it again")
+        if number != _METADATA_FIELD:
+            stream.seek(length, os.SEEK_CUR)
+            continue
+        total += length
+        if total > MAX_METADATA_BYTES:
+            raise ArtifactError(f"its metadata has {total} bytes, too many to be real; {_REMEDY}")
+        entry = _read_entry(stream, stream.tell() + length)
+        found[entry.get(1, "")] = entry.get(2, "")
+    raise ArtifactError(f"it has more than {_MAX_FIELDS} parts, too many to be real; {_REMEDY}")
+
+
+def _read_entry(stream: BinaryIO, end: int) -> dict[int, str]:
+    """Read one StringStringEntryProto up to `end`: {1: key, 2: value}."""
+    entry: dict[int, str] = {}
+    while stream.tell() < end:
+        number, wire, length = _next_field(stream)
+        if wire != _BYTES or stream.tell() + length > end:
+            raise ArtifactError(f"its metadata is damaged; {_REMEDY}")
+        try:
+            entry[number] = stream.read(length).decode()
+        except UnicodeDecodeError as error:
+            raise ArtifactError(f"its metadata is not UTF-8 text; {_REMEDY}") from error
+    return entry
+
+
+def _next_field(stream: BinaryIO) -> tuple[int, int, int]:
+    """Read a field's number, wire type and, of length-delimited ones, length; values of the others are skipped."""
+    tag = _varint(stream)
+    number, wire = tag >> 3, tag & 7
+    if wire == _BYTES:
+        return number, wire, _varint(stream)
+    if wire == _VARINT:
+        _varint(stream)
+    elif wire in (_FIXED64, _FIXED32):
+        stream.seek(8 if wire == _FIXED64 else 4, os.SEEK_CUR)
+    else:
+        raise ArtifactError("it is not an ONNX file; give the .onnx file that `featherseg export` wrote")
+    return number, wire, 0
+
+
+def _varint(stream: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):  # 64 bits take ten bytes at most
+        byte = stream.read(1)
+        if not byte:
+            break
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise ArtifactError("it is not a whole ONNX file (cut off, or another format); copy or export it again")

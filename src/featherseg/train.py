@@ -1,0 +1,97 @@
+"""Training from a configuration: the set-up of data, network, losses and run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .config import Config
+from .data.cache import CachedDataset, fits_cache
+from .data.datasets import SegmentationDataset, class_frequencies, create_dataset
+from .data.loader import EpochBatches, TrainSamples, train_loader
+from .data.transforms import TrainTransform
+from .devices import create_fabric
+from .errors import ConfigError
+from .losses import build_loss
+from .models import count_parameters, create_model
+from .objectives import Supervised
+from .progress import counting, say
+from .run import RunFolder
+from .trainer import Trainer, RunResult
+
+
+def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResult:
+    """Train as configured and leave a run folder.
+
+    Args:
+        config: the whole run.
+        resume: go on with the run in the folder that `config` names.
+        quiet: show no progress.
+
+    Raises:
+        FeathersegError: a setting, dataset or weights file cannot be used; nothing is left behind then.
+        TrainingDivergedError: the loss is not finite; the last good checkpoint stays.
+    """
+    fabric = create_fabric(config.train)
+    fabric.launch()
+    quiet = quiet or not fabric.is_global_zero
+    train_set = create_dataset(config.data.name, config.data.root, config.data.train_split, **config.data.options)
+    val_set = create_dataset(config.data.name, config.data.root, config.data.val_split, **config.data.options)
+    torch.manual_seed(config.seed)
+    model = create_model(config.model.name, len(train_set.classes), **config.model.options)
+    for note in getattr(train_set, "notes", ()):
+        say(note, quiet)
+    if config.data.cache:
+        train_set, val_set = (cached(dataset, quiet) for dataset in (train_set, val_set))
+
+    weights = class_weights(config, train_set)
+    ignore = train_set.classes.ignore_index
+    objective = Supervised(
+        model,
+        build_loss(config.loss.out, ignore, weights),
+        build_loss(config.loss.aux, ignore, weights),
+        config.loss.aux_weight,
+    )
+    batches = EpochBatches(len(train_set), config.data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
+    samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed)
+    loader = train_loader(samples, batches, config.data.workers, pin_memory=fabric.device.type == "cuda")
+    run = RunFolder(Path(config.out) / config.name)
+    if not resume and fabric.is_global_zero:
+        run.create(config, train_set.classes)
+    fabric.barrier()
+    params, _ = count_parameters(model)
+    say(
+        f"{config.model.name} ({params / 1e6:.2f} M parameters) on {len(train_set)} images of {config.data.name}, "
+        f"{config.train.epochs} epochs x {len(batches)} steps of {config.data.batch_size}, "
+        f"{fabric.strategy.precision.precision} on {fabric.device}",
+        quiet,
+    )
+    return Trainer(fabric, objective, loader, batches, val_set, config, run, quiet).train(resume)
+
+
+def cached(dataset: SegmentationDataset, quiet: bool) -> SegmentationDataset:
+    """Return `dataset` decoded, or itself where that would be too large."""
+    if not fits_cache(dataset):
+        say(f"{dataset.name} {dataset.split} is too large to keep decoded; files are decoded each time", quiet)
+        return dataset
+    with counting(f"decode {dataset.split}", len(dataset), quiet=quiet) as progress:
+        return CachedDataset(dataset, progress)
+
+
+def class_weights(config: Config, train_set: SegmentationDataset) -> list[float] | None:
+    """Return one loss weight a class as the recipe asks, or None.
+
+    "auto" is the square root of inverse frequency, scaled to a mean of 1 over labelled pixels: full inverse
+    frequency makes rare classes flood their surroundings.
+    """
+    chosen = config.loss.class_weights
+    if chosen == "none":
+        return None
+    if chosen == "auto":
+        share = class_frequencies(train_set)
+        raw = 1 / (share + 1e-3) ** 0.5
+        return [float(w) for w in raw / (raw * share).sum()]
+    if len(chosen) != len(train_set.classes):
+        raise ConfigError(f"loss.class_weights has {len(chosen)} numbers for {len(train_set.classes)} classes")
+    return list(chosen)

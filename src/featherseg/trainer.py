@@ -1,0 +1,268 @@
+"""The training loop: one flat pass over epochs and steps, and all that an epoch changes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import Progress
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from .checkpoint import Checkpoint, load_checkpoint
+from .config import Config
+from .data.datasets import SegmentationDataset
+from .data.loader import EpochBatches, Sample
+from .errors import FeathersegError
+from .evaluate import protocol, score
+from .metrics import EvalResult
+from .models import SegmentationModel
+from .objectives import Supervised
+from .optim import build_ema, build_optimizer, build_schedule
+from .progress import bars, counting, say
+from .run import RunFolder
+from .runtime.artifact import Artifact
+from .runtime.segmenter import Segmenter
+from .torch_session import TorchSession, describe
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a training ended with.
+
+    Args:
+        path: the run folder.
+        best: scores of the best epoch's weights on the validation split.
+        best_epoch: that epoch, from 1.
+        epochs: epochs trained in all.
+        seconds: of this sitting.
+    """
+
+    path: Path
+    best: EvalResult
+    best_epoch: int
+    epochs: int
+    seconds: float
+
+    def __str__(self) -> str:
+        minutes = self.seconds / 60
+        return f"{self.best}\nbest of {self.epochs} epochs: {self.best_epoch}; {minutes:.1f} min; run folder {self.path}"
+
+
+class TrainingDivergedError(FeathersegError, ArithmeticError):
+    """The loss is no finite number any more."""
+
+
+class Trainer:
+    """The loop, with all that an epoch changes in one place.
+
+    Args:
+        fabric: launched.
+        objective: ``(batch) -> {"loss": …}``, owner of the network.
+        loader: of training batches, ordered by `batches`.
+        batches: told the epoch before each.
+        val_set: what the best epoch is chosen on.
+        config: of the run.
+        run: its folder.
+        quiet: show no progress.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        objective: Supervised,
+        loader: DataLoader[Sample],
+        batches: EpochBatches,
+        val_set: SegmentationDataset,
+        config: Config,
+        run: RunFolder,
+        quiet: bool = False,
+    ) -> None:
+        self.fabric, self.loader, self.batches = fabric, loader, batches
+        self.val_set, self.config, self.run, self.quiet = val_set, config, run, quiet
+        self.model = objective.model
+        if config.train.channels_last:
+            objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = build_optimizer(self.model, config.optim)
+        wrapped, optimizer = fabric.setup(objective, optimizer)
+        self.objective, self.optimizer = cast(nn.Module, wrapped), optimizer
+        steps = config.train.epochs * math.ceil(len(batches) / config.optim.accumulate)
+        self.schedule = build_schedule(optimizer.optimizer, config.optim, steps)
+        self.ema: AveragedModel = build_ema(self.model, config.train.ema)
+        self.epoch = 0
+        self.best_epoch, self.best_miou = 0, -1.0
+
+    def train(self, resume: bool = False) -> RunResult:
+        """Train to the last epoch, or until `patience` evaluations brought nothing better."""
+        begin = time.monotonic()
+        if resume:
+            self._restore()
+        config = self.config.train
+        with bars("{task.fields[figures]}", quiet=self.quiet) as progress:
+            overall = progress.add_task("epochs", total=config.epochs, completed=self.epoch, figures="")
+            while self.epoch < config.epochs and not self._out_of_patience():
+                row = self._epoch(progress)
+                if self.epoch % config.eval_every == 0 or self.epoch == config.epochs:
+                    row |= self._evaluate(progress)
+                if self.fabric.is_global_zero:
+                    self.run.log(row)
+                    self.run.save("last", self._checkpoint(row))
+                    self.run.save_state(self._state())
+                self.fabric.barrier()
+                progress.update(overall, completed=self.epoch, figures=f"best mIoU {100 * self.best_miou:.1f}")
+                say(_row_text(row, config.epochs), self.quiet)
+        best = self._final_scores()
+        return RunResult(self.run.path, best, self.best_epoch, self.epoch, time.monotonic() - begin)
+
+    def _epoch(self, progress: Progress) -> dict[str, Any]:
+        """Train one epoch and return its row of the log."""
+        config, fabric = self.config, self.fabric
+        # Dropout's stream depends on seed, epoch and process alone, so that a resumed run draws the same numbers.
+        torch.manual_seed((config.seed * 100_003 + self.epoch) * 1_009 + fabric.global_rank)
+        self.objective.train()
+        self.batches.begin(self.epoch)
+        total = len(self.batches)
+        task = progress.add_task(f"epoch {self.epoch + 1}", total=total, figures="")
+        losses: list[torch.Tensor] = []
+        begin = time.monotonic()
+        for step, batch in enumerate(self.loader, start=1):
+            last = step % config.optim.accumulate == 0 or step == total
+            batch = fabric.to_device(batch)
+            if config.train.channels_last:
+                batch["image"] = batch["image"].to(memory_format=torch.channels_last)
+            with fabric.no_backward_sync(self.objective, enabled=not last):  # type: ignore[arg-type]
+                loss = self.objective(batch)["loss"]
+                fabric.backward(loss / config.optim.accumulate)
+            if last:
+                if config.optim.clip_norm:
+                    fabric.clip_gradients(
+                        self.objective,  # type: ignore[arg-type]
+                        self.optimizer,
+                        max_norm=config.optim.clip_norm,
+                        error_if_nonfinite=False,
+                    )
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                self.schedule.step()
+                self.ema.update_parameters(self.model)
+            losses.append(loss.detach())
+            if step % 5 == 0 or step == total:
+                self._check_finite(losses[-5:], step)
+                speed = step * config.data.batch_size * fabric.world_size / (time.monotonic() - begin)
+                figures = f"loss {float(torch.stack(losses[-20:]).mean()):.3f}, {speed:.1f} images/s"
+                progress.update(task, completed=step, figures=figures)
+        progress.remove_task(task)
+        self.epoch += 1
+        seconds = time.monotonic() - begin
+        mean = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean")
+        return {
+            "epoch": self.epoch,
+            "loss": float(cast(torch.Tensor, mean)),
+            "lr": self.schedule.get_last_lr()[-1],
+            "seconds": round(seconds, 2),
+            "images_per_second": round(total * config.data.batch_size * fabric.world_size / seconds, 2),
+        }
+
+    def _evaluate(self, progress: Progress) -> dict[str, Any]:
+        """Score the averaged weights on the validation split, keep them if they are the best, and return scores."""
+        task = progress.add_task("evaluate", total=len(self.val_set), figures="")
+        result = self._score(lambda done: progress.update(task, completed=done * self.fabric.world_size))
+        progress.remove_task(task)
+        row = {
+            "miou": round(result.miou, 6),
+            "pixel_accuracy": round(result.pixel_accuracy, 6),
+            "iou": {n: None if math.isnan(v) else round(float(v), 4) for n, v in zip(result.classes.names, result.iou, strict=True)},
+        }
+        if result.miou > self.best_miou:
+            self.best_miou, self.best_epoch = result.miou, self.epoch
+            if self.fabric.is_global_zero:
+                self.run.save("best", self._checkpoint(row))
+        return row
+
+    def _score(self, progress: Callable[[int], None], boundary: bool = False) -> EvalResult:
+        """Score the averaged weights; each process takes its share of the images, and the counts are added up."""
+        fabric = self.fabric
+        segmenter = Segmenter(TorchSession(self.network, self._artifact(), device=str(fabric.device)))
+        share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
+        confusion, borders = score(
+            segmenter.segment, self.val_set, indices=share, boundary=boundary, progress=progress
+        )
+        counts = fabric.all_reduce(torch.from_numpy(confusion.matrix).to(fabric.device), reduce_op="sum")
+        confusion.matrix = cast(torch.Tensor, counts).cpu().numpy()
+        return EvalResult.from_metrics(confusion, borders, protocol(self.val_set))
+
+    def _check_finite(self, losses: list[torch.Tensor], step: int) -> None:
+        if not bool(torch.isfinite(torch.stack(losses)).all()):
+            raise TrainingDivergedError(
+                f"the loss is not finite in epoch {self.epoch + 1}, step {step}; lower optim.lr or use "
+                f"train.precision=fp32; {self.run.path} keeps the epoch before"
+            )
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.train.patience * self.config.train.eval_every
+        return bool(patience) and self.best_epoch > 0 and self.epoch - self.best_epoch >= patience
+
+    @property
+    def network(self) -> SegmentationModel:
+        """The averaged network, which is what is evaluated and shipped."""
+        return cast(SegmentationModel, self.ema.module)
+
+    def _artifact(self) -> Artifact:
+        return describe(self.network, self.val_set.classes, self.network.name)
+
+    def _checkpoint(self, row: dict[str, Any]) -> Checkpoint:
+        config = self.config
+        training = {
+            "run": config.name,
+            "dataset": config.data.name,
+            "split": config.data.train_split,
+            "epoch": self.epoch,
+            "epochs": config.train.epochs,
+            "seed": config.seed,
+            "crop": list(config.augment.crop),
+            "val_miou": row.get("miou"),
+        }
+        return Checkpoint(self.network, self.val_set.classes, training)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_miou": self.best_miou,
+        }
+
+    def _restore(self) -> None:
+        state = self.run.load_state()
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
+
+    def _final_scores(self) -> EvalResult:
+        """Score the best epoch's weights in full, boundary F1 with it."""
+        best = load_checkpoint(self.run.path)
+        self.network.load_state_dict(best.model.state_dict())
+        with counting("best epoch", len(self.val_set), quiet=self.quiet) as progress:
+            segmenter = Segmenter(TorchSession(best.model, self._artifact(), device=str(self.fabric.device)))
+            confusion, borders = score(segmenter.segment, self.val_set, progress=progress)
+        return EvalResult.from_metrics(confusion, borders, protocol(self.val_set))
+
+
+def _row_text(row: dict[str, Any], epochs: int) -> str:
+    scores = f"val mIoU {100 * row['miou']:5.2f}  " if "miou" in row else ""
+    return (
+        f"epoch {row['epoch']:3}/{epochs}  loss {row['loss']:.4f}  {scores}"
+        f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
+    )
