@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from .errors import CheckpointError, FeathersegError
+from .errors import CheckpointError, FeathersegError, first_line
 from .images import write_atomically
 from .models import SegmentationModel, create_model
 from .types import ClassSet, InputSpec
@@ -85,8 +85,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         training = dict(header["training"])
     except FeathersegError as error:
         raise CheckpointError(f"{path} describes a network that cannot be built: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} has a damaged description ({error!r}); restore the file") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise CheckpointError(f"{path} has a damaged description ({reason}); restore the file") from error
     if len(classes) != model.num_classes:
         raise CheckpointError(f"{path} has {len(classes)} classes for {model.num_classes} logits; restore the file")
     load_weights(model, weights, path)
@@ -112,7 +113,8 @@ def load_weights(model: SegmentationModel, weights: Mapping[str, Tensor], source
 def weights_file(path: Path) -> Path:
     """Return the file that `path` means: itself, or a run folder's ``best.safetensors`` or ``last.safetensors``."""
     if path.is_dir():
-        found = next((path / name for name in ("best.safetensors", "last.safetensors") if (path / name).is_file()), None)
+        files = (path / "best.safetensors", path / "last.safetensors")
+        found = next((file for file in files if file.is_file()), None)
         if found is None:
             raise CheckpointError(f"run folder {path} holds no best.safetensors or last.safetensors; train first")
         return found
@@ -129,12 +131,18 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-            text, weights = (loaded.get(HEADER, ""), loaded.get("weights", {})) if isinstance(loaded, dict) else ("", {})
+            known = loaded if isinstance(loaded, dict) else {}
+            text, weights = known.get(HEADER, ""), known.get("weights", {})
     except Exception as error:  # torn files fail in many ways, in two libraries
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read ({reason}); restore the file or train again") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({first_line(error)}); restore the file or train again"
+        ) from error
     if not isinstance(text, str) or not text:
-        raise CheckpointError(f"{path} was not written by featherseg: it does not say which network it is")
+        raise CheckpointError(
+            f"{path} was not written by featherseg: it does not say which network it is; give a run folder or its weights"
+        )
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise CheckpointError(f"{path} holds no named tensors; restore the file or train again")
     return text, weights
 
 
@@ -142,18 +150,19 @@ def save_state(path: Path, state: Any) -> Path:
     """Write a tree of dicts, lists, tensors and JSON scalars (an optimiser's state, say), atomically."""
     tensors: dict[str, Tensor] = {}
 
-    def flatten(node: Any, place: str) -> Any:
+    def flatten(node: Any) -> Any:
         if isinstance(node, Tensor):
+            place = str(len(tensors))  # paths of keys would not be unique: {"a": {"b": …}} and {"a.b": …}
             tensors[place] = node.detach().cpu().contiguous().clone()
             return {"tensor": place}
         if isinstance(node, Mapping):
             # JSON would turn an optimiser's integer keys into strings; pairs keep them.
-            return {"dict": [[key, flatten(value, f"{place}.{key}")] for key, value in node.items()]}
+            return {"dict": [[key, flatten(value)] for key, value in node.items()]}
         if isinstance(node, list | tuple):
-            return {"list": [flatten(value, f"{place}.{i}") for i, value in enumerate(node)]}
+            return {"list": [flatten(value) for value in node]}
         return {"value": node}
 
-    text = json.dumps(flatten(state, "state"))
+    text = json.dumps(flatten(state))
     return write_atomically(path, lambda file: file.write(safetensors_bytes(tensors, {HEADER: text})))
 
 
@@ -173,4 +182,5 @@ def load_state(path: Path) -> Any:
     try:
         return build(json.loads(text))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is a damaged training state ({error!r}); start again from the weights") from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise CheckpointError(f"{path} is no whole training state ({reason}); start again from the weights") from error

@@ -5,19 +5,22 @@ Unknown keys, wrong types and values out of range are refused when the recipe is
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import tomli_w
 
-from .errors import ConfigError, did_you_mean
+from .errors import ConfigError, did_you_mean, first_line
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+# The upper bounds only keep out TOML's inf.
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Decay = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 Size = tuple[Count, Count]
@@ -27,14 +30,17 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base of the sections: immutable, strict about keys."""
 
 
-class ModelConfig(Section):
+class ModelConfig(Section, frozen=True):
     """Which network, and the options its builder takes (``width``, ``encoder``, ``encoder_weights``, …)."""
 
     name: str = "fastsegnet"
     options: dict[str, Any] = {}
 
+    def __post_init__(self) -> None:
+        _refuse_reserved(self.options, {"name": "model.name", "num_classes": "the dataset's classes"})
 
-class DataConfig(Section):
+
+class DataConfig(Section, frozen=True):
     """Where images and masks come from, and how they reach the network.
 
     ``options`` are the dataset builder's own. ``cache`` keeps decoded images in memory (uint8), so that each
@@ -50,12 +56,17 @@ class DataConfig(Section):
     workers: Whole = 2
     cache: bool = True
 
+    def __post_init__(self) -> None:
+        reserved = {"name": "data.name", "root": "data.root", "split": "data.train_split and data.val_split"}
+        _refuse_reserved(self.options, reserved)
 
-class AugmentConfig(Section):
+
+class AugmentConfig(Section, frozen=True):
     """Random changes of training samples; ``crop`` is (height, width) of what the network sees.
 
-    ``class_balance`` is the share of crops that are centred on a pixel of a class drawn uniformly from those
-    in the image, instead of placed uniformly. ``jitter`` scales brightness, contrast, saturation (±) and hue
+    ``scale`` is the range (smallest, largest) of the image's magnification. ``flip`` and ``blur`` are the shares
+    of samples that are. ``class_balance`` is the share of crops that hold a pixel of a class drawn uniformly from
+    those in the image, instead of being placed uniformly. ``jitter`` scales brightness, contrast, saturation (±) and hue
     (± a tenth of it).
     """
 
@@ -66,59 +77,72 @@ class AugmentConfig(Section):
     blur: Share = 0.1
     class_balance: Share = 0.0
 
+    def __post_init__(self) -> None:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("the smallest scale comes first: scale = [0.5, 2.0]")
 
-class LossConfig(Section):
+
+class LossConfig(Section, frozen=True):
     """Loss terms an output: each ``{name = …, weight = 1.0, …}`` with the loss's own options.
 
     ``class_weights`` are "none", "auto" (square root of inverse frequency in the training masks, mean 1 over
     pixels) or one number a class; they go to each loss that takes them.
     """
 
-    out: tuple[dict[str, Any], ...] = ({"name": "cross_entropy"},)
-    aux: tuple[dict[str, Any], ...] = ({"name": "cross_entropy"},)
+    out: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cross_entropy"},))
+    aux: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cross_entropy"},))
     aux_weight: NotNegative = 0.4
     class_weights: Literal["none", "auto"] | list[Positive] = "none"
 
 
-class OptimConfig(Section):
-    """Optimiser and schedule. ``lr`` is the peak rate; ``encoder_lr`` the encoder's, the same where left out."""
+class OptimConfig(Section, frozen=True):
+    """Optimiser and schedule. ``lr`` is the peak rate; ``encoder_lr`` the encoder's, the same where left out.
+
+    ``momentum`` is SGD's (with Nesterov's step), or AdamW's β₁. ``warmup`` is a share of all steps; ``clip_norm`` 0
+    does not clip; ``accumulate`` batches make one step.
+    """
 
     name: Literal["adamw", "sgd"] = "adamw"
     lr: Positive = 3e-3
     encoder_lr: Positive | None = None
     weight_decay: NotNegative = 1e-2
-    momentum: Share = 0.9
+    momentum: Decay = 0.9
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     warmup: Share = 0.05
     clip_norm: NotNegative = 5.0
     accumulate: Count = 1
 
 
-class TrainConfig(Section):
-    """How long and on what. ``precision`` "auto" is bf16 where it is fast (CPU with AVX-512 BF16 or AMX, GPU)."""
+class TrainConfig(Section, frozen=True):
+    """How long and on what. ``precision`` "auto" is bf16 where it is fast (CPU with AVX-512 BF16 or AMX, GPU).
+
+    ``ema`` is the decay of the averaged weights, which are what is evaluated and kept; 0 averages nothing.
+    ``patience`` is how many evaluations without a better one end the training; 0 goes on to the last epoch.
+    """
 
     epochs: Count = 40
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     channels_last: bool = True
-    ema: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.999
+    ema: Decay = 0.999
     eval_every: Count = 1
     patience: Whole = 0
     tensorboard: bool = False
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """A whole run."""
 
     name: str = "run"
     seed: Whole = 0
     out: str = "runs"
-    model: ModelConfig = ModelConfig()
-    data: DataConfig = DataConfig()
-    augment: AugmentConfig = AugmentConfig()
-    loss: LossConfig = LossConfig()
-    optim: OptimConfig = OptimConfig()
-    train: TrainConfig = TrainConfig()
+    # Made anew for each run: frozen sections still hold dictionaries, which runs must not share.
+    model: ModelConfig = msgspec.field(default_factory=ModelConfig)
+    data: DataConfig = msgspec.field(default_factory=DataConfig)
+    augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
+    loss: LossConfig = msgspec.field(default_factory=LossConfig)
+    optim: OptimConfig = msgspec.field(default_factory=OptimConfig)
+    train: TrainConfig = msgspec.field(default_factory=TrainConfig)
 
 
 def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -139,7 +163,7 @@ def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ())
         try:
             tree = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"recipe {path} is not TOML: {error}") from error
+            raise ConfigError(f"recipe {path} is not TOML: {first_line(error)}") from error
     for override in overrides:
         _apply(tree, override)
     return config_from_dict(tree)
@@ -151,14 +175,16 @@ def config_from_dict(tree: dict[str, Any]) -> Config:
     try:
         return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$.")
-        raise ConfigError(f"setting {place.rstrip('`')}: {reason[:1].lower()}{reason[1:]}") from error
+        reason, _, place = first_line(error).partition(" - at `$")
+        raise ConfigError(_explain(tree, place.rstrip("`").lstrip("."), reason)) from error
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Return a configuration as a nested dictionary without the settings that are None."""
 
     def prune(node: Any) -> Any:
+        if isinstance(node, list | tuple):
+            return [prune(value) for value in node if value is not None]
         return {k: prune(v) for k, v in node.items() if v is not None} if isinstance(node, dict) else node
 
     tree: dict[str, Any] = prune(msgspec.to_builtins(config))
@@ -184,6 +210,27 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
     tree[last] = value
+
+
+def _explain(tree: dict[str, Any], place: str, reason: str) -> str:
+    """Return one line with the setting at `place`, such as ``augment.crop[0]``, its value, and what it may be."""
+    node: Any = tree
+    kind: Any = Config
+    for key in re.findall(r"[^.\[\]]+", place):
+        node = node[int(key)] if isinstance(node, list | tuple) else node[key]
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == key)
+    choices = [c for part in (kind, *get_args(kind)) if get_origin(part) is Literal for c in get_args(part)]
+    if reason.startswith("Invalid enum value"):
+        reason = f"choose {', '.join(choices)}"
+    return f"setting {place} is {node!r}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _refuse_reserved(options: dict[str, Any], reserved: dict[str, str]) -> None:
+    """Refuse options that the builders get from elsewhere; msgspec names the place of the error."""
+    for key in options:
+        if key in reserved:
+            raise ValueError(f"option {key!r} is not given here but by {reserved[key]}")
 
 
 def _refuse_unknown(kind: type[msgspec.Struct], tree: Any, place: str) -> None:

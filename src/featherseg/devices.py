@@ -25,6 +25,8 @@ def create_fabric(config: TrainConfig) -> Fabric:
         raise ConfigError(f"train.device is {device!r}; choose auto, cpu, cuda or mps")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.device is 'cuda', but no CUDA device is to be had; use auto or cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("train.device is 'mps', but this is no Apple GPU; use auto or cpu")
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if fast_bf16(device) else "fp32"
@@ -45,7 +47,7 @@ def create_fabric(config: TrainConfig) -> Fabric:
 def fast_bf16(device: str) -> bool:
     """Return whether `device` multiplies bf16 in hardware; elsewhere it would be emulated, and slow."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     able = torch.cpu.get_capabilities()

@@ -67,6 +67,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names)}"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of another library, or its type where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def require(module: str, extra: str, purpose: str) -> ModuleType:
     """Import `module`, or raise a sentence that names the extra it belongs to.
 
@@ -81,4 +86,4 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtraError(f'{purpose} needs: pip install "featherseg[{extra}]" ({error})') from error
+        raise MissingExtraError(f'{purpose} needs: pip install "featherseg[{extra}]" ({first_line(error)})') from error

@@ -68,7 +68,7 @@ def evaluate(
         progress: called with the number of images done.
 
     Raises:
-        ConfigError: the classes differ, or a scale is not positive.
+        ConfigError: the classes differ, a scale is not positive, or the segmenter's fixed size would undo the scales.
     """
     ours, theirs = segmenter.artifact.classes, dataset.classes
     if ours.names != theirs.names:
@@ -79,6 +79,9 @@ def evaluate(
         )
     if not scales or min(scales) <= 0:
         raise ConfigError(f"scales are {list(scales)}; give one or more numbers over 0")
+    if segmenter.size is not None and tuple(scales) != (1.0,):
+        fixed = "x".join(map(str, segmenter.size))
+        raise ConfigError(f"scales are {list(scales)}, but all images are resized to {fixed}; leave out size or scales")
     single = tuple(scales) == (1.0,) and not flip
     segment = segmenter.segment if single else averaged(segmenter, scales, flip)
     confusion, borders = score(segment, dataset, boundary=boundary, progress=progress)
@@ -121,7 +124,8 @@ def averaged(segmenter: Segmenter, scales: Sequence[float], flip: bool) -> Segme
                 full = np.stack([cv2.resize(p, (width, height), interpolation=cv2.INTER_LINEAR) for p in probs])
                 total = full if total is None else total + full
         assert total is not None  # evaluate() refuses empty scales
-        return total.argmax(axis=0).astype(np.uint8)
+        mask: MaskArray = total.argmax(axis=0).astype(np.uint8)
+        return mask
 
     return segment
 

@@ -14,17 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from .errors import DataError
+from .errors import DataError, first_line
 from .types import ClassSet, ImageArray, MaskArray
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 MAX_PIXELS = 200_000_000
 """Largest picture that is decoded: twice a 100-megapixel camera's, well under a decompression bomb's."""
 
+# MAX_PIXELS is our limit. Set once, since warnings.catch_warnings is not safe in the threads that decode.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 
 def list_images(folder: Path) -> list[Path]:
     """Return the pictures directly in `folder`, sorted by name; hidden files are left out."""
-    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    found = (
+        p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
     return sorted(found)
 
 
@@ -32,36 +37,35 @@ def list_images(folder: Path) -> list[Path]:
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open a picture for reading; whatever goes wrong in opening or decoding is one :class:`DataError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is our limit
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(
-                        f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; make it smaller"
-                    )
-                yield image
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; make it smaller"
+                )
+            yield image
     except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise DataError(f"{path} cannot be read as an image ({reason}); replace or remove the file") from error
 
 
 def read_image(path: str | Path) -> ImageArray:
     """Read a picture of any common kind as RGB, uint8 (H, W, 3), turned upright as its EXIF data says.
 
-    Sixteen-bit and float greys are scaled to 8 bits by their type's range; transparency is dropped.
+    Sixteen-bit greys are scaled to 8 bits by their type's range; transparency is dropped.
 
     Raises:
-        DataError: the file is missing, unreadable, truncated or too large.
+        DataError: the file is missing, unreadable, truncated, too large, or holds floats, whose range it does not say.
     """
     with open_image(Path(path)) as image:
         upright = ImageOps.exif_transpose(image)
+        if upright.mode == "F":
+            raise DataError(f"image {path} holds float greys of unknown range; save it with 8 or 16 bits")
         if upright.mode.startswith("I"):
-            values = np.asarray(upright).astype(np.int64)
-            grey = np.clip(values >> 8 if values.max() > 255 else values, 0, 255).astype(np.uint8)
+            grey = np.clip(np.asarray(upright).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
         return np.array(upright.convert("RGB"))
 
@@ -89,7 +93,7 @@ def write_image(path: str | Path, image: ImageArray) -> Path:
     """Write RGB uint8 (H, W, 3) in the format that the suffix names; JPEG at quality 92."""
     path = Path(path)
     kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind is None:
+    if kind not in Image.SAVE:
         raise DataError(f"{path}: pictures cannot be written as {path.suffix!r}; use .png or .jpg")
     options = {"quality": 92} if kind == "JPEG" else {}
     return write_atomically(path, lambda file: Image.fromarray(image).save(file, format=kind, **options))
@@ -106,14 +110,16 @@ def read_ids(path: str | Path) -> NDArray[np.integer]:
     """Read a mask file's own values: (H, W) ids of an index, grey or palette file, or (H, W, 3) colours.
 
     Raises:
-        DataError: unreadable, or saved as JPEG, whose compression invents values along every border.
+        DataError: unreadable, floats, or saved as JPEG, whose compression invents values along every border.
     """
     with open_image(Path(path)) as image:
         if image.format == "JPEG":
             raise DataError(f"mask {path} is a JPEG, whose compression changes class ids; save masks as PNG")
         if image.mode in ("RGB", "RGBA", "CMYK"):
             return np.array(image.convert("RGB"))
-        if image.mode == "LA":
+        if image.mode == "F":
+            raise DataError(f"mask {path} holds floats; save class ids as whole numbers in a PNG")
+        if image.mode in ("LA", "PA"):
             return np.array(image.getchannel(0))
         if image.mode == "1":
             return np.array(image.convert("L")) // 255

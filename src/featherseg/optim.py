@@ -15,6 +15,8 @@ from torch.optim.swa_utils import AveragedModel
 from .config import OptimConfig
 from .models import SegmentationModel
 
+TensorList = tuple[Tensor, ...] | list[Tensor]
+
 FLOOR = 1e-3
 """Where a warm-up starts and a cosine ends, as a share of the peak rate."""
 
@@ -38,7 +40,7 @@ def build_optimizer(model: SegmentationModel, config: OptimConfig) -> Optimizer:
                 groups.append({"params": members, "lr": rate, "weight_decay": config.weight_decay * decayed})
     if config.name == "sgd":
         return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return AdamW(groups, lr=config.lr)
+    return AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
 
 
 def schedule_factor(config: OptimConfig, steps: int) -> Callable[[int], float]:
@@ -72,7 +74,7 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def average(averaged: TensorList, current: TensorList, count: Tensor | int) -> None:
         n = int(count)
         keep = min(decay, (1 + n) / (10 + n))
         if averaged[0].is_floating_point():

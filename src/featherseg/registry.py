@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import types
+import typing
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .errors import ConfigError, did_you_mean
@@ -41,7 +44,7 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def create(self, name: str, /, *args: Any, **options: Any) -> Any:
-        """Call the entry `name`; options that it does not take are refused before it runs."""
+        """Call the entry `name`; options that it does not take, or of a wrong plain type, are refused before."""
         entry = self.get(name)
         signature = inspect.signature(entry)
         open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
@@ -49,6 +52,11 @@ class Registry(Generic[T]):
         if unknown:
             hint = did_you_mean(unknown[0], signature.parameters)
             raise ConfigError(f"{self.kind} {name!r} has no option {unknown[0]!r}; {hint}")
+        hints = typing.get_type_hints(entry.__init__ if isinstance(entry, type) else entry)
+        for key, value in options.items():
+            if key in hints and not _plain_type_fits(value, hints[key]):
+                wanted = " or ".join(_type_name(kind) for kind in _alternatives(hints[key]))
+                raise ConfigError(f"{self.kind} {name!r}: option {key} is {value!r}; it takes {wanted}")
         return entry(*args, **options)
 
     def names(self, pattern: str = "*") -> list[str]:
@@ -60,3 +68,24 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
+
+
+PLAIN = (bool, int, float, str, list, dict)
+"""What a recipe can hold; values of other types come from code, which knows what it does."""
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+
+
+def _plain_type_fits(value: Any, hint: Any) -> bool:
+    """Return whether a recipe's value may go where `hint` stands; hints beyond plain types take all."""
+    kinds = _alternatives(hint)
+    if type(value) not in PLAIN or not set(kinds) <= {bool, int, float, str, type(None), Path}:
+        return True
+    return type(value) in kinds or (type(value) is int and float in kinds) or (type(value) is str and Path in kinds)
+
+
+def _type_name(kind: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    return names.get(kind, "nothing")

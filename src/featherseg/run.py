@@ -13,7 +13,7 @@ import torch
 
 from .checkpoint import Checkpoint, load_state, save_checkpoint, save_state
 from .config import Config, config_to_toml, load_config
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, first_line
 from .images import write_atomically
 from .runtime.sessions import cpu_name
 from .types import ClassSet
@@ -87,7 +87,10 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
     file = Path(run) / "log.jsonl"
     if not file.is_file():
         raise CheckpointError(f"{run} holds no log.jsonl; give a run folder")
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged ({first_line(error)}); remove the broken line") from error
 
 
 def environment() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import torch
 
 from .config import Config
@@ -68,6 +69,17 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         quiet,
     )
     return Trainer(fabric, objective, loader, batches, val_set, config, run, quiet).train(resume)
+
+
+def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:
+    """Go on with the run in `folder`, which may have been moved, as it was configured.
+
+    Raises:
+        CheckpointError: it is no run folder, or no epoch of it was finished.
+    """
+    folder = Path(folder)
+    config = msgspec.structs.replace(RunFolder(folder).config, out=str(folder.parent), name=folder.name)
+    return fit(config, resume=True, quiet=quiet)
 
 
 def cached(dataset: SegmentationDataset, quiet: bool) -> SegmentationDataset:

@@ -45,7 +45,10 @@ class ClassSet:
     Args:
         names: one distinct name a class.
         colors: one RGB triple (0–255) a class; made up where none are given.
-        ignore_index: mask value that stands for no class.
+        ignore_index: mask value (0–255) that stands for no class.
+
+    Raises:
+        ConfigError: no, too many (masks are uint8) or double names; colours or `ignore_index` out of range.
     """
 
     names: tuple[str, ...]
@@ -53,6 +56,8 @@ class ClassSet:
     ignore_index: int = IGNORE_INDEX
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, str) or not all(isinstance(name, str) and name for name in self.names):
+            raise ConfigError(f'class names are {self.names!r}; give a list of texts such as ["road", "sky"]')
         object.__setattr__(self, "names", tuple(self.names))
         colors = tuple((int(r), int(g), int(b)) for r, g, b in self.colors) or distinct_colors(len(self.names))
         object.__setattr__(self, "colors", colors)
@@ -63,6 +68,15 @@ class ClassSet:
             raise ConfigError(f"class name {twice!r} occurs twice; give each class its own name")
         if len(self.colors) != len(self.names):
             raise ConfigError(f"{len(self.names)} class names but {len(self.colors)} colours; give one a class")
+        if wrong := next((color for color in self.colors if not all(0 <= part <= 255 for part in color)), None):
+            raise ConfigError(f"class colour {wrong} is out of range; give red, green and blue of 0 to 255")
+        if not 0 <= self.ignore_index <= 255:
+            raise ConfigError(f"ignore_index is {self.ignore_index}; masks are uint8, so give 0 to 255")
+        if self.ignore_index < len(self.names):
+            raise ConfigError(
+                f"ignore_index {self.ignore_index} is the id of class {self.names[self.ignore_index]!r}; "
+                f"{len(self.names)} classes leave {len(self.names)} to 255 for it (255 classes at most)"
+            )
         if len(self.names) > self.ignore_index:
             raise ConfigError(f"{len(self.names)} classes; at most {self.ignore_index} fit beside the ignored id")
 
@@ -102,7 +116,8 @@ class InputSpec:
 
     def normalize(self, image: ImageArray) -> NDArray[np.float32]:
         """Return uint8 RGB (H, W, 3) as normalised float32 (3, H, W)."""
-        scaled = (image.astype(np.float32) / 255.0 - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        scaled = (image.astype(np.float32) / np.float32(255) - mean) / std
         return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 

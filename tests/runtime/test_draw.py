@@ -3,9 +3,12 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from featherseg.errors import ConfigError, DataError
@@ -15,11 +18,11 @@ from featherseg.types import ClassSet
 CLASSES = ClassSet(("road", "car", "sky"), ((128, 64, 128), (0, 0, 142), (70, 130, 180)))
 
 
-def picture(height: int = 40, width: int = 60, seed: int = 0) -> np.ndarray:
+def picture(height: int = 40, width: int = 60, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def bands(height: int = 40, width: int = 60) -> np.ndarray:
+def bands(height: int = 40, width: int = 60) -> NDArray[np.uint8]:
     mask = np.zeros((height, width), np.uint8)
     mask[height // 3 :] = 1
     mask[2 * height // 3 :] = 2
@@ -27,7 +30,7 @@ def bands(height: int = 40, width: int = 60) -> np.ndarray:
     return mask
 
 
-def test_colorize_gives_each_pixel_its_colour():
+def test_colorize_gives_each_pixel_its_colour() -> None:
     mask = bands()
     colors = colorize(mask, CLASSES)
     assert colors.dtype == np.uint8
@@ -39,7 +42,7 @@ def test_colorize_gives_each_pixel_its_colour():
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.6, 1.0])
-def test_overlay_blends_classes_and_leaves_the_rest(alpha):
+def test_overlay_blends_classes_and_leaves_the_rest(alpha: float) -> None:
     image, mask = picture(), bands()
     mask[0, -5:] = 77  # neither a class nor the ignored id
     before = image.copy()
@@ -51,7 +54,7 @@ def test_overlay_blends_classes_and_leaves_the_rest(alpha):
     np.testing.assert_array_equal(drawn[~known], image[~known])
 
 
-def test_overlay_of_views():
+def test_overlay_of_views() -> None:
     image, mask = picture(), bands()
     drawn = overlay(image, mask, CLASSES)
     np.testing.assert_array_equal(overlay(image[:, ::-1], mask[:, ::-1], CLASSES), drawn[:, ::-1])
@@ -61,7 +64,7 @@ def test_overlay_of_views():
     np.testing.assert_array_equal(overlay(image, all_ignored, CLASSES, legend=True), image)
 
 
-def test_legend_names_the_classes_that_occur():
+def test_legend_names_the_classes_that_occur() -> None:
     image, mask = np.zeros((240, 320, 3), np.uint8), bands(240, 320)
     plain, with_three = overlay(image, mask, CLASSES), overlay(image, mask, CLASSES, legend=True)
     ys, xs = np.nonzero((plain != with_three).any(2))
@@ -75,7 +78,7 @@ def test_legend_names_the_classes_that_occur():
     assert not (two[: ys.max() + 1, : xs.max() + 1].reshape(-1, 3) == CLASSES.colors[2]).all(1).any()
 
 
-def test_legend_grows_with_the_image():
+def test_legend_grows_with_the_image() -> None:
     def panel_height(height: int, width: int) -> int:
         image, mask = np.zeros((height, width, 3), np.uint8), np.full((height, width), 1, np.uint8)
         mask[-1] = 0
@@ -87,16 +90,15 @@ def test_legend_grows_with_the_image():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2), (7, 9), (20, 20), (48, 64), (130, 90)])
-def test_legend_never_fails(size):
+def test_legend_never_fails(size: tuple[int, int]) -> None:
     names = ("a", "line\nbreak", "", "道路", "x" * 500, *(f"class {i}" for i in range(240)))
     classes = ClassSet(names)
     image = picture(*size)
-    many = (np.arange(size[0] * size[1]) % 245).reshape(size)
-    for mask in (many, *(np.full(size, i) for i in range(5))):
-        drawn = overlay(image, mask.astype(np.uint8), classes, legend=True)
+    many = (np.arange(size[0] * size[1]) % 245).reshape(size).astype(np.uint8)
+    for mask in (many, *(np.full(size, i, np.uint8) for i in range(5))):
+        drawn = overlay(image, mask, classes, legend=True)
         assert drawn.shape == image.shape
     if many.max() > 100:  # too many for the room: left out, not cut off
-        many = many.astype(np.uint8)
         np.testing.assert_array_equal(overlay(image, many, classes, legend=True), overlay(image, many, classes))
 
 
@@ -111,12 +113,12 @@ def test_legend_never_fails(size):
         (picture(), bands(), 60, "alpha is 60"),
     ],
 )
-def test_overlay_refuses(image, mask, alpha, message):
+def test_overlay_refuses(image: NDArray[Any], mask: NDArray[Any], alpha: float, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         overlay(image, mask, CLASSES, alpha=alpha)
 
 
-def test_overlay_keeps_up_with_video():
+def test_overlay_keeps_up_with_video() -> None:
     image, mask = picture(512, 1024), bands(512, 1024)
     times = []
     for _ in range(8):
@@ -126,7 +128,7 @@ def test_overlay_keeps_up_with_video():
     assert min(times) < 0.010  # measured: 0.001
 
 
-def test_palette_png_holds_ids_and_colours(tmp_path):
+def test_palette_png_holds_ids_and_colours(tmp_path: Path) -> None:
     mask = bands()
     write_palette_png(tmp_path / "mask.png", mask, CLASSES)
     with Image.open(tmp_path / "mask.png") as stored:
@@ -136,12 +138,14 @@ def test_palette_png_holds_ids_and_colours(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif"])
-def test_write_then_read_is_exact(tmp_path, name):
+def test_write_then_read_is_exact(tmp_path: Path, name: str) -> None:
     write_image(tmp_path / name, picture())
     np.testing.assert_array_equal(read_image(tmp_path / name), picture())
 
 
-def test_jpeg_is_of_high_quality_and_failed_writes_leave_nothing(tmp_path, monkeypatch):
+def test_jpeg_is_of_high_quality_and_failed_writes_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     smooth = np.tile(np.linspace(0, 255, 60)[None, :, None], (40, 1, 3)).astype(np.uint8)
     write_image(tmp_path / "a.jpg", smooth)
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - smooth).max() <= 4
@@ -155,7 +159,7 @@ def test_jpeg_is_of_high_quality_and_failed_writes_leave_nothing(tmp_path, monke
         write_image(tmp_path / "a.xyz", picture())
 
 
-def test_reads_common_kinds_of_pictures_as_rgb(tmp_path):
+def test_reads_common_kinds_of_pictures_as_rgb(tmp_path: Path) -> None:
     image = Image.fromarray(picture())
     for mode in ("L", "1", "LA", "RGBA", "CMYK"):
         path = tmp_path / f"{mode}.tif"
@@ -172,7 +176,7 @@ def test_reads_common_kinds_of_pictures_as_rgb(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(picture(), -1))
 
 
-def test_unreadable_pictures_are_data_errors(tmp_path):
+def test_unreadable_pictures_are_data_errors(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     image = Image.fromarray(picture(300, 300))
     image.save(tmp_path / "whole.jpg")

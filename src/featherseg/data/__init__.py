@@ -1,6 +1,6 @@
 """Datasets, transforms and loaders. Datasets need no torch; :mod:`.loader` does."""
 
-from . import folder, public
+from . import folder, public, synthetic
 from .datasets import FileDataset, SegmentationDataset, class_frequencies, create_dataset, datasets, list_datasets
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "folder",
     "list_datasets",
     "public",
+    "synthetic",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import weakref
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class CachedDataset:
         self._offsets: list[int] = []
         with tempfile.NamedTemporaryFile(prefix="featherseg-cache-", delete=False) as file:
             self._path = Path(file.name)
-            self._finalizer = weakref.finalize(self, self._path.unlink, missing_ok=True)
+            self._finalizer = weakref.finalize(self, _remove, self._path, os.getpid())
             with ThreadPoolExecutor(4) as pool:  # decoders release the interpreter lock
                 for done, (image, mask) in enumerate(pool.map(dataset.read, range(len(dataset))), start=1):
                     self._offsets.append(file.tell())
@@ -66,6 +67,12 @@ class CachedDataset:
         pixels, offset = height * width, self._offsets[index]
         data = np.memmap(self._path, np.uint8, mode="r", offset=offset, shape=(4 * pixels,))
         return data[: 3 * pixels].reshape(height, width, 3), data[3 * pixels :].reshape(height, width)
+
+
+def _remove(path: Path, owner: int) -> None:
+    """Remove the file, but not from a forked worker, whose copy of the object may die while its parent lives."""
+    if os.getpid() == owner:
+        path.unlink(missing_ok=True)
 
 
 def fits_cache(dataset: SegmentationDataset) -> bool:

@@ -135,4 +135,5 @@ def class_frequencies(dataset: SegmentationDataset) -> NDArray[np.float64]:
     for index in range(len(dataset)):
         counts += np.bincount(dataset.read(index)[1].ravel(), minlength=256)
     labelled = counts[: len(dataset.classes)].astype(np.float64)
-    return labelled / max(labelled.sum(), 1)
+    share: NDArray[np.float64] = labelled / max(labelled.sum(), 1)
+    return share

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, did_you_mean, first_line
 from ..images import list_images, open_image, read_ids
 from ..types import IGNORE_INDEX, ClassSet
 from .datasets import FileDataset, datasets, require_folder
@@ -19,6 +19,8 @@ from .labels import LabelTable
 
 MAX_INFERRED = 64
 """More distinct values than this are not taken for classes: the masks are photographs or were anti-aliased."""
+
+CLASS_KEYS = ("names", "colors", "ids", "ignore_index")
 
 
 @datasets.register("folder")
@@ -34,7 +36,8 @@ def folder(
 ) -> FileDataset:
     """Open a folder of images and masks that are matched by file name without suffix.
 
-    With ``images/train`` and ``masks/train`` (and so on) the splits are those folders. Otherwise the split is
+    With ``images/train`` and ``masks/train`` (and so on) the splits are those folders; hidden ones do not count,
+    and those without masks only matter when asked for. Otherwise the split is
     made: samples in the order of a hash of seed and name, the first `val_share` of them ``val``, the rest
     ``train``; it does not depend on the machine or the order of files. ``all`` is every sample.
 
@@ -52,14 +55,18 @@ def folder(
     if not 0 < val_share < 1:
         raise ConfigError(f"data.options.val_share is {val_share}; it must be over 0 and under 1")
     image_home, mask_home = require_folder(root / images, "images"), require_folder(root / masks, "masks")
-    if any(path.is_dir() for path in image_home.iterdir()):
-        pairs = {}
-        for place in sorted(p for p in image_home.iterdir() if p.is_dir()):
-            pairs[place.name] = match_stems(place, require_folder(mask_home / place.name, "masks"))
+    if places := sorted(p for p in image_home.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        pairs = {
+            place.name: match_stems(place, require_folder(mask_home / place.name, "masks"))
+            for place in places
+            if place.name == split or (mask_home / place.name).is_dir()
+        }
         every = [pair for part in pairs.values() for pair in part]
         pairs["all"] = every
     else:
         every = match_stems(image_home, mask_home)
+        if len(every) == 1 and split in ("train", "val"):
+            raise DataError(f'{image_home} holds one image, which makes no split; add images, or use split "all"')
         pairs = {"all": every} | _made_split(every, val_share, seed)
     if split not in pairs:
         raise DataError(f"split {split!r} not found under {image_home}; splits there: {', '.join(sorted(pairs))}")
@@ -98,7 +105,8 @@ def read_classes(file: Path) -> tuple[ClassSet, LabelTable]:
     """Read a class file; see :func:`folder` for its keys.
 
     Raises:
-        DataError: missing, neither TOML nor JSON, or without a list of names.
+        DataError: missing, neither TOML nor JSON, without a list of names, with unknown keys, or with an id or
+            colour that stands for two classes.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -106,7 +114,9 @@ def read_classes(file: Path) -> tuple[ClassSet, LabelTable]:
     except FileNotFoundError as error:
         raise DataError(f"class file {file} does not exist; check data.options.classes") from error
     except ValueError as error:  # JSON, TOML and Unicode errors are ValueErrors
-        raise DataError(f"class file {file} cannot be read: {str(error).splitlines()[0]}") from error
+        raise DataError(f"class file {file} cannot be read: {first_line(error)}; correct it") from error
+    if isinstance(data, dict) and (unknown := [key for key in data if key not in CLASS_KEYS]):
+        raise DataError(f"class file {file} has an unknown key {unknown[0]!r}; {did_you_mean(unknown[0], CLASS_KEYS)}")
     try:
         class_set = ClassSet.from_dict(data)
         values = [int(value) for value in data.get("ids", range(len(class_set)))]
@@ -114,8 +124,15 @@ def read_classes(file: Path) -> tuple[ClassSet, LabelTable]:
         raise DataError(f'class file {file} is malformed ({error}); it needs names = ["road", "sky", …]') from error
     if len(values) != len(class_set):
         raise DataError(f"class file {file} has {len(class_set)} names but {len(values)} ids; give one id a class")
+    for what, entries in (("id", values), ("colour", class_set.colors)):
+        entry, count = Counter(entries).most_common(1)[0]
+        if count > 1:
+            raise DataError(f"class file {file} gives {what} {entry} to {count} classes; give each its own")
     ids = {class_set.ignore_index: class_set.ignore_index} | {value: i for i, value in enumerate(values)}
-    return class_set, LabelTable(ids, {color: i for i, color in enumerate(class_set.colors)})
+    try:
+        return class_set, LabelTable(ids, {color: i for i, color in enumerate(class_set.colors)})
+    except ConfigError as error:
+        raise DataError(f"class file {file}: {error}") from error
 
 
 def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, ...]]:
@@ -149,6 +166,10 @@ def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, .
         table = LabelTable({}, {color: i for i, color in enumerate(ordered)})
         note = f"inferred {len(names)} classes from the masks' colours: {', '.join(names)}"
         return classes, table, (note, "give them names in classes.toml")
+    if ids == {IGNORE_INDEX}:
+        raise DataError(
+            f"masks beside {masks[0]} hold only 255, which is ignored; describe the classes in classes.toml"
+        )
     if ids == {0, 255}:
         classes = ClassSet(("background", "foreground"))
         note = "masks hold only 0 and 255: taken as background and foreground, not as ignored"

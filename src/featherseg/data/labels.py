@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..images import read_ids
 from ..types import ClassSet, MaskArray
 
@@ -21,9 +21,14 @@ class LabelTable:
     Args:
         ids: class id (or the ignored id) by value of an index, grey or palette mask.
         colors: class id by RGB colour of a colour mask; empty where masks are not in colour.
+
+    Raises:
+        ConfigError: a value is no 16-bit id, which is the most that mask files hold.
     """
 
     def __init__(self, ids: Mapping[int, int], colors: Mapping[tuple[int, int, int], int] | None = None) -> None:
+        if wrong := [value for value in ids if not 0 <= value <= 0xFFFF]:
+            raise ConfigError(f"mask value {wrong[0]} is out of range; give ids of 0 to 65535")
         self._ids = np.full(max(ids, default=0) + 1, UNKNOWN, np.int16)
         for value, label in ids.items():
             self._ids[value] = label
@@ -61,7 +66,8 @@ class LabelTable:
     def _from_ids(self, values: NDArray[np.integer]) -> NDArray[np.int16]:
         inside = (values >= 0) & (values < len(self._ids))
         if inside.all():
-            return self._ids[values]
+            mapped: NDArray[np.int16] = self._ids[values]
+            return mapped
         return np.where(inside, self._ids[np.where(inside, values, 0)], np.int16(UNKNOWN))
 
     def _from_colors(self, values: NDArray[np.integer], path: Path) -> NDArray[np.int16]:

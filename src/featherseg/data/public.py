@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import shutil
+import tempfile
 from pathlib import Path
 
-from ..errors import DataError, require
+from ..errors import ConfigError, DataError, first_line, require
 from ..images import list_images
 from ..types import IGNORE_INDEX, ClassSet
 from .datasets import FileDataset, datasets, require_folder, require_pairs
@@ -26,11 +28,14 @@ def _voc_color(index: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
+# fmt: off
 VOC_NAMES = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
-).split()
-VOC_CLASSES = ClassSet(tuple(VOC_NAMES), tuple(_voc_color(i) for i in range(len(VOC_NAMES))))
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+# fmt: on
+VOC_YEARS = ("2007", "2008", "2009", "2010", "2011", "2012")
+VOC_CLASSES = ClassSet(VOC_NAMES, tuple(_voc_color(i) for i in range(len(VOC_NAMES))))
 
 # name, colour, label id in *_labelIds.png (cityscapesScripts, labels.py); train ids are the places here
 CITYSCAPES = (
@@ -99,38 +104,63 @@ def _split_lines(file: Path, known: Path) -> list[str]:
 
 
 @datasets.register("voc")
-def voc(root: Path, split: str = "train", *, year: str = "2012", download: bool = False) -> FileDataset:
+def voc(root: Path, split: str = "train", *, year: str | int = "2012", download: bool = False) -> FileDataset:
     """Open PASCAL VOC's segmentation images: 21 classes, palette PNGs, 255 on object borders.
 
     Args:
         root: ``VOCdevkit/VOC2012``, its parent, or the folder that holds ``VOCdevkit``.
         split: a file of ``ImageSets/Segmentation``: ``train``, ``val`` or ``trainval``.
         year: of the challenge, 2007 to 2012.
-        download: fetch and unpack the archive into `root` first (through torchvision, with progress; a file
-            whose checksum is wrong is fetched anew).
+        download: fetch the archive into `root` and unpack it, where the split's files are not all there (through
+            torchvision, with progress; an archive whose checksum is wrong is fetched anew).
+
+    Raises:
+        ConfigError: there was no challenge of that year.
+        DataError: the folder, the split or one of its files is missing, or cannot be downloaded.
     """
+    if str(year) not in VOC_YEARS:
+        raise ConfigError(f"year is {year!r}; VOC has segmentation masks of {', '.join(VOC_YEARS)}")
     places = (root, root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}")
     home = next((place for place in places if (place / "JPEGImages").is_dir()), None)
-    if home is None and download:
-        home = _download_voc(root, year)
+    if download and (home is None or not all(a.is_file() and b.is_file() for a, b in _voc_pairs(home, split))):
+        home = _download_voc(root, str(year), home or root / "VOCdevkit" / f"VOC{year}")
     if home is None:
         raise DataError(f"VOC{year} not found under {root}; give the folder that holds VOCdevkit, or download=true")
-    lists = home / "ImageSets" / "Segmentation"
-    names = _split_lines(lists / f"{split}.txt", lists)
-    pairs = [(home / "JPEGImages" / f"{name}.jpg", home / "SegmentationClass" / f"{name}.png") for name in names]
+    pairs = _voc_pairs(home, split)
     return FileDataset("voc", split, VOC_CLASSES, require_pairs(pairs), LabelTable.identity(VOC_CLASSES))
 
 
-def _download_voc(root: Path, year: str) -> Path:
+def _voc_pairs(home: Path, split: str) -> list[tuple[Path, Path]]:
+    lists = home / "ImageSets" / "Segmentation"
+    names = _split_lines(lists / f"{split}.txt", lists)
+    return [(home / "JPEGImages" / f"{name}.jpg", home / "SegmentationClass" / f"{name}.png") for name in names]
+
+
+def _download_voc(root: Path, year: str, home: Path) -> Path:
+    """Fetch a year's archive into `root` and put what it holds at `home`; files there that it has not stay.
+
+    It is unpacked beside and then moved, so that what is found at `home` later is never half of it.
+    """
     require("torchvision", "train", "Downloading VOC")
-    torchvision_datasets = importlib.import_module("torchvision.datasets")
-    root.mkdir(parents=True, exist_ok=True)
+    archive = importlib.import_module("torchvision.datasets.voc").DATASET_YEAR_DICT[year]
+    fetch = importlib.import_module("torchvision.datasets.utils").download_and_extract_archive
     try:
-        torchvision_datasets.VOCSegmentation(root, year=year, image_set="train", download=True)
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking-") as place:
+            # extracted by the name of torchvision's own table: it knows the archives' inner folders
+            fetch(archive["url"], str(root), place, filename=archive["filename"], md5=archive["md5"])
+            unpacked = Path(place) / archive["base_dir"]
+            if home.exists():
+                shutil.copytree(unpacked, home, dirs_exist_ok=True)
+            else:
+                home.parent.mkdir(parents=True, exist_ok=True)
+                unpacked.rename(home)
     except Exception as error:  # URLError, RuntimeError (checksum), OSError (disk full), tarfile errors
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"VOC{year} could not be downloaded to {root} ({reason}); try again or fetch it by hand") from error
-    return root / "VOCdevkit" / f"VOC{year}"
+        raise DataError(
+            f"VOC{year} could not be downloaded to {root} ({first_line(error)}); try again, or fetch it by hand from "
+            f"{archive['url']}"
+        ) from error
+    return home
 
 
 @datasets.register("cityscapes")

@@ -31,9 +31,7 @@ class TrainTransform:
         self.config = config
         self.ignore_index = ignore_index
 
-    def __call__(
-        self, image: ImageArray, mask: MaskArray, rng: np.random.Generator
-    ) -> tuple[ImageArray, MaskArray]:
+    def __call__(self, image: ImageArray, mask: MaskArray, rng: np.random.Generator) -> tuple[ImageArray, MaskArray]:
         """Return a changed copy of an RGB image (H, W, 3) and its mask (H, W), both of the crop's size."""
         config = self.config
         image, mask = self._scaled_crop(image, mask, rng)
@@ -42,7 +40,7 @@ class TrainTransform:
         if config.jitter:
             image = jitter_colors(image, config.jitter, rng)
         if rng.random() < config.blur:
-            image = cv2.GaussianBlur(image, (0, 0), sigmaX=rng.uniform(0.3, 1.5))
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigmaX=rng.uniform(0.3, 1.5)), np.uint8)
         return np.ascontiguousarray(image), np.ascontiguousarray(mask)
 
     def _scaled_crop(
@@ -62,12 +60,12 @@ class TrainTransform:
         out_y0, out_x0 = round((y0 - top) * to_y), round((x0 - left) * to_x)
         out_h = max(round((y1 - top) * to_y) - out_y0, 1)
         out_w = max(round((x1 - left) * to_x) - out_x0, 1)
-        shrink = out_h < y1 - y0
-        part = cv2.resize(
-            image[y0:y1, x0:x1], (out_w, out_h), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-        )
+        out_y0, out_x0 = min(out_y0, crop_h - out_h), min(out_x0, crop_w - out_w)  # images thinner than a crop's pixel
+        method = cv2.INTER_AREA if out_h < y1 - y0 else cv2.INTER_LINEAR
+        part = np.asarray(cv2.resize(image[y0:y1, x0:x1], (out_w, out_h), interpolation=method), np.uint8)
         # INTER_NEAREST takes the upper left neighbour and shifts masks by half a pixel; _EXACT does not.
-        ids = cv2.resize(mask[y0:y1, x0:x1], (out_w, out_h), interpolation=cv2.INTER_NEAREST_EXACT)
+        nearest = cv2.resize(mask[y0:y1, x0:x1], (out_w, out_h), interpolation=cv2.INTER_NEAREST_EXACT)
+        ids = np.asarray(nearest, np.uint8)
         if (out_h, out_w) == (crop_h, crop_w):
             return part, ids
         canvas = np.empty((crop_h, crop_w, 3), np.uint8)
@@ -77,9 +75,7 @@ class TrainTransform:
         canvas[room], labels[room] = part, ids
         return canvas, labels
 
-    def _place(
-        self, mask: MaskArray, window_h: int, window_w: int, rng: np.random.Generator
-    ) -> tuple[int, int]:
+    def _place(self, mask: MaskArray, window_h: int, window_w: int, rng: np.random.Generator) -> tuple[int, int]:
         """Return the window's top and left: within the image where it fits, around it where it does not."""
         room_h, room_w = mask.shape[0] - window_h, mask.shape[1] - window_w
         if rng.random() < self.config.class_balance:
@@ -100,11 +96,10 @@ def jitter_colors(image: ImageArray, strength: float, rng: np.random.Generator) 
     hue = strength * rng.uniform(-0.1, 0.1)
     grey = float(image.mean())
     values = np.arange(256, dtype=np.float32)
-    curve = np.clip((values - grey) * contrast * brightness + grey * brightness, 0, 255).astype(np.uint8)
-    image = cv2.LUT(image, curve)
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    curve = np.clip((values - grey) * contrast * brightness + grey * brightness, 0, 255)
+    hsv = cv2.cvtColor(cv2.LUT(image, np.rint(curve).astype(np.uint8)), cv2.COLOR_RGB2HSV_FULL)
     hues = ((np.arange(256) + round(hue * 256)) % 256).astype(np.uint8)
-    saturations = np.clip(values * saturation, 0, 255).astype(np.uint8)
+    saturations = np.rint(np.clip(values * saturation, 0, 255)).astype(np.uint8)
     table = np.stack([hues, saturations, np.arange(256, dtype=np.uint8)], axis=-1)[None]
     return np.asarray(cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB_FULL), dtype=np.uint8)
 

@@ -153,10 +153,25 @@ def _trace(net: Deployed, output: str, example_size: tuple[int, int], opset: int
         reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
         name = type(net.model).__name__
         raise ArtifactError(
-            f"{name} cannot be exported for any size ({reason}); see that it has no fixed sizes"
+            f"{name} cannot be exported for any size ({reason}); see that its code has no fixed sizes"
         ) from error
     assert program is not None
+    _check_free(program.model_proto, type(net.model).__name__, output)
     return program.model_proto
+
+
+def _check_free(proto: Any, name: str, output: str) -> None:
+    """Refuse a graph of one size: torch writes one without a word where the network's code fixes a size."""
+    free = {"image": {0: "batch", 1: "height", 2: "width"}}
+    free[output] = {0: "batch", 2: "height", 3: "width"} if output == "logits" else free["image"]
+    for port in (*proto.graph.input, *proto.graph.output):
+        dims = port.type.tensor_type.shape.dim
+        for axis, meaning in free[port.name].items():
+            if not dims[axis].dim_param:
+                raise ArtifactError(
+                    f"{name} cannot be exported for any size (the {meaning} of {port.name} is fixed at "
+                    f"{dims[axis].dim_value}); see that its code has no fixed sizes"
+                )
 
 
 def _write(proto: Any, path: Path, artifact: Artifact) -> None:

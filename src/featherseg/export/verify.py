@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..data.datasets import SegmentationDataset
-from ..errors import ConfigError, DataError, VerificationError
+from ..errors import ArtifactError, ConfigError, DataError, VerificationError
 from ..metrics import BoundaryF1, ConfusionMatrix
 from ..models.base import SegmentationModel
 from ..runtime.artifact import Artifact
@@ -210,7 +210,8 @@ def verify(
 
     Raises:
         ConfigError: the dataset's classes are not the file's, or `sizes` is empty or too small.
-        ArtifactError: the file cannot be run.
+        ArtifactError: the file cannot be opened.
+        VerificationError: it cannot run at one of the sizes or images.
     """
     segmenter = Segmenter(artifact_path, backend=backend, threads=threads)
     classes = segmenter.artifact.classes
@@ -225,31 +226,21 @@ def verify(
         raise ConfigError(f"sizes is {list(sizes)}; give at least one (height, width) from {MIN_SIZE} each")
     # A copy, so that a network on a GPU, in training or in bf16 is compared as the plain one it stands for.
     net = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    parity = tuple(_parity(net, segmenter.session, dataset, size) for size in sizes)
-
-    file, reference = _Judge(classes), _Judge(classes)
-    equal = total = 0
-    worst = ("", math.inf)
-    for i in range(len(dataset)):
-        image, target = dataset.read(i)
-        ours, theirs = segmenter.segment(image), _torch_mask(net, image)
-        file.update(target, ours)
-        reference.update(target, theirs)
-        same = int(np.count_nonzero(ours == theirs))
-        equal, total = equal + same, total + ours.size
-        worst = min(worst, (dataset.stem(i), same / ours.size), key=lambda entry: entry[1])
-        if progress is not None:
-            progress(i + 1, len(dataset))
+    try:
+        parity = tuple(_parity(net, segmenter.session, dataset, size) for size in sizes)
+        masks = _compare_masks(net, segmenter, dataset, progress)
+    except ArtifactError as error:
+        raise VerificationError(f"{artifact_path} does not run where its network does: {error}") from error
     return VerifyResult(
         classes=classes,
         dataset=f"{dataset.name} {dataset.split}",
         images=len(dataset),
         session=segmenter.session.device,
         parity=parity,
-        agreement=equal / total,
-        worst_image=worst,
-        file=file.quality(),
-        torch=reference.quality(),
+        agreement=masks.agreement,
+        worst_image=masks.worst_image,
+        file=masks.file,
+        torch=masks.torch,
         tolerance=tolerance or Tolerance(),
     )
 
@@ -282,6 +273,16 @@ def export_verified(
     return result
 
 
+@dataclass(frozen=True)
+class _Masks:
+    """What comparing the masks found; see :class:`VerifyResult`."""
+
+    agreement: float
+    worst_image: tuple[str, float]
+    file: Quality
+    torch: Quality
+
+
 class _Judge:
     """Both metrics of one way of making masks."""
 
@@ -311,6 +312,26 @@ def _parity(net: SegmentationModel, session: Session, dataset: SegmentationDatas
     relative = absolute / np.maximum(np.abs(expected).max(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
     worst = int(np.argmax(relative))  # NaN counts as the largest
     return Parity(size, float(absolute.max()), float(relative[worst]), dataset.stem(indices[worst]))
+
+
+def _compare_masks(
+    net: SegmentationModel, segmenter: Segmenter, dataset: SegmentationDataset, progress: Progress | None
+) -> _Masks:
+    """Segment every image both ways, and judge both by the truth."""
+    file, reference = _Judge(dataset.classes), _Judge(dataset.classes)
+    equal = total = 0
+    worst = ("", math.inf)
+    for i in range(len(dataset)):
+        image, target = dataset.read(i)
+        ours, theirs = segmenter.segment(image), _torch_mask(net, image)
+        file.update(target, ours)
+        reference.update(target, theirs)
+        same = int(np.count_nonzero(ours == theirs))
+        equal, total = equal + same, total + ours.size
+        worst = min(worst, (dataset.stem(i), same / ours.size), key=lambda entry: entry[1])
+        if progress is not None:
+            progress(i + 1, len(dataset))
+    return _Masks(equal / total, worst, file.quality(), reference.quality())
 
 
 def _torch_mask(net: SegmentationModel, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,6 +1,5 @@
 """The networks: one family a file, each registered with its declared facts."""
 
-from . import fastsegnet
 from .base import (
     ModelFacts,
     SegmentationModel,
@@ -12,16 +11,26 @@ from .base import (
     register_model,
     resize_like,
 )
+from .fastsegnet import FastSegNet
+from .jetnet import JetNet
+from .lednet import LEDNet, return_model
+from .mobilenet_aspp import LightweightSegmentationModel
+from .resnet_unet import ResNetUNet
 
 __all__ = [
+    "FastSegNet",
+    "JetNet",
+    "LEDNet",
+    "LightweightSegmentationModel",
     "ModelFacts",
+    "ResNetUNet",
     "SegmentationModel",
     "count_parameters",
     "create_model",
-    "fastsegnet",
     "list_models",
     "model_facts",
     "models",
     "register_model",
     "resize_like",
+    "return_model",
 ]

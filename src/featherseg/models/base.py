@@ -78,7 +78,7 @@ class ModelFacts:
 
     Args:
         paper: where the network comes from.
-        params: parameters at `num_classes` classes, in inference.
+        params: parameters at `num_classes` classes, auxiliary heads of training included.
         gmacs: multiply-accumulates (1 MAC = 2 FLOPs) of convolutions and matrix products in one image of
             `size` (height, width), in 10⁹.
         stride: input pixels per logit.

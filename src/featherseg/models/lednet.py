@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, did_you_mean
@@ -52,7 +51,8 @@ class SSnbt(nn.Module):
         y = torch.cat([self.columns_first(left), self.rows_first(right)], dim=1)
         y = self.act(x + self.dropout(y))
         # Channel shuffle in two groups: the next split takes half of its channels from each branch.
-        return y.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        shuffled: Tensor = y.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        return shuffled
 
 
 def _factorised(channels: int, dilation: int, *, columns_first: bool) -> nn.Sequential:
@@ -93,8 +93,9 @@ class AttentionPyramid(nn.Module):
         quarter = self.down2(half)
         attention = self.lateral2(quarter) + resize_like(self.down3(quarter), quarter)
         attention = self.lateral1(half) + resize_like(attention, half)
-        logits: Tensor = self.classes(x) * resize_like(attention, x)
-        return logits + self.image_classes(x.mean((2, 3), keepdim=True))
+        whole = self.image_classes(x.mean((2, 3), keepdim=True))
+        logits: Tensor = self.classes(x) * resize_like(attention, x) + whole
+        return logits
 
 
 def _unit(in_channels: int, kernel_size: int, *, stride: int = 1) -> nn.Sequential:
@@ -131,6 +132,7 @@ class LEDNet(SegmentationModel):
         if not 1 <= in_channels < 32:
             raise ConfigError(f"lednet's in_channels is {in_channels}; choose 1 to 31")
         self.num_classes = num_classes
+        self.options = {"in_channels": in_channels}
         # Dropout rates as in the paper's own program: light where maps are large, strong at stride 8.
         self.stage2 = nn.Sequential(Downsampler(in_channels, 32), *(SSnbt(32, dropout=0.03) for _ in range(3)))
         self.stage4 = nn.Sequential(Downsampler(32, 64), *(SSnbt(64, dropout=0.03) for _ in range(2)))
@@ -144,7 +146,7 @@ class LEDNet(SegmentationModel):
         return {"out": self.decoder(x8), "x4": x4, "x8": x8}
 
 
-def return_model(input_nc: int = 3, output_nc: int = 22, netG: str = "lednet_128") -> LEDNet:  # noqa: N803
+def return_model(input_nc: int = 3, output_nc: int = 22, netG: str = "lednet_128") -> LEDNet:
     """Build LEDNet by the names that its users know.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -74,9 +75,10 @@ class ResNetUNet(SegmentationModel):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.options = {"encoder": encoder}
         self.encoder = _create_encoder(encoder)
-        self.strides: tuple[int, ...] = tuple(self.encoder.feature_info.reduction())
-        channels = dict(zip(self.strides, self.encoder.feature_info.channels(), strict=True))
+        self.encoder_strides: tuple[int, ...] = tuple(self.encoder.feature_info.reduction())
+        channels = dict(zip(self.encoder_strides, self.encoder.feature_info.channels(), strict=True))
         self.pad_to = 1 if _gives(self.encoder, size=2 * DEEPEST + 1) else DEEPEST
         if not {4, 8, 16, DEEPEST} <= set(channels) or not _gives(self.encoder, size=2 * DEEPEST):
             raise ConfigError(
@@ -104,12 +106,12 @@ class ResNetUNet(SegmentationModel):
         if self.pad_to > 1:
             missing_h, missing_w = (_ceil(side, self.pad_to) * self.pad_to - side for side in (height, width))
             image = F.pad(image, (0, missing_w, 0, missing_h), mode="replicate")
-        maps: dict[int, Tensor] = dict(zip(self.strides, self.encoder(image), strict=True))
+        maps: dict[int, Tensor] = dict(zip(self.encoder_strides, self.encoder(image), strict=True))
         x = self.bridge(maps[DEEPEST])
         for stride, block in zip(LEVELS, self.decoder, strict=True):
             x = block(x, maps.get(stride))
         found = {"out": (self.stride, self.head(x))} | {f"x{stride}": (stride, maps[stride]) for stride in (4, 8, 16)}
-        if self.pad_to == 1:
+        if self.pad_to == 1 and self.stride in self.encoder_strides:
             return {name: y for name, (_, y) in found.items()}
         return {name: y[..., : _ceil(height, stride), : _ceil(width, stride)] for name, (stride, y) in found.items()}
 
@@ -130,18 +132,18 @@ def _ceil(size: int, step: int) -> int:
     return (size + step - 1) // step
 
 
-def _create_encoder(name: str) -> nn.Module:
+def _create_encoder(name: str) -> Any:  # timm has no types
     if not timm.is_model(name):
         raise ConfigError(f"unknown encoder {name!r}; {did_you_mean(name, timm.list_models())}")
     try:
-        encoder: nn.Module = timm.create_model(name, features_only=True, pretrained=False)
+        return timm.create_model(name, features_only=True, pretrained=False)
     except (RuntimeError, AttributeError, AssertionError) as error:  # timm's ways of saying: no feature maps
-        raise ConfigError(f'encoder {name!r} gives no feature maps; choose a pyramid such as "resnet34"') from error
-    return encoder
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f'encoder {name!r} cannot be used ({reason}); choose a pyramid such as "resnet34"') from error
 
 
 @torch.no_grad()
-def _gives(encoder: nn.Module, *, size: int) -> bool:
+def _gives(encoder: Any, *, size: int) -> bool:
     """Return whether maps of a `size`×`size` image have the declared channels and sizes, rounded up.
 
     Some encoders round down, or work at multiples of 32 only; asking is surer than a list of names.

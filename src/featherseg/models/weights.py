@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, first_line
 
 Weights = Mapping[str, Tensor]
 
@@ -49,9 +49,8 @@ def _download(fetch: Callable[[], Weights]) -> Weights:
     try:
         return fetch()
     except Exception as error:  # each library raises its own kinds when offline
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"pretrained weights cannot be downloaded ({reason}); "
+            f"pretrained weights cannot be downloaded ({first_line(error)}); "
             'name a local file with encoder_weights="path.safetensors", or leave it out to train from scratch'
         ) from error
 
@@ -64,7 +63,7 @@ def _read(path: Path) -> Weights:
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn file fails in many ways
-        raise CheckpointError(f"encoder weights {path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"encoder weights {path} hold a {type(loaded).__name__}, not named tensors")
+        raise CheckpointError(f"encoder weights {path} cannot be read ({first_line(error)}); fetch it again") from error
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"encoder weights {path} hold no named tensors; save a state_dict")
     return loaded

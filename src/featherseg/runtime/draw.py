@@ -96,7 +96,9 @@ def _edge(height: int, width: int) -> int:
 
 
 @lru_cache(maxsize=32)  # frames of a video mostly hold the same classes
-def _legend(entries: tuple[Entry, ...], height: int, width: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]] | None:
+def _legend(
+    entries: tuple[Entry, ...], height: int, width: int
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]] | None:
     """Return a legend for an image of this size as what it adds, and the share (0–255) of the image it leaves.
 
     Larger letters come before fewer columns. None if even the smallest letters do not fit.

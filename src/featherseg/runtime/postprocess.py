@@ -58,7 +58,8 @@ def upsample_argmax(logits: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]
     find_winners, fill_mask = kernels
     winners, certain = find_winners(maps)
     if winners.shape == mask.shape:
-        return winners.astype(mask.dtype)
+        mask[:] = winners
+        return mask
     row_cells, column_cells = _cells(rows[0], maps.shape[1]), _cells(columns[0], maps.shape[2])
     fill_mask(maps, winners, certain, row_cells, rows[1], column_cells, columns[1], mask)
     return mask
@@ -76,7 +77,9 @@ Axis = tuple[IndexArray, FloatArray]
 def _prepare(logits: NDArray[Any], size: tuple[int, int]) -> tuple[FloatArray, NDArray[Any], Axis, Axis]:
     """Check the arguments; return float32 logits, the mask to fill, and both axes."""
     if logits.ndim != 3 or logits.dtype not in (np.float32, np.float16) or 0 in logits.shape:
-        raise ConfigError(f"logits are {logits.dtype} {logits.shape}; give float32 or float16 (C, h, w), none of them 0")
+        raise ConfigError(
+            f"logits are {logits.dtype} {logits.shape}; give float32 or float16 (C, h, w), none of them 0"
+        )
     if len(logits) > MAX_CLASSES:
         raise ConfigError(f"logits have {len(logits)} classes; at most {MAX_CLASSES} fit in a mask")
     height, width = size

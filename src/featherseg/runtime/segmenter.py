@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..images import write_mask
 from ..types import MIN_SIZE, ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
-from .draw import overlay
+from .draw import colorize, overlay
 from .postprocess import upsample_argmax
 from .sessions import Session, open_session
 
@@ -46,7 +46,7 @@ class Prediction:
 
     def colors(self) -> ImageArray:
         """Return the mask in its classes' colours, RGB uint8 (H, W, 3)."""
-        return self.classes.palette()[self.mask]
+        return colorize(self.mask, self.classes)
 
     def coverage(self) -> dict[str, float]:
         """Return each class's share of the pixels, 0–1, by name."""

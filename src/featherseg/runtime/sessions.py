@@ -113,8 +113,15 @@ class OnnxSession:
         self.device = f"{cpu_name()}, {threads} threads, CPUExecutionProvider, f32, onnxruntime {ort.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3)."""
-        logits: NDArray[np.float32] = self._session.run(["logits"], {"image": images})[0]
+        """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3).
+
+        Raises:
+            ArtifactError: the graph breaks on images of this size.
+        """
+        try:
+            logits: NDArray[np.float32] = self._session.run(["logits"], {"image": images})[0]
+        except Exception as error:  # see above
+            raise ArtifactError(_run_failure("ONNX Runtime", images, error)) from error
         return logits
 
 
@@ -162,8 +169,15 @@ class OpenVinoSession:
         self.device = f"{cpu_name()}, {threads} threads, CPU, {precision}, openvino {openvino.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3)."""
-        results = self._request.infer({"image": images}, share_inputs=True)
+        """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3).
+
+        Raises:
+            ArtifactError: the graph breaks on images of this size.
+        """
+        try:
+            results = self._request.infer({"image": images}, share_inputs=True)
+        except RuntimeError as error:
+            raise ArtifactError(_run_failure("OpenVINO", images, error)) from error
         return np.array(results["logits"], np.float32)  # a copy: OpenVINO writes the next result over this one
 
 
@@ -193,6 +207,10 @@ def _check_ports(path: str | Path, artifact: Artifact, inputs: dict[str, str], o
         raise ArtifactError(
             f"{path}: its graph has {channels} classes but its metadata names {len(artifact.classes)}; export it again"
         )
+
+
+def _run_failure(engine: str, images: NDArray[np.uint8], error: Exception) -> str:
+    return f"{engine} cannot run the file on images {images.shape} ({_first_line(error)}); export and verify it again"
 
 
 def _first_line(error: Exception) -> str:

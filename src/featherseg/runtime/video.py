@@ -11,7 +11,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -142,8 +143,8 @@ def segment_video(
             if on_frame is not None:
                 on_frame(count, prediction)
             count += 1
-            if target is not None:
-                _put(predicted, (frame, prediction), stop)
+            if target is not None and not _put(predicted, (frame, prediction), stop):
+                break
         _put(predicted, None, stop)
     finally:
         # After an error here the decoder ends at once, the encoder when it has written what waits in its queue.
@@ -202,8 +203,8 @@ class _Stage(threading.Thread):
 
     def __init__(self, name: str, work: Callable[[], None], stop: threading.Event | None) -> None:
         super().__init__(name=f"featherseg-{name}", daemon=True)
-        self.work, self.stop, self.error = work, stop, None
-        self.error: BaseException | None
+        self.work, self.stop = work, stop
+        self.error: BaseException | None = None
 
     def run(self) -> None:
         """Do the work."""
@@ -238,3 +239,136 @@ def _take(items: queue.Queue[T | None], stop: threading.Event) -> Iterator[T]:
         if item is None:
             return
         yield item
+
+
+def _decode(
+    frames: Generator[_Frame, None, None], decoded: queue.Queue[_Frame | None], stop: threading.Event, timer: _Timer
+) -> None:
+    """Put the source's frames into `decoded`, then None, also when one of them cannot be decoded."""
+    with closing(frames):
+        try:
+            while True:
+                with timer("decode"):
+                    frame = next(frames)
+                if not _put(decoded, frame, stop):
+                    break
+        except StopIteration:
+            pass
+        finally:
+            _put(decoded, None, stop)
+
+
+def _read_video(av: ModuleType, path: Path) -> Generator[_Frame, None, None]:
+    """Yield the frames of a video file, upright."""
+    count = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path} has no video stream; give a video or a folder of images")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            rate = stream.average_rate or stream.guessed_rate or FOLDER_FPS
+            # Packet by packet, for `container.decode` ends without a word where a file was cut off.
+            for frame in (frame for packet in container.demux(stream) for frame in packet.decode()):
+                image = frame.to_ndarray(format="rgb24")
+                if frame.rotation:
+                    image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+                yield _Frame(image, frame.pts, frame.time_base or 1 / rate, rate)
+                count += 1
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(
+            f"{path} cannot be decoded after {count} frames ({error.strerror}); repair or replace the file"
+        ) from error
+
+
+def _read_folder(path: Path) -> Generator[_Frame, None, None]:
+    """Yield the images of a folder as frames."""
+    for i, image in enumerate(list_images(path)):
+        yield _Frame(read_image(image), i, 1 / FOLDER_FPS, FOLDER_FPS)
+
+
+def _encode(
+    writer: _Writer,
+    mode: Mode,
+    predicted: queue.Queue[tuple[_Frame, P] | None],
+    stop: threading.Event,
+    timer: _Timer,
+) -> None:
+    """Draw and write predictions until None; the file is finished whatever happens."""
+    try:
+        for frame, prediction in _take(predicted, stop):
+            with timer("draw"):
+                drawn = _draw(frame.image, prediction, mode)
+            with timer("encode"):
+                writer.write(drawn, frame)
+    finally:
+        writer.close()
+
+
+def _draw(image: ImageArray, prediction: FramePrediction, mode: Mode) -> ImageArray:
+    """Return the picture to write, RGB uint8, of even height and width."""
+    if mode == "mask":
+        drawn = colorize(prediction.mask, prediction.classes)
+    else:
+        drawn = prediction.overlay()
+        if mode == "side-by-side":
+            drawn = np.hstack([image, drawn])
+    height, width = drawn.shape[:2]
+    if height % 2 or width % 2:
+        drawn = np.pad(drawn, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return drawn
+
+
+class _Writer:
+    """An H.264 file that takes the size and rate of its first frame."""
+
+    def __init__(self, av: ModuleType, path: Path) -> None:
+        self.av, self.path = av, path
+        self.container: Any = None
+        self.stream: Any = None
+        self.pts = -1
+
+    def write(self, image: ImageArray, frame: _Frame) -> None:
+        """Encode RGB uint8 (H, W, 3), even a side, with `frame`'s time stamp; a later size is scaled to the first."""
+        with self._explained():
+            if self.container is None:
+                self._open(image, frame)
+            picture = self.av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+                self.stream.width, self.stream.height, "yuv420p", dst_colorspace="ITU709"
+            )
+            step = max(1, round(1 / (frame.rate * frame.time_base)))
+            # Encoders refuse time stamps that are missing or do not rise.
+            self.pts = max(self.pts + 1, self.pts + step if frame.pts is None else frame.pts)
+            picture.pts, picture.time_base = self.pts, frame.time_base
+            self.container.mux(self.stream.encode(picture))
+
+    def close(self) -> None:
+        """Write the frames that the encoder still holds, and the index that makes the file playable."""
+        if self.container is None:
+            return
+        with self._explained(), self.container as container:
+            if self.stream is not None:
+                container.mux(self.stream.encode(None))
+
+    def _open(self, image: ImageArray, frame: _Frame) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.container = self.av.open(str(self.path), "w")
+        stream = self.container.add_stream("libx264", rate=frame.rate, options=QUALITY)
+        stream.height, stream.width = image.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = frame.time_base
+        context.colorspace, context.color_range = BT709, LIMITED_RANGE
+        context.color_primaries, context.color_trc = BT709, BT709
+        self.stream = stream
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what PyAV and the file system raise into a :class:`DataError`."""
+        try:
+            yield
+        except (self.av.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"{self.path} cannot be written ({reason}); give a .mp4 in a folder you can write"
+            ) from error

@@ -75,7 +75,7 @@ class Building:
         end = [(x, 0, self.z0), (x, top, self.z0), (back, top, self.z0), (back, 0, self.z0)]
         if self.roof:
             end.insert(2, (self.side * (self.x + 4.5), top + self.roof, self.z0))
-        canvas.fill_world(end, light.tint(scaled(self.wall, 0.9), light.front, self.z0), Label.BUILDING)
+        canvas.fill_world(end, light.tint(scaled(self.wall, 0.9), light.front, max(self.z0, NEAR)), Label.BUILDING)
 
         self._band(canvas, 0.0, top, light.tint(self.wall, lit, z), Label.BUILDING)
         self._band(canvas, 0.0, self.storey if self.shop else 0.6, light.tint(scaled(self.accent, 0.9), lit, z))
@@ -103,21 +103,19 @@ class Building:
         """Paint the grid of windows, then doors or the shop."""
         bays = max(round((self.z1 - self.z0) / 2.7), 1)
         pitch = (self.z1 - self.z0) / bays
-        centers = self.z0 + (np.arange(bays) + 0.5) * pitch
+        centers = self.z0 + (np.arange(bays, dtype=np.float64) + 0.5) * pitch
         wide, high = pitch * self.wide, self.storey * 0.52
         first = 1 if self.shop else 0
         grid_z = np.tile(centers, self.floors - first)
-        grid_y = np.repeat(np.arange(first, self.floors) * self.storey + self.storey * 0.32, bays)
+        sills = (np.arange(first, self.floors, dtype=np.float64) + 0.32) * self.storey
+        grid_y = np.repeat(sills, bays)
         state = rng.uniform(size=len(grid_z))
         frame = light.tint((224, 220, 210), lit, z)
         if len(grid_z):
             canvas.fill_world(self._panes(grid_z, grid_y - 0.12, wide + 0.3, high + 0.26), frame)
-        shades = ((light.lamps, 1.0, None), (0.6, 1.001, GLASS), (light.lamps, 0.6, scaled(GLASS, 0.7)))
-        for low, up, glass in shades:
-            if glass is None:
-                chosen, color = state < light.lamps, LAMPLIGHT
-            else:
-                chosen, color = (state >= max(low, light.lamps)) & (state < up), light.tint(glass, 0.4 + 0.6 * lit, z)
+        bright, dark = (light.tint(scaled(GLASS, factor), 0.4 + 0.6 * lit, z) for factor in (1.0, 0.7))
+        lamp, mixed = state < light.lamps, state < 0.5 + 0.5 * light.lamps
+        for chosen, color in ((lamp, LAMPLIGHT), (mixed & ~lamp, dark), (~mixed, bright)):
             if chosen.any():
                 canvas.fill_world(self._panes(grid_z[chosen], grid_y[chosen], wide, high), color)
         if z < 40 and len(grid_z):
@@ -127,7 +125,8 @@ class Building:
             canvas.fill_world(self._panes(centers, np.full(bays, 0.5), pitch * 0.8, 1.9), pane)
             self._draw_awning(canvas, light, lit, z)
         else:
-            door = np.array([centers[int(rng.integers(bays))]])
+            bay = int(rng.integers(bays))
+            door = centers[bay : bay + 1]
             canvas.fill_world(self._panes(door, np.zeros(1), 1.7, 2.5), frame)
             canvas.fill_world(self._panes(door, np.zeros(1), 1.3, 2.3), light.tint(scaled(self.accent, 0.6), lit, z))
 
@@ -176,18 +175,15 @@ class Tree:
         scale = canvas.focal / self.z
         foot = canvas.project((self.x, 0.0, self.z))
         thick = 0.055 * self.height / 2
-        trunk = (
-            np.array([(-1.3, 0), (-0.8, self.height * 0.6), (0.8, self.height * 0.6), (1.3, 0)]) * (thick, -1) * scale
-        )
-        bark = light.tint((98, 78, 62), 0.6, self.z)
-        canvas.fill(foot + trunk, bark, Label.TREE)
-        canvas.fill(
-            foot + trunk * (0.45, 1) + (light.side * thick * 0.5 * scale, 0), light.tint((128, 104, 82), 1, self.z)
-        )
+        top = self.height * 0.6
+        trunk = np.array([(-1.3, 0), (-0.8, top), (0.8, top), (1.3, 0)]) * (thick, -1) * scale
+        canvas.fill(foot + trunk, light.tint((98, 78, 62), 0.6, self.z), Label.TREE)
+        sunny = trunk * (0.45, 1) + (light.side * thick * 0.5 * scale, 0)
+        canvas.fill(foot + sunny, light.tint((128, 104, 82), 1, self.z))
         if self.conifer:
-            clumps = [(0.0, 0.22 + 0.13 * i, 1 - 0.155 * i) for i in range(6)]
-            centers = np.array([(x * self.radius, y * self.height) for x, y, _ in clumps])
-            sizes = np.array([size for _, _, size in clumps]) * self.radius * 0.8
+            tier = np.arange(6)
+            centers = np.column_stack((tier * 0.0, (0.22 + 0.13 * tier) * self.height))
+            sizes = (1 - 0.155 * tier) * self.radius * 0.8
             shape = np.array([(-1.1, -0.25), (0, 1.9), (1.1, -0.25), (0.4, -0.05), (-0.5, -0.1)])
         else:
             angle = rng.integers(0, 16, 12)
@@ -196,9 +192,8 @@ class Tree:
             centers = CIRCLE[angle] * spread * self.radius + (0, high)
             sizes = rng.uniform(0.34, 0.52, 12) * self.radius
             shape = CIRCLE
-        dark, middle, bright = (
-            light.tint(scaled(self.leaf, f), s, self.z) for f, s in ((0.62, 0.2), (0.88, 0.55), (1.18, 1))
-        )
+        tones = ((0.62, 0.2), (0.88, 0.55), (1.18, 1.0))
+        dark, middle, bright = (light.tint(scaled(self.leaf, factor), lit, self.z) for factor, lit in tones)
         for center, size in zip(centers, sizes, strict=True):
             canvas.fill(foot + (center + shape * size) * (1, -1) * scale, dark, Label.TREE)
         count = 46 if self.z < 30 else 18
@@ -248,59 +243,42 @@ class Pole:
         """Paint the post with its sunny edge, then what it carries."""
         foot = canvas.project((self.x, 0.0, self.z))
         scale = canvas.focal / self.z * np.array((1.0, -1.0))
+        half, top = self.wide / 2, self.height
 
         def shape(points: ArrayLike, color: Color, lit: float, label: Label | None) -> None:
             canvas.fill(foot + np.asarray(points, np.float64) * scale, light.tint(color, lit, self.z), label)
 
-        half, top = self.wide / 2, self.height
-        shape([(-half, 0), (-half * 0.8, top), (half * 0.8, top), (half, 0)], self.paint, 0.35, Label.POLE)
+        shape(_taper(half, half * 0.8, 0, top), self.paint, 0.35, Label.POLE)
         edge = light.side * half
         shape([(edge * 0.2, 0), (edge * 0.2, top), (edge * 0.8, top), (edge, 0)], self.paint, 1.0, None)
-        if self.kind in ("lamp", "lantern"):
-            shape(
-                [(-half * 1.5, 0), (-half * 1.4, 0.9), (half * 1.4, 0.9), (half * 1.5, 0)],
-                scaled(self.paint, 0.85),
-                0.5,
-                Label.POLE,
-            )
-            glass = LAMPLIGHT if light.lamps else (206, 210, 206)
-            if self.kind == "lamp":
-                arm, reach = self.arm * half, self.arm * 1.7
-                beam = [(-arm, top - 0.25), (-arm, top), (reach, top + 0.4), (reach, top + 0.18)]
-                shape(beam, self.paint, 0.6, Label.POLE)
-                head = [
-                    (reach * 0.75, top + 0.12),
-                    (reach * 0.75, top + 0.42),
-                    (reach * 1.35, top + 0.5),
-                    (reach * 1.35, top + 0.2),
-                ]
-                shape(head, scaled(self.paint, 0.9), 0.7, Label.POLE)
-                shape(
-                    [
-                        (reach * 0.8, top + 0.1),
-                        (reach * 0.8, top + 0.2),
-                        (reach * 1.3, top + 0.26),
-                        (reach * 1.3, top + 0.16),
-                    ],
-                    glass,
-                    1.0,
-                    None,
-                )
-                lamp = (self.x + reach, top + 0.15, self.z)
-            else:
-                shape([(-0.16, top), (-0.27, top + 0.6), (0.27, top + 0.6), (0.16, top)], self.paint, 0.5, Label.POLE)
-                shape(
-                    [(-0.11, top + 0.06), (-0.19, top + 0.54), (0.19, top + 0.54), (0.11, top + 0.06)], glass, 1.0, None
-                )
-                shape([(-0.34, top + 0.58), (0.0, top + 0.9), (0.34, top + 0.58)], self.paint, 0.6, Label.POLE)
-                lamp = (self.x, top + 0.35, self.z)
-            canvas.glow(lamp, 0.3, scaled(LAMPLIGHT, 0.6))
+        if self.kind in _SIGNS:
+            board, layers = _SIGNS[self.kind]
+            center = np.array((0.0, top - 0.1))
+            shape(center + np.array(board) * 1.06, (92, 94, 96), 0.6, Label.SIGN)
+            for size, outline, color in layers:
+                shape(center + np.array(outline) * size, color, 0.4 + 0.6 * light.front, None)
             return
-        board, layers = _SIGNS[self.kind]
-        center = np.array((0.0, top - 0.1))
-        shape(center + np.array(board) * 1.06, (92, 94, 96), 0.6, Label.SIGN)
-        for size, outline, color in layers:
-            shape(center + np.array(outline) * size, color, 0.4 + 0.6 * light.front, None)
+        shape(_taper(half * 1.5, half * 1.4, 0, 0.9), scaled(self.paint, 0.85), 0.5, Label.POLE)
+        glass = LAMPLIGHT if light.lamps else (206, 210, 206)
+        if self.kind == "lamp":
+            reach = np.array((self.arm * 1.7, 1.0))
+            beam = [(-0.05, top - 0.25), (-0.05, top), (1.0, top + 0.4), (1.0, top + 0.18)]
+            head = [(0.75, top + 0.12), (0.75, top + 0.42), (1.35, top + 0.5), (1.35, top + 0.2)]
+            pane = [(0.8, top + 0.1), (0.8, top + 0.2), (1.3, top + 0.26), (1.3, top + 0.16)]
+            shape(beam * reach, self.paint, 0.6, Label.POLE)
+            shape(head * reach, scaled(self.paint, 0.9), 0.7, Label.POLE)
+            shape(pane * reach, glass, 1.0, None)
+            canvas.glow((self.x + self.arm * 1.7, top + 0.15, self.z), 0.3, scaled(LAMPLIGHT, 0.6))
+        else:
+            shape(_taper(0.16, 0.27, top, top + 0.6), self.paint, 0.5, Label.POLE)
+            shape(_taper(0.11, 0.19, top + 0.06, top + 0.54), glass, 1.0, None)
+            shape(_taper(0.34, 0.03, top + 0.58, top + 0.9), self.paint, 0.6, Label.POLE)
+            canvas.glow((self.x, top + 0.35, self.z), 0.3, scaled(LAMPLIGHT, 0.6))
+
+
+def _taper(low_half: float, high_half: float, low: float, high: float) -> list[tuple[float, float]]:
+    """Return an upright trapezium about x = 0, from height `low` to `high`."""
+    return [(-low_half, low), (-high_half, high), (high_half, high), (low_half, low)]
 
 
 _DISC = tuple((float(x) * 0.5, float(y) * 0.5) for x, y in CIRCLE)

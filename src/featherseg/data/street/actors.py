@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .scene import CIRCLE, GLASS, Canvas, Color, FloatArray, Label, Light, cast, scaled, sunlit
 
@@ -18,8 +20,8 @@ class CarShape:
     """
 
     profile: tuple[tuple[float, float], ...]
-    rear: int
-    front: int
+    rear: int = 2
+    front: int = 4
     half: float = 0.9
 
     @property
@@ -33,12 +35,11 @@ class CarShape:
         return max(y for _, y in self.profile)
 
 
-CAR_SHAPES = (
-    CarShape(((0, 0.3), (0, 0.9), (0.7, 1.0), (1.35, 1.42), (2.7, 1.45), (3.4, 1.0), (4.3, 0.85), (4.5, 0.6), (4.5, 0.3)), 2, 4),
-    CarShape(((0, 0.3), (0, 0.98), (0.15, 1.02), (0.6, 1.48), (2.3, 1.5), (3.0, 1.03), (3.85, 0.86), (4, 0.6), (4, 0.3)), 2, 4),
-    CarShape(((0, 0.38), (0, 1.08), (0.1, 1.12), (0.4, 1.7), (2.6, 1.74), (3.3, 1.14), (4.3, 1.0), (4.5, 0.7), (4.5, 0.38)), 2, 4, 0.97),
-    CarShape(((0, 0.36), (0, 1.2), (0.05, 1.25), (0.15, 2.2), (3.7, 2.25), (4.5, 1.25), (4.95, 1.05), (5.1, 0.7), (5.1, 0.36)), 2, 4, 1.0),
-)  # fmt: skip
+_SALOON = ((0, 0.3), (0, 0.9), (0.7, 1.0), (1.35, 1.42), (2.7, 1.45), (3.4, 1.0), (4.3, 0.85), (4.5, 0.6), (4.5, 0.3))
+_HATCH = ((0, 0.3), (0, 0.98), (0.15, 1.02), (0.6, 1.48), (2.3, 1.5), (3.0, 1.03), (3.85, 0.86), (4, 0.6), (4, 0.3))
+_ROVER = ((0, 0.38), (0, 1.08), (0.1, 1.12), (0.4, 1.7), (2.6, 1.74), (3.3, 1.14), (4.3, 1.0), (4.5, 0.7), (4.5, 0.38))
+_VAN = ((0, 0.36), (0, 1.2), (0.05, 1.25), (0.15, 2.2), (3.7, 2.25), (4.5, 1.25), (4.95, 1.05), (5.1, 0.7), (5.1, 0.36))
+CAR_SHAPES = (CarShape(_SALOON), CarShape(_HATCH), CarShape(_ROVER, half=0.97), CarShape(_VAN, half=1.0))
 """Saloon, hatchback, off-roader and van."""
 
 
@@ -63,17 +64,22 @@ class Car:
         u, v = uvy[..., 0] - self.shape.length / 2, uvy[..., 1]
         return np.stack((self.x + u * self.dx + v * self.dz, uvy[..., 2], self.z + u * self.dz - v * self.dx), axis=-1)
 
-    def _footprint(self, grow: float) -> FloatArray:
+    def _footprint(self, grow: float = 0.0) -> FloatArray:
+        """Return the corners (4, 3) on the ground, `grow` metres outside the bumpers and flanks."""
         half, length = self.shape.half + grow, self.shape.length
         corners = [(-grow, -half, 0), (length + grow, -half, 0), (length + grow, half, 0), (-grow, half, 0)]
         return self._place(np.array(corners, np.float64))
 
     def shadow(self, light: Light) -> list[FloatArray]:
         """Return its footprint and the same swept away from the sun."""
-        base = self._footprint(0.0)
+        base = self._footprint()
         swept = np.concatenate((base, base - (light.side * light.slant * self.shape.height * 0.8, 0, 0)))
         hull = cv2.convexHull(swept[:, (0, 2)].astype(np.float32), returnPoints=False).ravel()
-        return [swept[hull], self._footprint(0.15)]
+        return [swept[hull]]
+
+    def contact(self) -> FloatArray:
+        """Return the polygon (4, 3) on the ground that no light reaches."""
+        return self._footprint(0.15)
 
     def draw(self, canvas: Canvas, light: Light) -> None:
         """Paint wheels, the surfaces over the roof that face the camera, and the flank that does."""
@@ -128,10 +134,8 @@ class Car:
         span, half = top - foot, shape.half
         bumper = (foot, foot + (0.24 if rear else 0.3) * span)
         canvas.fill_world(self._quad(u, (-half, half), bumper), light.tint((48, 48, 52), 0.6, self.z))
-        canvas.fill_world(
-            self._quad(u, (-0.26, 0.26), (foot + 0.3 * span, foot + 0.5 * span)),
-            light.tint((226, 226, 216), 0.9, self.z),
-        )
+        plate = self._quad(u, (-0.26, 0.26), (foot + 0.3 * span, foot + 0.5 * span))
+        canvas.fill_world(plate, light.tint((226, 226, 216), 0.9, self.z))
         color: Color = (205, 34, 30) if rear else (248, 246, 230)
         for v in (-half + 0.06, half - 0.42):
             y = (foot + 0.56 * span, foot + 0.9 * span)
@@ -159,9 +163,7 @@ class Car:
             canvas.fill(pane, light.tint(GLASS, 0.3 + 0.7 * lit, self.z))
         for u in (0.85, shape.length - 0.85):
             for radius, color in ((0.34, (24, 24, 27)), (0.2, (150, 152, 156))):
-                wheel = np.column_stack(
-                    (u + CIRCLE[:, 0] * radius, np.full(16, side * shape.half), 0.34 + CIRCLE[:, 1] * radius)
-                )
+                wheel = np.insert(CIRCLE * radius + (u, 0.34), 1, side * shape.half, axis=1)
                 canvas.fill_world(self._place(wheel), light.tint(color, lit, self.z), Label.CAR)
 
 
@@ -215,11 +217,11 @@ class Person:
         side, step = self.facing, self.stride * (0.3 if self.facing else 0.09)
 
         def limb(joints: list[tuple[float, float]], wide: float, color: Color, lit: float) -> None:
-            for a, b in zip(joints, joints[1:], strict=False):
+            for a, b in pairwise(joints):
                 canvas.fill(foot + _capsule(a, b, wide) * scale, light.tint(color, lit, self.z), Label.PERSON)
 
-        def shape(points: list[tuple[float, float]], color: Color, lit: float) -> None:
-            canvas.fill(foot + np.array(points) * scale, light.tint(color, lit, self.z), Label.PERSON)
+        def shape(points: ArrayLike, color: Color, lit: float) -> None:
+            canvas.fill(foot + np.asarray(points, np.float64) * scale, light.tint(color, lit, self.z), Label.PERSON)
 
         hip = 0.0 if side else 0.1
         swing = step * 0.8
@@ -228,52 +230,35 @@ class Person:
         shoulder = 0.04 if side else 0.23
         hands = ((-shoulder * 1.3 + swing, 0.84), (shoulder * 1.3 - swing, 0.84))
         elbows = ((-shoulder * 1.3 + swing * 0.4, 1.12), (shoulder * 1.3 - swing * 0.4, 1.12))
-        shoes = scaled(self.bottom, 0.45)
+        leg, shoe = self.skin if self.skirt else self.bottom, scaled(self.bottom, 0.45)
         for i, lit in ((0, 0.25), (1, 0.7)):
-            leg = self.skin if self.skirt else self.bottom
             limb([(hip * (2 * i - 1), 0.88), knees[i], feet[i]], 0.17, leg, lit)
-            toe = 0.12 * side
-            limb([feet[i], (feet[i][0] + toe, 0.05)], 0.13, shoes, lit)
-            if i == 0:
-                limb([(-shoulder, 1.4), elbows[0], hands[0]], 0.12, self.top, lit)
+            limb([feet[i], (feet[i][0] + 0.12 * side, 0.05)], 0.13, shoe, lit)
+        limb([(-shoulder, 1.4), elbows[0], hands[0]], 0.12, self.top, 0.25)
         half = 0.17 if side else 0.23
         if self.skirt:
             shape([(-half * 0.8, 1.0), (half * 0.8, 1.0), (half * 1.25, 0.5), (-half * 1.25, 0.5)], self.bottom, 0.6)
-        torso = [
-            (-half * 0.85, 0.82),
-            (-half, 1.36),
-            (-half * 0.5, 1.48),
-            (half * 0.5, 1.48),
-            (half, 1.36),
-            (half * 0.85, 0.82),
-        ]
-        shape(torso, self.top, 0.75)
-        dark = light.side * -1
-        shape(
-            [(dark * half * 0.85, 0.82), (dark * half, 1.36), (dark * half * 0.3, 1.46), (dark * half * 0.25, 0.82)],
-            self.top,
-            0.3,
-        )
+        outline = np.array([(-0.85, 0.82), (-1, 1.36), (-0.5, 1.48), (0.5, 1.48), (1, 1.36), (0.85, 0.82)])
+        shaded = np.array([(0.85, 0.82), (1, 1.36), (0.3, 1.46), (0.25, 0.82)])
+        shape(outline * (half, 1), self.top, 0.75)
+        shape(shaded * (-light.side * half, 1), self.top, 0.3)
         if self.bag is not None:
             x = -side * 0.2
             shape([(x - 0.13, 0.98), (x - 0.13, 1.38), (x + 0.13, 1.38), (x + 0.13, 0.98)], self.bag, 0.6)
         limb([(shoulder, 1.4), elbows[1], hands[1]], 0.12, scaled(self.top, 1.08), 0.85)
         limb([hands[1], hands[1]], 0.11, self.skin, 0.8)
         limb([(0, 1.46), (0, 1.52)], 0.11, self.skin, 0.5)
-        shape([(float(x), float(y)) for x, y in CIRCLE * (0.115, 0.14) + (side * 0.02, 1.61)], self.skin, 0.8)
+        shape(CIRCLE * (0.115, 0.14) + (side * 0.02, 1.61), self.skin, 0.8)
         if self.away and not side:
-            shape([(float(x), float(y)) for x, y in CIRCLE * (0.125, 0.15) + (0, 1.625)], self.hair, 0.7)
+            shape(CIRCLE * (0.125, 0.15) + (0, 1.625), self.hair, 0.7)
         else:
-            cap = [(float(x) - side * 0.03, float(y)) for x, y in CIRCLE[:9] * (0.13, 0.13) + (0, 1.63)]
-            shape(
-                [
-                    *cap,
-                    (-0.13 - side * 0.03, 1.58 if side > 0 else 1.63),
-                    (0.13 - side * 0.03, 1.58 if side < 0 else 1.63),
-                ],
-                self.hair,
-                0.7,
-            )
+            # The hair lies on the crown and, from the side, reaches down the back of the head.
+            cap = [
+                *CIRCLE[:9] * (0.13, 0.13) + (0, 1.63),
+                (-0.13, 1.63 - 0.05 * (side > 0)),
+                (0.13, 1.63 - 0.05 * (side < 0)),
+            ]
+            shape(np.array(cap) - (side * 0.03, 0), self.hair, 0.7)
 
 
 def _capsule(a: tuple[float, float], b: tuple[float, float], wide: float) -> FloatArray:

@@ -1,0 +1,331 @@
+"""The command line: each command parses, makes one call of the library, and prints.
+
+Heavy imports stand inside the commands, so that ``--help`` answers at once and the base install suffices for
+all that needs no training.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from .errors import ConfigError, FeathersegError
+
+app = App(
+    name="featherseg",
+    help="Lightweight real-time semantic segmentation: from images and masks to a small, proven file.",
+    version_flags=["--version"],
+    default_parameter=Parameter(negative=()),
+)
+
+Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.")]
+Out = Annotated[Path, Parameter(name=["--out", "-o"])]
+SizeText = Annotated[str | None, Parameter(name="--size", help="HxW that images are resized to for the network.")]
+Data = Annotated[str | None, Parameter(name="--data", help="Folder of the data; by default the run's own.")]
+Kind = Annotated[str | None, Parameter(name="--kind", help="Dataset kind; by default the one it was trained on.")]
+Split = Annotated[str | None, Parameter(name="--split", help="Split; by default the validation split.")]
+Threads = Annotated[int | None, Parameter(name="--threads", help="Threads of the engine; by default all.")]
+
+
+@app.command
+def demo(*, out: Out = Path("runs"), quiet: Quiet = False, json: Json = False) -> None:
+    """Go the whole way on generated street scenes: train, evaluate, export, verify, segment. Needs no data.
+
+    Example: featherseg demo -o runs
+    """
+    _need_training()
+    from .demo import run_demo
+    from .tables import percent, print_json, print_latency, print_table, print_text
+
+    result = run_demo(out, quiet=quiet)
+    if json:
+        print_json(result.to_dict())
+        return
+    rows = [
+        ("mIoU on held-out images", f"{percent(result.scores.miou)} %"),
+        ("boundary F1", f"{percent(result.scores.boundary_f1)} %"),
+        ("size of the file", f"{result.artifact.stat().st_size / 1e6:.1f} MB"),
+        ("agreement with the trained network", f"{result.verification.agreement:.4%} of pixels"),
+        ("training time", f"{result.seconds:.0f} s"),
+    ]
+    print_table("featherseg demo", ("", ""), rows)
+    print_latency(result.latency)
+    print_text(f"{result.scores.summary()}\nfile    {result.artifact}\npicture {result.picture}")
+
+
+@app.command
+def train(
+    recipe: str | None = None,
+    *overrides: str,
+    resume: Annotated[Path | None, Parameter(help="Run folder to go on with.")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a network as a TOML recipe and key=value settings say.
+
+    Examples:
+      featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
+      featherseg train data.root=photos model.name=jetnet train.epochs=20
+      featherseg train --resume runs/camvid_fastsegnet
+
+    Args:
+        recipe: TOML file; settings may stand in its place.
+        overrides: dotted.key=value settings, such as optim.lr=1e-3.
+    """
+    _need_training()
+    from .config import load_config
+    from .tables import print_json, print_scores, print_text
+    from .train import fit, resume_run
+
+    if recipe is not None and "=" in recipe:
+        recipe, overrides = None, (recipe, *overrides)
+    if resume is not None:
+        if recipe is not None or overrides:
+            raise ConfigError(f"--resume goes on with {resume} as it was configured; leave the other settings out")
+        result = resume_run(resume, quiet=quiet)
+    else:
+        result = fit(load_config(recipe, overrides), quiet=quiet)
+    if json:
+        print_json({"run": str(result.path), "best_epoch": result.best_epoch, **result.best.to_dict()})
+        return
+    print_scores(result.best)
+    print_text(f"best epoch {result.best_epoch} of {result.epochs}; {result.seconds / 60:.1f} min; run {result.path}")
+
+
+@app.command(name="eval")
+def eval_(
+    model: str,
+    *,
+    data: Data = None,
+    kind: Kind = None,
+    split: Split = None,
+    size: SizeText = None,
+    scales: Annotated[tuple[float, ...], Parameter(help="Image scales to average.", consume_multiple=True)] = (1.0,),
+    flip: Annotated[bool, Parameter(help="Average over the mirrored image too.")] = False,
+    threads: Threads = None,
+    confusion: Annotated[Path | None, Parameter(help="Write the confusion matrix as a picture.")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Score a run folder, weights file or exported file on labelled images, at their original resolution.
+
+    Example: featherseg eval runs/camvid/fastsegnet.onnx --data ~/CamVid --confusion confusion.png
+
+    Args:
+        model: run folder, weights or .onnx file.
+    """
+    from .evaluate import evaluate
+    from .images import write_image
+    from .inference import open_labelled, open_segmenter
+    from .progress import counting
+    from .tables import print_json, print_scores, print_text
+    from .visualize import confusion_picture
+
+    segmenter = open_segmenter(model, size=_size(size), threads=threads)
+    dataset = open_labelled(model, segmenter.artifact, root=data, kind=kind, split=split)
+    with counting("evaluate", len(dataset), quiet=quiet) as progress:
+        result = evaluate(segmenter, dataset, scales=scales, flip=flip, progress=progress)
+    if confusion is not None:
+        write_image(confusion, confusion_picture(result.matrix, result.classes))
+    if json:
+        print_json(result.to_dict())
+        return
+    print_scores(result)
+    if confusion is not None:
+        print_text(f"confusion matrix {confusion}")
+
+
+@app.command
+def export(
+    run: Path,
+    *,
+    to: Annotated[str, Parameter(help="Format.")] = "onnx",
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="File; by default in the run folder.")] = None,
+    data: Data = None,
+    kind: Kind = None,
+    split: Split = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write a run as one file that needs nothing beside it, proven on the validation images, or not at all.
+
+    Example: featherseg export runs/camvid --to onnx -o street.onnx
+
+    Args:
+        run: run folder or weights file.
+    """
+    _need_training()
+    from .checkpoint import load_checkpoint
+    from .errors import did_you_mean
+    from .export.verify import export_verified
+    from .inference import open_labelled
+    from .progress import counting
+    from .tables import print_json, print_text
+    from .torch_session import describe
+
+    if to != "onnx":
+        raise ConfigError(f"format {to!r} is not known; {did_you_mean(to, ['onnx'])}")
+    checkpoint = load_checkpoint(run)
+    artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.model.name, checkpoint.training)
+    dataset = open_labelled(run, artifact, root=data, kind=kind, split=split)
+    path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}.onnx"
+    with counting("verify", len(dataset), quiet=quiet) as progress:
+        result = export_verified(
+            checkpoint.model, path, artifact, dataset, progress=lambda done, total: progress(done)
+        )
+    if json:
+        print_json({"path": str(path), "bytes": path.stat().st_size, **result.to_dict()})
+        return
+    print_text(f"{result}\n{path}, {path.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command
+def predict(
+    model: str,
+    images: Annotated[list[Path], Parameter(help="Images and folders of images.")],
+    *,
+    out: Out = Path("predictions"),
+    size: SizeText = None,
+    threads: Threads = None,
+    overlays: Annotated[bool, Parameter(negative="--no-overlays", help="Write overlays beside the masks.")] = True,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Segment images: palette PNG masks of class ids, and overlays with legend.
+
+    Example: featherseg predict fastsegnet.onnx photos/ -o out
+
+    Args:
+        model: .onnx file, or run folder or weights file.
+    """
+    from .inference import find_images, open_segmenter
+    from .inference import predict as predict_images
+    from .progress import counting
+    from .tables import percent, print_json, print_table, print_text
+
+    paths = find_images(images)
+    segmenter = open_segmenter(model, size=_size(size), threads=threads)
+    with counting("predict", len(paths), quiet=quiet) as progress:
+        result = predict_images(segmenter, paths, out, overlays=overlays, progress=progress)
+    if json:
+        print_json({"masks": [str(p) for p in result.masks], "overlays": [str(p) for p in result.overlays]})
+        return
+    rows = [(name, f"{percent(share)} %") for name, share in sorted(result.coverage.items(), key=lambda kv: -kv[1])]
+    print_table(f"{len(result.masks)} images", ("class", "share of pixels"), rows)
+    print_text(f"masks in {out / 'masks'}" + (f", overlays in {out / 'overlays'}" if overlays else ""))
+
+
+@app.command
+def video(
+    model: str,
+    source: Path,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Video to write, such as out.mp4.")] = None,
+    size: SizeText = None,
+    threads: Threads = None,
+    mode: Annotated[str, Parameter(help="overlay, mask or side-by-side.")] = "overlay",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Segment a video file, or a folder of frames, and write a video.
+
+    Example: featherseg video fastsegnet.onnx drive.mp4 -o segmented.mp4
+
+    Args:
+        model: .onnx file, or run folder or weights file.
+        source: video file or folder of images.
+    """
+    from .inference import open_segmenter
+    from .progress import bars
+    from .runtime.video import segment_video
+    from .tables import print_json, print_latency, print_text
+
+    segmenter = open_segmenter(model, size=_size(size), threads=threads)
+    with bars("{task.fields[rate]}", quiet=quiet) as progress:
+        task = progress.add_task("frames", total=None, rate="")
+
+        def advance(*_: Any) -> None:
+            speed = progress.tasks[task].speed
+            progress.update(task, advance=1, rate=f"{speed:.1f} frames/s" if speed else "")
+
+        result = segment_video(segmenter, source, out, on_frame=advance, mode=mode)
+    if json:
+        latency = result.latency.to_dict()
+        print_json({"frames": result.frames, "seconds": result.seconds, "fps": result.fps, "latency": latency})
+        return
+    print_latency(result.latency)
+    print_text(f"{result.frames} frames in {result.seconds:.1f} s: {result.fps:.1f} frames/s end to end")
+
+
+@app.command
+def models(*, json: Json = False) -> None:
+    """List the networks with their parameters, multiply-accumulates and stride."""
+    _need_training()
+    from dataclasses import asdict
+
+    from .models import list_models, model_facts
+    from .tables import print_json, print_table
+
+    facts = {name: model_facts(name) for name in list_models()}
+    if json:
+        print_json({name: asdict(fact) for name, fact in facts.items()})
+        return
+    columns = ("network", "M parameters", "GMACs", "at", "classes", "stride", "paper")
+    rows = [
+        (n, f"{f.params / 1e6:.2f}", f"{f.gmacs:.2f}", f"{f.size[0]}x{f.size[1]}", str(f.num_classes), str(f.stride), f.paper)
+        for n, f in facts.items()
+    ]
+    print_table("", columns, rows)
+
+
+@app.command
+def data(*, json: Json = False) -> None:
+    """List the kinds of datasets and what each expects."""
+    import inspect
+
+    from .data import datasets
+    from .tables import print_json, print_text
+
+    about = {name: inspect.getdoc(datasets.get(name)) or "" for name in datasets}
+    if json:
+        print_json(about)
+        return
+    print_text("\n\n".join(f"[bold]{name}[/bold]\n{text.replace('[', chr(92) + '[')}" for name, text in about.items()))
+
+
+def _need_training() -> None:
+    from .errors import require
+
+    require("torch", "train", "Training")
+    require("lightning_fabric", "train", "Training")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--size is {text!r}; write height x width, such as 512x1024")
+    return int(parts[0]), int(parts[1])
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 verification failed, 2 a mistake of the user's, 130 interrupted."""
+    try:
+        app(exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        sys.exit(2)
+    except FeathersegError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""One way to open whatever was trained or exported, and to segment many images with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import load_config
+from .data.datasets import SegmentationDataset
+from .data import create_dataset
+from .errors import ConfigError, DataError, require
+from .images import list_images, read_image, write_image
+from .runtime.artifact import Artifact
+from .runtime.segmenter import Prediction, Segmenter
+
+ONNX_SUFFIXES = (".onnx",)
+
+
+def open_segmenter(
+    source: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    device: str = "auto",
+) -> Segmenter:
+    """Open an exported file, or a run folder or weights file, as a segmenter.
+
+    Args:
+        source: ``.onnx`` file, run folder, ``.safetensors`` or ``.pth``.
+        size: (height, width) for the network; images' own where left out.
+        backend: engine for an exported file; see :func:`featherseg.runtime.sessions.open_session`.
+        threads: of that engine; all that the process may use where left out.
+        device: torch device for weights; "auto" takes a CUDA device where there is one.
+
+    Raises:
+        MissingExtraError: weights need torch, which the base install leaves out.
+        ArtifactError, CheckpointError: the file cannot be used.
+    """
+    path = Path(source)
+    if path.suffix.lower() in ONNX_SUFFIXES:
+        return Segmenter(path, size=size, backend=backend, threads=threads)
+    torch = require("torch", "train", f"Opening the weights of {path}")
+    from .checkpoint import load_checkpoint
+    from .torch_session import TorchSession, describe
+
+    if backend not in ("auto", "torch"):
+        raise ConfigError(f"backend {backend!r} runs exported files; {path} holds weights, so export it or use torch")
+    checkpoint = load_checkpoint(path)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.model.name, checkpoint.training)
+    return Segmenter(TorchSession(checkpoint.model, artifact, device=device), size=size)
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """Files that :func:`predict` wrote.
+
+    Args:
+        masks: palette PNGs of class ids.
+        overlays: pictures with legend; empty if none were asked for.
+        coverage: mean share of the pixels of each class over all images.
+    """
+
+    masks: tuple[Path, ...]
+    overlays: tuple[Path, ...]
+    coverage: dict[str, float]
+
+
+def find_images(sources: Iterable[str | Path]) -> list[Path]:
+    """Return the image files that `sources` (files and folders) mean, in order.
+
+    Raises:
+        DataError: a source does not exist, a folder holds none, or two files would share an output's name.
+    """
+    found: list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            images = list_images(source)
+            if not images:
+                raise DataError(f"no images in {source}; give a folder with .png or .jpg files")
+            found += images
+        elif source.is_file():
+            found.append(source)
+        else:
+            raise DataError(f"{source} does not exist; give an image or a folder of images")
+    stem, count = Counter(path.stem for path in found).most_common(1)[0] if found else ("", 0)
+    if count > 1:
+        raise DataError(f"{count} images are called {stem!r}, and their masks would overwrite each other; rename them")
+    return found
+
+
+def predict(
+    segmenter: Segmenter,
+    images: Iterable[Path],
+    out: str | Path,
+    *,
+    overlays: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> PredictResult:
+    """Segment images and write ``out/masks/<name>.png`` and ``out/overlays/<name>.jpg``, each whole or not at all.
+
+    Raises:
+        DataError: an image cannot be read, or a file cannot be written; what was done before stays.
+    """
+    out = Path(out)
+    masks: list[Path] = []
+    pictures: list[Path] = []
+    shares: Counter[str] = Counter()
+    for done, path in enumerate(images, start=1):
+        prediction: Prediction = segmenter(read_image(path))
+        try:
+            masks.append(prediction.save(out / "masks" / f"{path.stem}.png"))
+            if overlays:
+                pictures.append(write_image(out / "overlays" / f"{path.stem}.jpg", prediction.overlay()))
+        except OSError as error:
+            raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
+        shares.update(prediction.coverage())
+        progress(done)
+    coverage = {name: share / len(masks) for name, share in shares.items()} if masks else {}
+    return PredictResult(tuple(masks), tuple(pictures), coverage)
+
+
+def open_labelled(
+    source: str | Path,
+    artifact: Artifact,
+    *,
+    root: str | Path | None = None,
+    kind: str | None = None,
+    split: str | None = None,
+) -> SegmentationDataset:
+    """Open the labelled split to judge a network on: by default the validation split it was trained beside.
+
+    Args:
+        source: what was opened; a run folder (or a file in one) tells where its data are.
+        artifact: what the network says of itself, such as the kind of its data.
+        root: folder of the data, where the run folder's is not to be used.
+        kind: dataset kind, where it is another than the network's.
+        split: split's name; the run's validation split, or ``"val"``.
+
+    Raises:
+        ConfigError: neither argument nor network says which data to use.
+        DataError: the data cannot be used.
+    """
+    path = Path(source)
+    folder = path if path.is_dir() else path.parent
+    data = load_config(folder / "config.toml").data if (folder / "config.toml").is_file() else None
+    kind = kind or (data.name if data else artifact.training.get("dataset"))
+    if kind is None:
+        raise ConfigError(f"{source} does not say which kind of data it was trained on; give --kind, such as folder")
+    same_kind = data is not None and data.name == kind
+    if root is None:
+        root = data.root if data is not None and same_kind else ""
+    options = data.options if data is not None and same_kind else {}
+    return create_dataset(kind, root, split or (data.val_split if data else "val"), **options)

@@ -1,0 +1,61 @@
+"""Results as tables on standard output: colours for people, plain text for pipes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .metrics import EvalResult
+from .types import Latency
+
+
+def print_json(data: Any) -> None:
+    """Print JSON on standard output."""
+    print(json.dumps(data, indent=1))  # noqa: T201
+
+
+def print_text(text: str) -> None:
+    """Print a result on standard output."""
+    Console().print(text, highlight=False, soft_wrap=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table whose first column is text and whose others are figures."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    # A pipe has no width of its own; rich's default of 80 would cut figures off.
+    console.print(table, width=None if console.is_terminal else 160)
+
+
+def print_scores(result: EvalResult) -> None:
+    """Print an evaluation: protocol, per-class scores, means."""
+    rows = [
+        (name, percent(iou), percent(f1))
+        for name, iou, f1 in zip(result.classes.names, result.iou, result.boundary_f1_per_class, strict=True)
+    ]
+    rows.append(("mean", percent(result.miou), percent(result.boundary_f1)))
+    rows.append(("pixel accuracy", percent(result.pixel_accuracy), ""))
+    print_table("", ("class", "IoU", "boundary F1"), rows)
+    print_text(result.summary())
+
+
+def print_latency(latency: Latency) -> None:
+    """Print each stage's percentiles in milliseconds, their sum, and where they were measured."""
+    data = latency.to_dict()
+    rows = [(stage, *(f"{ms[q]:.1f}" for q in ("p50", "p90", "p99", "min"))) for stage, ms in data["ms"].items()]
+    print_table(f"latency, ms, {latency.runs} runs", ("stage", "p50", "p90", "p99", "min"), rows)
+    print_text(latency.device)
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage with one decimal; a dash for NaN."""
+    return "–" if math.isnan(fraction) else f"{100 * fraction:.1f}"
