@@ -67,7 +67,7 @@ _HOMES = {
     "visualize_results": "facades",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

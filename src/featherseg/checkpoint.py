@@ -139,7 +139,7 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
         ) from error
     if not isinstance(text, str) or not text:
         raise CheckpointError(
-            f"{path} was not written by featherseg: it does not say which network it is; give a run folder or its weights"
+            f"{path} was not written by featherseg and does not say which network it is; give a run's weights"
         )
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise CheckpointError(f"{path} holds no named tensors; restore the file or train again")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -82,7 +82,7 @@ def train(
     from .train import fit, resume_run
 
     if recipe is not None and "=" in recipe:
-        recipe, overrides = None, (recipe, *overrides)
+        overrides, recipe = (recipe, *overrides), None
     if resume is not None:
         if recipe is not None or overrides:
             raise ConfigError(f"--resume goes on with {resume} as it was configured; leave the other settings out")
@@ -174,9 +174,7 @@ def export(
     dataset = open_labelled(run, artifact, root=data, kind=kind, split=split)
     path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}.onnx"
     with counting("verify", len(dataset), quiet=quiet) as progress:
-        result = export_verified(
-            checkpoint.model, path, artifact, dataset, progress=lambda done, total: progress(done)
-        )
+        result = export_verified(checkpoint.model, path, artifact, dataset, progress=lambda done, total: progress(done))
     if json:
         print_json({"path": str(path), "bytes": path.stat().st_size, **result.to_dict()})
         return
@@ -227,7 +225,7 @@ def video(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Video to write, such as out.mp4.")] = None,
     size: SizeText = None,
     threads: Threads = None,
-    mode: Annotated[str, Parameter(help="overlay, mask or side-by-side.")] = "overlay",
+    mode: Annotated[Literal["overlay", "mask", "side-by-side"], Parameter(help="What is written.")] = "overlay",
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -276,7 +274,15 @@ def models(*, json: Json = False) -> None:
         return
     columns = ("network", "M parameters", "GMACs", "at", "classes", "stride", "paper")
     rows = [
-        (n, f"{f.params / 1e6:.2f}", f"{f.gmacs:.2f}", f"{f.size[0]}x{f.size[1]}", str(f.num_classes), str(f.stride), f.paper)
+        (
+            n,
+            f"{f.params / 1e6:.2f}",
+            f"{f.gmacs:.2f}",
+            f"{f.size[0]}x{f.size[1]}",
+            str(f.num_classes),
+            str(f.stride),
+            f.paper,
+        )
         for n, f in facts.items()
     ]
     print_table("", columns, rows)
@@ -295,6 +301,21 @@ def data(*, json: Json = False) -> None:
         print_json(about)
         return
     print_text("\n\n".join(f"[bold]{name}[/bold]\n{text.replace('[', chr(92) + '[')}" for name, text in about.items()))
+
+
+@app.command
+def report(runs: list[Path], *, out: Out = Path("results.md")) -> None:
+    """Write finished runs as one page: table, protocol, per-class scores, learning curves and recipes.
+
+    Example: featherseg report runs/* -o docs/results.md
+
+    Args:
+        runs: run folders.
+    """
+    from .report import write_results
+    from .tables import print_text
+
+    print_text(f"{len(runs)} runs in {write_results(runs, out)}")
 
 
 def _need_training() -> None:
@@ -320,10 +341,10 @@ def main() -> None:
     except CycloptsError:
         sys.exit(2)
     except FeathersegError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -66,8 +66,8 @@ class AugmentConfig(Section, frozen=True):
 
     ``scale`` is the range (smallest, largest) of the image's magnification. ``flip`` and ``blur`` are the shares
     of samples that are. ``class_balance`` is the share of crops that hold a pixel of a class drawn uniformly from
-    those in the image, instead of being placed uniformly. ``jitter`` scales brightness, contrast, saturation (±) and hue
-    (± a tenth of it).
+    those in the image, instead of being placed uniformly. ``jitter`` scales brightness, contrast, saturation (±) and
+    hue (± a tenth of it).
     """
 
     crop: Size = (360, 480)
@@ -223,7 +223,8 @@ def _explain(tree: dict[str, Any], place: str, reason: str) -> str:
     choices = [c for part in (kind, *get_args(kind)) if get_origin(part) is Literal for c in get_args(part)]
     if reason.startswith("Invalid enum value"):
         reason = f"choose {', '.join(choices)}"
-    return f"setting {place} is {node!r}: {reason[:1].lower()}{reason[1:]}"
+    shown = "" if isinstance(node, dict) else f" is {node!r}"
+    return f"setting {place}{shown}: {reason[:1].lower()}{reason[1:]}"
 
 
 def _refuse_reserved(options: dict[str, Any], reserved: dict[str, str]) -> None:

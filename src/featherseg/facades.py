@@ -94,8 +94,8 @@ def to_uint8(image: Tensor, spec: InputSpec) -> ImageArray:
     pixels = image.detach().cpu().permute(1, 2, 0)
     if pixels.dtype == torch.uint8:
         return np.ascontiguousarray(pixels.numpy())
-    scaled = (pixels.float().numpy() * np.float32(spec.std) + np.float32(spec.mean)) * 255
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    mean, std = (np.asarray(values, np.float32) for values in (spec.mean, spec.std))
+    return np.asarray(np.clip(np.rint((pixels.float().numpy() * std + mean) * 255), 0, 255), np.uint8)
 
 
 class SegmentationTrainer:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import load_config
-from .data.datasets import SegmentationDataset
 from .data import create_dataset
+from .data.datasets import SegmentationDataset
 from .errors import ConfigError, DataError, require
 from .images import list_images, read_image, write_image
 from .runtime.artifact import Artifact

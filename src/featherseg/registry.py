@@ -52,7 +52,7 @@ class Registry(Generic[T]):
         if unknown:
             hint = did_you_mean(unknown[0], signature.parameters)
             raise ConfigError(f"{self.kind} {name!r} has no option {unknown[0]!r}; {hint}")
-        hints = typing.get_type_hints(entry.__init__ if isinstance(entry, type) else entry)
+        hints = typing.get_type_hints(vars(entry).get("__init__", entry) if isinstance(entry, type) else entry)
         for key, value in options.items():
             if key in hints and not _plain_type_fits(value, hints[key]):
                 wanted = " or ".join(_type_name(kind) for kind in _alternatives(hints[key]))

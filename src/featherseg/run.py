@@ -22,7 +22,7 @@ PACKAGES = ("featherseg", "torch", "torchvision", "timm", "lightning-fabric", "n
 
 
 class RunFolder:
-    """``config.toml, classes.json, env.json, log.jsonl, best.*, last.*, state.safetensors`` in one place.
+    """``config.toml, classes.json, env.json, log.jsonl, result.json, best.*, last.*, state.safetensors`` in one place.
 
     Args:
         path: the folder.
@@ -57,6 +57,10 @@ class RunFolder:
         file = self.path / "log.jsonl"
         rows = [r for r in read_log(self.path) if r["epoch"] < row["epoch"]] if file.exists() else []
         self._write("log.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write ``result.json``: the best epoch's scores, when training is over."""
+        self._write("result.json", json.dumps(result, indent=1))
 
     def save(self, name: str, checkpoint: Checkpoint) -> Path:
         """Write weights as ``<name>.safetensors``."""

@@ -16,7 +16,7 @@ from .types import Latency
 
 def print_json(data: Any) -> None:
     """Print JSON on standard output."""
-    print(json.dumps(data, indent=1))  # noqa: T201
+    print(json.dumps(data, indent=1))
 
 
 def print_text(text: str) -> None:

@@ -109,11 +109,7 @@ class TorchSession:
         self._mean = torch.tensor(artifact.input_spec.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(artifact.input_spec.std, device=self._device).view(1, 3, 1, 1)
         self._logits: Callable[[Tensor], Tensor] = torch.compile(self._forward) if compile else self._forward
-        on_cpu = self._device.type == "cpu"
-        where = (
-            f"{cpu_name()}, {torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name(self._device)
-        )
-        words = [where, precision, *["channels_last"] * channels_last, *["compiled"] * compile]
+        words = [_processor(self._device), precision, *["channels_last"] * channels_last, *["compiled"] * compile]
         self.device = f"{', '.join(words)}, torch {torch.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -138,3 +134,9 @@ def _checked_device(device: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device is {device!r} ({reason}); give one that is there, such as 'cpu'") from error
     return checked
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cpu":
+        return f"{cpu_name()}, threads: {torch.get_num_threads()}"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

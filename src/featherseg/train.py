@@ -19,7 +19,7 @@ from .models import count_parameters, create_model
 from .objectives import Supervised
 from .progress import counting, say
 from .run import RunFolder
-from .trainer import Trainer, RunResult
+from .trainer import RunResult, Trainer
 
 
 def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,16 +14,15 @@ from lightning_fabric import Fabric
 from rich.progress import Progress
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .config import Config
 from .data.datasets import SegmentationDataset
-from .data.loader import EpochBatches, Sample
-from .errors import FeathersegError
+from .data.loader import EpochBatches, Sample, one_line_errors
+from .errors import FeathersegError, require
 from .evaluate import protocol, score
 from .metrics import EvalResult
-from .models import SegmentationModel
+from .models import SegmentationModel, count_gmacs, count_parameters
 from .objectives import Supervised
 from .optim import build_ema, build_optimizer, build_schedule
 from .progress import bars, counting, say
@@ -52,8 +51,8 @@ class RunResult:
     seconds: float
 
     def __str__(self) -> str:
-        minutes = self.seconds / 60
-        return f"{self.best}\nbest of {self.epochs} epochs: {self.best_epoch}; {minutes:.1f} min; run folder {self.path}"
+        sitting = f"{self.seconds / 60:.1f} min"
+        return f"{self.best}\nbest of {self.epochs} epochs: {self.best_epoch}; {sitting}; run folder {self.path}"
 
 
 class TrainingDivergedError(FeathersegError, ArithmeticError):
@@ -78,7 +77,7 @@ class Trainer:
         self,
         fabric: Fabric,
         objective: Supervised,
-        loader: DataLoader[Sample],
+        loader: Iterable[Sample],
         batches: EpochBatches,
         val_set: SegmentationDataset,
         config: Config,
@@ -89,7 +88,7 @@ class Trainer:
         self.val_set, self.config, self.run, self.quiet = val_set, config, run, quiet
         self.model = objective.model
         if config.train.channels_last:
-            objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            objective.to(memory_format=torch.channels_last)
         optimizer = build_optimizer(self.model, config.optim)
         wrapped, optimizer = fabric.setup(objective, optimizer)
         self.objective, self.optimizer = cast(nn.Module, wrapped), optimizer
@@ -98,6 +97,7 @@ class Trainer:
         self.ema: AveragedModel = build_ema(self.model, config.train.ema)
         self.epoch = 0
         self.best_epoch, self.best_miou = 0, -1.0
+        self.board = _board(run) if config.train.tensorboard and fabric.is_global_zero else None
 
     def train(self, resume: bool = False) -> RunResult:
         """Train to the last epoch, or until `patience` evaluations brought nothing better."""
@@ -115,11 +115,24 @@ class Trainer:
                     self.run.log(row)
                     self.run.save("last", self._checkpoint(row))
                     self.run.save_state(self._state())
+                if self.board is not None:
+                    for name in ("loss", "miou", "lr", "images_per_second"):
+                        if name in row:
+                            self.board.add_scalar(name, row[name], self.epoch)
+                    self.board.flush()
                 self.fabric.barrier()
                 progress.update(overall, completed=self.epoch, figures=f"best mIoU {100 * self.best_miou:.1f}")
                 say(_row_text(row, config.epochs), self.quiet)
-        best = self._final_scores()
-        return RunResult(self.run.path, best, self.best_epoch, self.epoch, time.monotonic() - begin)
+        result = RunResult(self.run.path, self._final_scores(), self.best_epoch, self.epoch, time.monotonic() - begin)
+        if self.fabric.is_global_zero:
+            facts = {
+                "params": count_parameters(self.network)[0],
+                "gmacs": round(count_gmacs(self.network, self.config.augment.crop), 4),
+                "best_epoch": self.best_epoch,
+                "epochs": self.epoch,
+            }
+            self.run.write_result(result.best.to_dict() | facts)
+        return result
 
     def _epoch(self, progress: Progress) -> dict[str, Any]:
         """Train one epoch and return its row of the log."""
@@ -132,7 +145,7 @@ class Trainer:
         task = progress.add_task(f"epoch {self.epoch + 1}", total=total, figures="")
         losses: list[torch.Tensor] = []
         begin = time.monotonic()
-        for step, batch in enumerate(self.loader, start=1):
+        for step, batch in enumerate(one_line_errors(self.loader), start=1):
             last = step % config.optim.accumulate == 0 or step == total
             batch = fabric.to_device(batch)
             if config.train.channels_last:
@@ -143,7 +156,7 @@ class Trainer:
             if last:
                 if config.optim.clip_norm:
                     fabric.clip_gradients(
-                        self.objective,  # type: ignore[arg-type]
+                        self.objective,
                         self.optimizer,
                         max_norm=config.optim.clip_norm,
                         error_if_nonfinite=False,
@@ -178,7 +191,10 @@ class Trainer:
         row = {
             "miou": round(result.miou, 6),
             "pixel_accuracy": round(result.pixel_accuracy, 6),
-            "iou": {n: None if math.isnan(v) else round(float(v), 4) for n, v in zip(result.classes.names, result.iou, strict=True)},
+            "iou": {
+                name: None if math.isnan(iou) else round(float(iou), 4)
+                for name, iou in zip(result.classes.names, result.iou, strict=True)
+            },
         }
         if result.miou > self.best_miou:
             self.best_miou, self.best_epoch = result.miou, self.epoch
@@ -191,9 +207,7 @@ class Trainer:
         fabric = self.fabric
         segmenter = Segmenter(TorchSession(self.network, self._artifact(), device=str(fabric.device)))
         share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
-        confusion, borders = score(
-            segmenter.segment, self.val_set, indices=share, boundary=boundary, progress=progress
-        )
+        confusion, borders = score(segmenter.segment, self.val_set, indices=share, boundary=boundary, progress=progress)
         counts = fabric.all_reduce(torch.from_numpy(confusion.matrix).to(fabric.device), reduce_op="sum")
         confusion.matrix = cast(torch.Tensor, counts).cpu().numpy()
         return EvalResult.from_metrics(confusion, borders, protocol(self.val_set))
@@ -237,6 +251,7 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch},
+            "scaler": self.fabric.strategy.precision.state_dict(),
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_miou": self.best_miou,
@@ -248,6 +263,7 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
 
     def _final_scores(self) -> EvalResult:
@@ -266,3 +282,9 @@ def _row_text(row: dict[str, Any], epochs: int) -> str:
         f"epoch {row['epoch']:3}/{epochs}  loss {row['loss']:.4f}  {scores}"
         f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
     )
+
+
+def _board(run: RunFolder) -> Any:
+    """Return a TensorBoard writer into the run folder."""
+    tensorboard = require("torch.utils.tensorboard", "track", "Logging to TensorBoard")
+    return tensorboard.SummaryWriter(run.path / "tensorboard")

@@ -56,8 +56,9 @@ class ClassSet:
     ignore_index: int = IGNORE_INDEX
 
     def __post_init__(self) -> None:
-        if isinstance(self.names, str) or not all(isinstance(name, str) and name for name in self.names):
-            raise ConfigError(f'class names are {self.names!r}; give a list of texts such as ["road", "sky"]')
+        names: Any = self.names  # class files may hold anything
+        if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+            raise ConfigError(f'class names are {names!r}; give a list of texts such as ["road", "sky"]')
         object.__setattr__(self, "names", tuple(self.names))
         colors = tuple((int(r), int(g), int(b)) for r, g, b in self.colors) or distinct_colors(len(self.names))
         object.__setattr__(self, "colors", colors)
@@ -104,7 +105,7 @@ class ClassSet:
     def from_dict(cls, data: dict[str, Any]) -> ClassSet:
         """Rebuild a class set from :meth:`to_dict`'s result."""
         colors = tuple((int(r), int(g), int(b)) for r, g, b in data.get("colors", ()))
-        return cls(tuple(data["names"]), colors, int(data.get("ignore_index", IGNORE_INDEX)))
+        return cls(data["names"], colors, int(data.get("ignore_index", IGNORE_INDEX)))
 
 
 @dataclass(frozen=True)

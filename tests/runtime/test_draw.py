@@ -91,7 +91,7 @@ def test_legend_grows_with_the_image() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2), (7, 9), (20, 20), (48, 64), (130, 90)])
 def test_legend_never_fails(size: tuple[int, int]) -> None:
-    names = ("a", "line\nbreak", "", "道路", "x" * 500, *(f"class {i}" for i in range(240)))
+    names = ("a", "line\nbreak", " ", "道路", "x" * 500, *(f"class {i}" for i in range(240)))
     classes = ClassSet(names)
     image = picture(*size)
     many = (np.arange(size[0] * size[1]) % 245).reshape(size).astype(np.uint8)

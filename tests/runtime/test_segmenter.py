@@ -201,8 +201,8 @@ def test_threads_are_passed_on_and_said(pooled: Path, monkeypatch: pytest.Monkey
         return real(path, options, **rest)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
-    assert ", 1 threads, CPUExecutionProvider" in Segmenter(pooled, threads=1).session.device
-    assert f", {available_threads()} threads" in OnnxSession(pooled).device
+    assert ", threads: 1, CPUExecutionProvider" in Segmenter(pooled, threads=1).session.device
+    assert f", threads: {available_threads()}," in OnnxSession(pooled).device
     assert given == [1, available_threads()]
     assert f"onnxruntime {onnxruntime.__version__}" in OnnxSession(pooled).device
     for threads in (0, -1):
@@ -269,7 +269,7 @@ def test_openvino_equals_onnxruntime(pooled: Path) -> None:
     pytest.importorskip("openvino")
     session = open_session(pooled, "openvino", threads=1)
     assert isinstance(session, Session)
-    assert "1 threads, CPU, f32" in session.device
+    assert "threads: 1, CPU, f32" in session.device
     for size in ((64, 64), (77, 130)):
         images = picture(*size)[None]
         np.testing.assert_allclose(session.run(images), PooledSession().run(images), rtol=1e-5)

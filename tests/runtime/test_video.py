@@ -333,7 +333,7 @@ def test_file_that_was_cut_off(tmp_path: Path) -> None:
         container.mux(stream.encode(None))
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     assert within(20, lambda: segment_video(segment, whole, None)).frames == FRAMES
-    with pytest.raises(DataError, match=r"cut\.mp4 cannot be decoded after \d frames"):
+    with pytest.raises(DataError, match=r"cut\.mp4 (is cut off|cannot be decoded) after \d frames"):
         within(20, lambda: segment_video(segment, cut, tmp_path / "out.mp4"))
     assert 1 < len(read_video(tmp_path / "out.mp4")[0]) < FRAMES
 

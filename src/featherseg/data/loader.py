@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..errors import FeathersegError
 from .datasets import SegmentationDataset
 from .transforms import TrainTransform
 
@@ -90,3 +91,12 @@ def train_loader(samples: TrainSamples, batches: EpochBatches, workers: int, *, 
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)  # workers run beside the network's threads; the transforms use none of torch's
+
+
+def one_line_errors(loader: Iterable[Sample]) -> Iterator[Sample]:
+    """Yield a loader's batches; a user's error in a worker process arrives without the traceback torch adds."""
+    try:
+        yield from loader
+    except FeathersegError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise type(error)(last.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")) from None

@@ -122,7 +122,7 @@ def voc(root: Path, split: str = "train", *, year: str | int = "2012", download:
         raise ConfigError(f"year is {year!r}; VOC has segmentation masks of {', '.join(VOC_YEARS)}")
     places = (root, root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}")
     home = next((place for place in places if (place / "JPEGImages").is_dir()), None)
-    if download and (home is None or not all(a.is_file() and b.is_file() for a, b in _voc_pairs(home, split))):
+    if download and (home is None or not _voc_complete(home, split)):
         home = _download_voc(root, str(year), home or root / "VOCdevkit" / f"VOC{year}")
     if home is None:
         raise DataError(f"VOC{year} not found under {root}; give the folder that holds VOCdevkit, or download=true")
@@ -136,6 +136,13 @@ def _voc_pairs(home: Path, split: str) -> list[tuple[Path, Path]]:
     return [(home / "JPEGImages" / f"{name}.jpg", home / "SegmentationClass" / f"{name}.png") for name in names]
 
 
+def _voc_complete(home: Path, split: str) -> bool:
+    """Return whether the archive has nothing to add to a split; an unpacking that was cut short leaves gaps."""
+    if not (home / "ImageSets" / "Segmentation" / f"{split}.txt").is_file():
+        return split not in ("train", "val", "trainval")
+    return all(image.is_file() and mask.is_file() for image, mask in _voc_pairs(home, split))
+
+
 def _download_voc(root: Path, year: str, home: Path) -> Path:
     """Fetch a year's archive into `root` and put what it holds at `home`; files there that it has not stay.
 
@@ -147,7 +154,6 @@ def _download_voc(root: Path, year: str, home: Path) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking-") as place:
-            # extracted by the name of torchvision's own table: it knows the archives' inner folders
             fetch(archive["url"], str(root), place, filename=archive["filename"], md5=archive["md5"])
             unpacked = Path(place) / archive["base_dir"]
             if home.exists():

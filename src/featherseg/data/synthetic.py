@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..errors import ConfigError, did_you_mean
 from ..types import MIN_SIZE, ClassSet, ImageArray, MaskArray
+from .datasets import datasets
 from .street.actors import Car
 from .street.backdrop import draw_bonnet, draw_ground, draw_sky, draw_skyline, finish, hide_border
 from .street.layout import choose_light, choose_street, furnish
@@ -120,6 +121,29 @@ class SyntheticStreet:
         if not 0 <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}")
         return index
+
+
+@datasets.register("synthetic")
+def synthetic(
+    root: Path,
+    split: str = "train",
+    *,
+    count: int = 256,
+    val_count: int = 48,
+    size: tuple[int, int] = (192, 384),
+    seed: int = 0,
+) -> SyntheticStreet:
+    """Draw street scenes instead of reading files; no folder is needed.
+
+    Args:
+        root: not used.
+        split: ``train``, ``val`` or ``test``.
+        count: scenes of the training split.
+        val_count: scenes of each other split.
+        size: (height, width) in pixels.
+        seed: chooses the set.
+    """
+    return SyntheticStreet(split, count if split == "train" else val_count, (size[0], size[1]), seed)
 
 
 def write_street(out: Path, train: int = 64, val: int = 16, size: tuple[int, int] = (192, 384), seed: int = 0) -> Path:

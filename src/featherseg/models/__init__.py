@@ -3,6 +3,7 @@
 from .base import (
     ModelFacts,
     SegmentationModel,
+    count_gmacs,
     count_parameters,
     create_model,
     list_models,
@@ -25,6 +26,7 @@ __all__ = [
     "ModelFacts",
     "ResNetUNet",
     "SegmentationModel",
+    "count_gmacs",
     "count_parameters",
     "create_model",
     "list_models",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ConfigError
 from ..registry import Registry
@@ -137,3 +140,14 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Return the numbers of (all, trainable) parameters; buffers do not count."""
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def count_gmacs(model: SegmentationModel, size: tuple[int, int]) -> float:
+    """Return the multiply-accumulates, in 10⁹, of convolutions and matrix products in one image of `size` (H, W).
+
+    The network is left as it is; its copy is counted without computing anything.
+    """
+    ghost = copy.deepcopy(model).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ghost.outputs(torch.zeros(1, 3, *size, device="meta"))
+    return float(counter.get_total_flops() / 2e9)

@@ -29,7 +29,8 @@ class ARM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Refine maps (B, C, h, w) to (B, channels, h, w)."""
         x = self.conv(x)
-        return x * self.gate(x)
+        gated: Tensor = x * self.gate(x)
+        return gated
 
 
 class FFM(nn.Module):
@@ -49,7 +50,8 @@ class FFM(nn.Module):
     def forward(self, *maps: Tensor) -> Tensor:
         """Fuse maps of one size, (B, ·, h, w) each, to (B, channels, h, w)."""
         x = self.mix(torch.cat(maps, dim=1))
-        return x + x * self.attention(x)
+        fused: Tensor = x + x * self.attention(x)
+        return fused
 
 
 @register_model(
@@ -133,7 +135,8 @@ class FastSegNet(SegmentationModel):
 
 
 def _imagenet() -> Weights:
-    return MobileNet_V2_Weights.IMAGENET1K_V2.get_state_dict(progress=True, check_hash=True)
+    weights: Weights = MobileNet_V2_Weights.IMAGENET1K_V2.get_state_dict(progress=True, check_hash=True)
+    return weights
 
 
 def _encoder_part(weights: Weights) -> Weights:

@@ -110,7 +110,7 @@ class OnnxSession:
             {port.name: port.type for port in self._session.get_inputs()},
             {port.name: list(port.shape) for port in self._session.get_outputs()},
         )
-        self.device = f"{cpu_name()}, {threads} threads, CPUExecutionProvider, f32, onnxruntime {ort.__version__}"
+        self.device = f"{cpu_name()}, threads: {threads}, CPUExecutionProvider, f32, onnxruntime {ort.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3).
@@ -120,7 +120,7 @@ class OnnxSession:
         """
         try:
             logits: NDArray[np.float32] = self._session.run(["logits"], {"image": images})[0]
-        except Exception as error:  # see above
+        except Exception as error:  # of its own again
             raise ArtifactError(_run_failure("ONNX Runtime", images, error)) from error
         return logits
 
@@ -166,7 +166,7 @@ class OpenVinoSession:
             {port.any_name: [d.to_string() for d in port.partial_shape] for port in self._model.outputs},
         )
         self._request = self._model.create_infer_request()
-        self.device = f"{cpu_name()}, {threads} threads, CPU, {precision}, openvino {openvino.__version__}"
+        self.device = f"{cpu_name()}, threads: {threads}, CPU, {precision}, openvino {openvino.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3).

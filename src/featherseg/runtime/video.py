@@ -268,13 +268,19 @@ def _read_video(av: ModuleType, path: Path) -> Generator[_Frame, None, None]:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             rate = stream.average_rate or stream.guessed_rate or FOLDER_FPS
-            # Packet by packet, for `container.decode` ends without a word where a file was cut off.
-            for frame in (frame for packet in container.demux(stream) for frame in packet.decode()):
-                image = frame.to_ndarray(format="rgb24")
-                if frame.rotation:
-                    image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
-                yield _Frame(image, frame.pts, frame.time_base or 1 / rate, rate)
-                count += 1
+            cut = False
+            for packet in container.demux(stream):
+                # The last packet is empty and flushes the decoder. Damage in the one before it is where the file was
+                # cut off; with several threads the decoder does not always say so.
+                cut = packet.is_corrupt or (cut and not packet.size)
+                for frame in packet.decode():
+                    image = frame.to_ndarray(format="rgb24")
+                    if frame.rotation:
+                        image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+                    yield _Frame(image, frame.pts, frame.time_base or 1 / rate, rate)
+                    count += 1
+            if cut:
+                raise DataError(f"{path} is cut off after {count} frames; copy or record it again")
     except (av.FFmpegError, OSError) as error:
         raise DataError(
             f"{path} cannot be decoded after {count} frames ({error.strerror}); repair or replace the file"

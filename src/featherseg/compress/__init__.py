@@ -1,0 +1,1 @@
+"""Smaller files from trained networks: :mod:`.quantize` stores weights in eight bits."""

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from featherseg.models import SegmentationModel, models
+
+torch.set_num_threads(1)
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The real data and weights beside the project, which its licence keeps out of the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the datasets and weights in {SHARED}")
+    return SHARED
+
+
+def street(index: int, size: tuple[int, int] = (48, 64)) -> tuple[np.ndarray, np.ndarray]:
+    """Sky (0) over road (1) with a car (2) and, in every third, an ignored patch; colours follow the class."""
+    rng = np.random.default_rng(index)
+    height, width = size
+    mask = np.zeros(size, np.uint8)
+    mask[height // 2 :] = 1
+    x = int(rng.integers(0, width - 16))
+    mask[height // 2 - 6 : height // 2 + 6, x : x + 16] = 2
+    if index % 3 == 0:
+        mask[-4:, :8] = 255
+    colors = np.zeros((256, 3), np.int64)
+    colors[:3] = (120, 180, 240), (90, 90, 90), (200, 30, 30)
+    image = np.clip(colors[mask] + rng.integers(-10, 11, (*size, 3)), 0, 255).astype(np.uint8)
+    return image, mask
+
+
+@pytest.fixture
+def street_folder(tmp_path: Path) -> Path:
+    """A `folder` dataset of ten street-like pictures with index masks and a class file."""
+    root = tmp_path / "street"
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for i in range(10):
+        image, mask = street(i)
+        Image.fromarray(image).save(root / "images" / f"s{i}.png")
+        Image.fromarray(mask).save(root / "masks" / f"s{i}.png")
+    (root / "classes.toml").write_text('names = ["sky", "road", "car"]\n')
+    return root
+
+
+class TinyNet(SegmentationModel):
+    """Encoder (conv, batch norm), class head and auxiliary head; stride 4."""
+
+    name = "tiny"
+    stride = 4
+
+    def __init__(self, num_classes: int, width: int = 4) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.options = {"width": width}
+        self.encoder = nn.Sequential(nn.Conv2d(3, width, 3, stride=4, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.head = nn.Conv2d(width, num_classes, 1)
+        self.aux_head = nn.Conv2d(width, num_classes, 1)
+
+    def compute(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.encoder(image)
+        maps = {"out": self.head(x), "x4": x}
+        return maps | {"aux_4": self.aux_head(x)} if self.training else maps
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        return list(self.encoder.parameters())
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TinyNet]:
+    """A network that is registered for one test only, so that tests over `list_models` do not see it."""
+    monkeypatch.setitem(models._entries, "tiny", TinyNet)
+
+    def build(num_classes: int = 3, **options: Any) -> TinyNet:
+        torch.manual_seed(0)
+        return TinyNet(num_classes, **options)
+
+    return build

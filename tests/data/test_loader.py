@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from featherseg.config import AugmentConfig
+from featherseg.data import create_dataset
+from featherseg.data.cache import CachedDataset
+from featherseg.data.loader import EpochBatches, TrainSamples, train_loader
+from featherseg.data.transforms import TrainTransform
+
+
+def samples(root: Path, seed: int = 0) -> TrainSamples:
+    dataset = create_dataset("folder", root, "all")
+    return TrainSamples(dataset, TrainTransform(AugmentConfig(crop=(32, 40))), seed)
+
+
+def run(root: Path, workers: int, epochs: tuple[int, ...] = (0,), start: int = 0, cached: bool = False) -> list[Any]:
+    source = samples(root)
+    if cached:
+        source = TrainSamples(CachedDataset(source.dataset), source.transform, source.seed)
+    batches = EpochBatches(len(source), 3, seed=0)
+    loader = train_loader(source, batches, workers, pin_memory=False)
+    out = []
+    for epoch in epochs:
+        batches.begin(epoch, start)
+        out += list(loader)
+    return out
+
+
+def assert_equal(ours: list[Any], theirs: list[Any]) -> None:
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["mask"], b["mask"])
+
+
+def test_batches_have_the_shape_of_the_contract(street_folder: Path) -> None:
+    batches = run(street_folder, 0)
+    assert len(batches) == 3
+    for batch in batches:
+        assert (batch["image"].shape, batch["image"].dtype) == ((3, 3, 32, 40), torch.uint8)
+        assert (batch["mask"].shape, batch["mask"].dtype) == ((3, 32, 40), torch.int64)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("cached", [False, True])
+def test_samples_do_not_depend_on_the_workers(street_folder: Path, workers: int, cached: bool) -> None:
+    torch.manual_seed(workers)
+    ours = run(street_folder, workers, epochs=(0, 1), cached=cached)  # the workers live on to the second epoch
+    torch.manual_seed(99)
+    theirs = run(street_folder, 0, epochs=(0, 1))
+    assert_equal(ours, theirs)
+
+
+def test_epochs_and_seeds_differ(street_folder: Path) -> None:
+    first, second = run(street_folder, 0, (0,)), run(street_folder, 0, (1,))
+    assert not any(torch.equal(a["image"], b["image"]) for a, b in zip(first, second, strict=True))
+    zero, one = (samples(street_folder, seed)[0, 0] for seed in (0, 1))
+    assert not torch.equal(zero["image"], one["image"])
+    again = samples(street_folder)[0, 0]
+    assert torch.equal(zero["image"], again["image"])
+    assert not torch.equal(zero["image"], samples(street_folder)[1, 0]["image"])
+
+
+def test_a_start_skips_what_was_done(street_folder: Path) -> None:
+    assert_equal(run(street_folder, 0, (4,), start=2), run(street_folder, 0, (4,))[2:])
+    assert run(street_folder, 0, start=3) == []
+
+
+def indices(length: int, size: int, epoch: int = 0, **options: Any) -> list[list[int]]:
+    batches = EpochBatches(length, size, seed=5, **options)
+    batches.begin(epoch)
+    out = list(batches)
+    assert len(out) == len(batches)
+    assert {e for batch in out for e, _ in batch} == {epoch}
+    return [[i for _, i in batch] for batch in out]
+
+
+def test_an_epoch_holds_each_sample_once() -> None:
+    order = [i for batch in indices(12, 4) for i in batch]
+    assert sorted(order) == list(range(12))
+    assert order != sorted(order)
+    assert indices(12, 4) == indices(12, 4)
+    assert indices(12, 4) != indices(12, 4, epoch=1)
+
+
+@pytest.mark.parametrize(("length", "size", "processes"), [(24, 3, 4), (26, 3, 4), (7, 2, 3)])
+def test_processes_share_without_overlap(length: int, size: int, processes: int) -> None:
+    parts = [indices(length, size, rank=rank, processes=processes) for rank in range(processes)]
+    assert len({len(part) for part in parts}) == 1
+    taken = Counter(i for part in parts for batch in part for i in batch)
+    assert set(taken.values()) == {1}
+    assert len(taken) == length // (size * processes) * size * processes
+    # Step by step, the processes together see what one process with the whole batch would.
+    whole = indices(length, size * processes)
+    assert [[i for part in parts for i in part[step]] for step in range(len(whole))] == whole
+
+
+def test_samples_left_out_of_one_epoch_come_in_others() -> None:
+    seen: set[int] = set()
+    for epoch in range(6):
+        seen |= {i for batch in indices(11, 4, epoch=epoch) for i in batch}
+    assert seen == set(range(11))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_dataset_smaller_than_a_batch_fills_one(processes: int) -> None:
+    parts = [indices(3, 8, rank=rank, processes=processes) for rank in range(processes)]
+    assert all([len(batch) for batch in part] == [8] for part in parts)
+    taken = Counter(i for part in parts for i in part[0])
+    assert set(taken) == {0, 1, 2}
+    assert max(taken.values()) - min(taken.values()) <= 1
+
+
+def test_a_sample_is_the_transformed_source(street_folder: Path) -> None:
+    source = samples(street_folder, seed=3)
+    image, mask = source.transform(*source.dataset.read(4), np.random.default_rng((3, 2, 4)))
+    sample = source[2, 4]
+    np.testing.assert_array_equal(sample["image"].permute(1, 2, 0).numpy(), image)
+    np.testing.assert_array_equal(sample["mask"].numpy(), mask)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from featherseg.models import resize_like
+from featherseg.objectives import Supervised, normalize
+from featherseg.types import InputSpec
+
+Tiny = Callable[..., Any]
+
+
+def batch(size: tuple[int, int] = (64, 72)) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "image": torch.randint(0, 256, (2, 3, *size), generator=generator, dtype=torch.uint8),
+        "mask": torch.randint(0, 3, (2, *size), generator=generator),
+    }
+
+
+def test_normalize_agrees_with_numpy() -> None:
+    spec = InputSpec((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    image = batch()["image"]
+    expected = np.stack([spec.normalize(x.permute(1, 2, 0).numpy()) for x in image])
+    np.testing.assert_allclose(normalize(image, spec).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.4, 1.0])
+def test_the_total_is_the_weighted_sum_of_its_parts(tiny: Tiny, weight: float) -> None:
+    model = tiny().train()
+    losses = Supervised(model, nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), weight)(batch())
+    assert set(losses) == {"loss", "loss/out", "loss/aux_4"}
+    torch.testing.assert_close(losses["loss"], losses["loss/out"] + weight * losses["loss/aux_4"])
+
+
+def test_the_parts_are_the_losses_of_upsampled_logits(tiny: Tiny) -> None:
+    model, data = tiny().train(), batch()
+    losses = Supervised(model, nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1))(data)
+    maps = model.outputs(normalize(data["image"], model.input_spec))
+    out = nn.functional.cross_entropy(resize_like(maps["out"], data["mask"]), data["mask"])
+    logits = resize_like(maps["aux_4"], data["mask"])
+    aux = nn.functional.cross_entropy(logits, data["mask"], label_smoothing=0.1)
+    torch.testing.assert_close(losses["loss/out"], out)
+    torch.testing.assert_close(losses["loss/aux_4"], aux)
+
+
+def test_no_auxiliary_losses_at_weight_0_or_in_eval(tiny: Tiny) -> None:
+    loss = nn.CrossEntropyLoss()
+    assert set(Supervised(tiny().train(), loss, loss, 0.0)(batch())) == {"loss", "loss/out"}
+    assert set(Supervised(tiny(), loss, loss).eval()(batch())) == {"loss", "loss/out"}
+
+
+def test_uint8_and_normalised_images_are_one(tiny: Tiny) -> None:
+    model, data = tiny(), batch()
+    objective = Supervised(model, nn.CrossEntropyLoss(), nn.CrossEntropyLoss()).eval()
+    ready = data | {"image": normalize(data["image"], model.input_spec)}
+    torch.testing.assert_close(objective(data)["loss"], objective(ready)["loss"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [(64, 72), (33, 41)])
+def test_every_parameter_gets_a_gradient(tiny: Tiny, size: tuple[int, int]) -> None:
+    model = tiny().train()
+    objective = Supervised(model, nn.CrossEntropyLoss(), nn.CrossEntropyLoss())
+    objective(batch(size))["loss"].backward()
+    for name, p in objective.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.abs().sum() > 0 or name == "model.encoder.0.bias"  # batch norm takes it out again

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from featherseg.checkpoint import Checkpoint, load_checkpoint
+from featherseg.config import Config, OptimConfig
+from featherseg.errors import CheckpointError, ConfigError
+from featherseg.run import RunFolder, read_log
+from featherseg.types import ClassSet
+
+CLASSES = ClassSet(("a", "b", "c"))
+CONFIG = Config(name="mine", seed=5, optim=OptimConfig(lr=0.02))
+
+
+def test_a_run_describes_itself(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "mine")
+    run.create(CONFIG, CLASSES)
+    assert run.config == CONFIG
+    assert ClassSet.from_dict(json.loads((run.path / "classes.json").read_text())) == CLASSES
+    env = json.loads((run.path / "env.json").read_text())
+    assert (
+        env["versions"]["torch"] == torch.__version__.partition("+")[0] or env["versions"]["torch"] in torch.__version__
+    )
+    assert env["threads"] == torch.get_num_threads()
+
+
+def test_an_existing_run_is_not_written_over(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.create(CONFIG, CLASSES)
+    with pytest.raises(ConfigError, match="holds a run already; go on with it by --resume"):
+        run.create(Config(), CLASSES)
+    assert run.config == CONFIG
+
+
+def test_rows_after_a_resume_replace_what_was_ahead(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for epoch in (1, 2, 3):
+        run.log({"epoch": epoch, "loss": float(epoch)})
+    run.log({"epoch": 2, "loss": 20.0})
+    assert read_log(tmp_path) == [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 20.0}]
+    run.log({"epoch": 3, "loss": 30.0, "iou": {"é": None}})
+    assert read_log(tmp_path)[-1] == {"epoch": 3, "loss": 30.0, "iou": {"é": None}}
+
+
+def test_weights_and_state(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.save("best", Checkpoint(tiny(), CLASSES)) == tmp_path / "best.safetensors"
+    assert load_checkpoint(tmp_path).model.name == "tiny"
+    run.save_state({"epoch": 3, "w": torch.ones(2)})
+    assert run.load_state()["epoch"] == 3
+
+
+def test_what_is_missing_or_damaged_is_said(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for get, words in (
+        (lambda: run.config, "holds no config.toml"),
+        (run.load_state, "holds no training state to resume"),
+        (lambda: read_log(tmp_path), "holds no log.jsonl"),
+    ):
+        with pytest.raises(CheckpointError, match=words) as info:
+            get()
+        assert str(tmp_path) in str(info.value)
+    (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(CheckpointError, match=r"log\.jsonl is damaged"):
+        read_log(tmp_path)

@@ -1,0 +1,220 @@
+"""Training end to end on tiny synthetic sets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from featherseg.checkpoint import load_checkpoint
+from featherseg.config import Config, config_from_dict
+from featherseg.errors import CheckpointError, ConfigError, DataError
+from featherseg.report import results_markdown
+from featherseg.run import RunFolder, read_log
+from featherseg.train import class_weights, fit, resume_run
+from featherseg.trainer import Trainer, TrainingDivergedError
+
+
+def tiny(out: Path, **sections: dict[str, Any]) -> Config:
+    tree: dict[str, Any] = {
+        "name": "run",
+        "out": str(out),
+        "model": {"name": "jetnet"},
+        "data": {
+            "name": "synthetic",
+            "options": {"count": 10, "val_count": 3, "size": [64, 96]},
+            "batch_size": 4,
+            "workers": 0,
+        },
+        "augment": {"crop": [64, 96], "scale": [0.8, 1.25]},
+        "train": {"epochs": 3, "precision": "fp32", "device": "cpu"},
+    }
+    for name, values in sections.items():
+        tree[name] = {**tree.get(name, {}), **values}
+    return config_from_dict(tree)
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / f"{name}.safetensors").model.state_dict()
+
+
+def test_a_run_folder_describes_itself_and_rebuilds_its_network(tmp_path: Path) -> None:
+    result = fit(tiny(tmp_path, train={"epochs": 2}), quiet=True)
+    assert result.path == tmp_path / "run"
+    names = {path.name for path in result.path.iterdir()}
+    assert names == {
+        "config.toml",
+        "classes.json",
+        "env.json",
+        "log.jsonl",
+        "best.safetensors",
+        "last.safetensors",
+        "state.safetensors",
+        "result.json",
+    }
+    checkpoint = load_checkpoint(result.path)
+    assert checkpoint.model.name == "jetnet"
+    assert "road" in checkpoint.classes.names
+    assert [row["epoch"] for row in read_log(result.path)] == [1, 2]
+    assert json.loads((result.path / "result.json").read_text())["miou"] == result.best.miou
+    page = results_markdown([result.path])
+    assert "jetnet" in page
+    assert f"{100 * result.best.miou:.1f}" in page
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    config = tiny(tmp_path, train={"epochs": 12, "eval_every": 12, "ema": 0.9}, optim={"lr": 1e-2})
+    fit(config, quiet=True)
+    losses = [row["loss"] for row in read_log(tmp_path / "run")]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = {"model": {"name": "fastsegnet"}, "augment": {"class_balance": 0.5}}  # dropout draws numbers too
+    fit(tiny(tmp_path / "whole", **sections), quiet=True)
+    whole = Trainer._epoch
+
+    def interrupted(self: Trainer, progress: Any) -> dict[str, Any]:
+        if self.epoch == 1:
+            raise KeyboardInterrupt
+        return whole(self, progress)
+
+    monkeypatch.setattr(Trainer, "_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny(tmp_path / "broken", **sections), quiet=True)
+    monkeypatch.undo()
+    resume_run(tmp_path / "broken" / "run", quiet=True)
+    ours, theirs = weights(tmp_path / "broken" / "run"), weights(tmp_path / "whole" / "run")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert len(read_log(tmp_path / "broken" / "run")) == 3
+
+
+def test_workers_do_not_change_the_result(tmp_path: Path) -> None:
+    for workers in (0, 2):
+        fit(tiny(tmp_path / str(workers), data={"workers": workers}, train={"epochs": 1}), quiet=True)
+    ours, theirs = weights(tmp_path / "0" / "run"), weights(tmp_path / "2" / "run")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_resume_without_a_finished_epoch_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no config\.toml"):
+        resume_run(tmp_path, quiet=True)
+
+
+def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
+    config = tiny(tmp_path, train={"epochs": 1})
+    RunFolder(tmp_path / "run").create(config, load_classes())
+    with pytest.raises(ConfigError, match="holds a run already"):
+        fit(config, quiet=True)
+
+
+def load_classes() -> Any:
+    from featherseg.data.synthetic import STREET_CLASSES
+
+    return STREET_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("sections", "error", "words"),
+    [
+        ({"model": {"name": "fastsegnett"}}, ConfigError, 'did you mean "fastsegnet"'),
+        ({"model": {"options": {"widht": 0.5}}}, ConfigError, "has no option 'widht'"),
+        ({"data": {"name": "camvid", "root": "nowhere", "options": {}}}, DataError, "nowhere"),
+        ({"loss": {"out": [{"name": "dise"}]}}, ConfigError, 'did you mean "dice"'),
+        ({"loss": {"class_weights": [1.0, 2.0]}}, ConfigError, "2 numbers for"),
+        ({"train": {"precision": "fp16"}}, ConfigError, "use bf16 or fp32"),
+        ({"train": {"device": "gpu"}}, ConfigError, "choose auto, cpu, cuda or mps"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    tmp_path: Path, sections: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        fit(tiny(tmp_path, **sections), quiet=True)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_divergence_is_said_and_keeps_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Trainer._epoch
+
+    def poisoned(self: Trainer, progress: Any) -> dict[str, Any]:
+        if self.epoch == 1:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(float("nan"))
+        return whole(self, progress)
+
+    monkeypatch.setattr(Trainer, "_epoch", poisoned)
+    with pytest.raises(TrainingDivergedError, match=r"epoch 2, step .* lower optim\.lr"):
+        fit(tiny(tmp_path), quiet=True)
+    assert all(torch.isfinite(w).all() for w in weights(tmp_path / "run").values())
+
+
+def test_patience_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(tmp_path, train={"epochs": 9, "patience": 2}, optim={"lr": 1e-9, "warmup": 0.0})
+    result = fit(config, quiet=True)
+    assert result.epochs < 9
+    assert result.epochs - result.best_epoch == 2
+
+
+def test_accumulated_steps_are_fewer_and_still_follow_the_schedule(tmp_path: Path) -> None:
+    fit(tiny(tmp_path, optim={"accumulate": 2}, train={"epochs": 2}), quiet=True)
+    state = RunFolder(tmp_path / "run").load_state()
+    assert state["schedule"]["last_epoch"] == 2  # two batches an epoch make one step
+
+
+def test_tensorboard_is_written_where_asked(tmp_path: Path) -> None:
+    fit(tiny(tmp_path, train={"epochs": 1, "tensorboard": True}), quiet=True)
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_an_unreadable_image_without_cache_is_one_line(tmp_path: Path) -> None:
+    from featherseg.data.synthetic import write_street
+
+    root = write_street(tmp_path / "data", 4, 2, (64, 96))
+    victim = sorted((root / "images" / "train").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:200])
+    config = tiny(
+        tmp_path / "runs", data={"name": "folder", "root": str(root), "options": {}, "cache": False, "workers": 1}
+    )
+    with pytest.raises(DataError, match="cannot be read as an image") as caught:
+        fit(config, quiet=True)
+    assert str(victim) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_automatic_class_weights_favour_rare_classes_and_keep_the_loss_scale(tmp_path: Path) -> None:
+    from featherseg.data import class_frequencies, create_dataset
+
+    config = tiny(tmp_path, loss={"class_weights": "auto"})
+    dataset = create_dataset("synthetic", split="train", **config.data.options)
+    chosen = torch.tensor(class_weights(config, dataset), dtype=torch.float64)
+    share = torch.from_numpy(class_frequencies(dataset))
+    assert float((chosen * share).sum()) == pytest.approx(1.0)
+    assert int(chosen.argmax()) == int(share.argmin())
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    """Two processes of half the batch see the same samples; batch norm makes the results differ a little."""
+    from featherseg.config import config_to_toml
+
+    sections = {"augment": {"flip": 0.0, "jitter": 0.0, "blur": 0.0, "scale": [1.0, 1.0]}}
+    one = fit(tiny(tmp_path / "one", **sections), quiet=True)
+    config = tiny(tmp_path / "two", data={"batch_size": 2}, **sections)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(config_to_toml(config))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "featherseg", "train", str(recipe), "--quiet"]
+    subprocess.run(command, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    log = read_log(tmp_path / "two" / "run")
+    assert len(log) == 3
+    ours = [row["loss"] for row in log]
+    theirs = [row["loss"] for row in read_log(one.path)]
+    assert ours == pytest.approx(theirs, rel=0.1)
