@@ -82,6 +82,13 @@ def test_at_scale_1_pixels_are_cut_and_nothing_else() -> None:
     assert tops == lefts == set(range(31))  # every place up to the border
 
 
+def test_a_shrunk_mask_holds_the_middle_pixels() -> None:
+    """At a third, each pixel covers 3x3, and the mask takes the one in the middle, where the image's average lies."""
+    mask = np.random.default_rng(0).integers(0, 6, (30, 60), dtype=np.uint8)
+    transform = TrainTransform(config(scale=(1 / 3, 1 / 3), flip=0.0, crop=(10, 20)))
+    np.testing.assert_array_equal(transform(CODES[mask], mask, rng(0))[1], mask[1::3, 1::3])
+
+
 @pytest.mark.parametrize(("flip", "same"), [(0.0, True), (1.0, False)])
 def test_flip_is_a_probability(flip: float, same: bool) -> None:
     image, mask = coded(40, 50)

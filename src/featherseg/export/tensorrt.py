@@ -152,9 +152,11 @@ def _failing_node(parser: Any) -> str:
         return "the file"
     error = parser.get_error(0)
     lines = [line.strip() for line in error.desc().splitlines() if line.strip()]
-    # The first line only repeats the node's name where there is a second.
+    # The first line only repeats the node's name where there is a second; of a check that failed it is "false".
     reason = _first_line(lines[1:] or lines)
-    return f"node {error.node_name() or error.node()} ({error.node_operator()}: {reason})"
+    code = error.code().name.lower().replace("_", " ")
+    words = [error.node_operator(), code, *([] if reason == "false" else [reason])]
+    return f"node {error.node_name() or error.node()} ({': '.join(words)})"
 
 
 def _first_line(messages: list[str]) -> str:
@@ -182,9 +184,16 @@ def _prepare(onnx: Any, proto: Any, source: Path, precision: str) -> Any:
             _rename_inputs(node, {graph.input[0].name: image})
     graph.node.insert(0, cast)
     del graph.value_info[:]  # types of before
-    if precision == "fp16":
-        _to_half(onnx, proto, source)
-    onnx.checker.check_model(proto, full_check=True)
+    try:
+        if precision == "fp16":
+            inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True).graph
+            _Halver(onnx, graph, inferred, source).run()
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = _first_line([str(error)])
+        raise ArtifactError(
+            f"{source}: ONNX finds its graph faulty in {precision} ({reason}); export it again"
+        ) from error
     return proto
 
 
@@ -217,25 +226,23 @@ def _fold_weights(onnx: Any, graph: Any) -> None:
             graph.node.remove(node)
 
 
-def _to_half(onnx: Any, proto: Any, source: Path) -> None:
-    """Turn the float32 tensors of a graph to float16 in place, but for its inputs, outputs and sums."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True).graph
-    except onnx.shape_inference.InferenceError as error:
-        raise ArtifactError(
-            f"{source}: its types are unclear ({_first_line([str(error)])}); build it in fp32"
-        ) from error
-    ports = (*inferred.value_info, *inferred.input, *inferred.output)
-    types = {port.name: port.type.tensor_type.elem_type for port in ports}
-    types |= {tensor.name: tensor.data_type for tensor in inferred.initializer}
-    _Halver(onnx, proto.graph, types, source).run()
-
-
 class _Halver:
-    """Rewrites a graph node by node; a tensor that is needed in the other of the two types is cast there."""
+    """Turns the float32 tensors of a graph to float16 in place, but for its inputs, outputs and sums.
 
-    def __init__(self, onnx: Any, graph: Any, types: dict[str, int], source: Path) -> None:
-        self.onnx, self.graph, self.types, self.source = onnx, graph, types, source
+    It goes node by node; a tensor that is needed in the other of the two types is cast there.
+
+    Args:
+        onnx: the package.
+        graph: a GraphProto, sorted.
+        inferred: the same with the types of all tensors.
+        source: the file, for messages.
+    """
+
+    def __init__(self, onnx: Any, graph: Any, inferred: Any, source: Path) -> None:
+        self.onnx, self.graph, self.source = onnx, graph, source
+        ports = (*inferred.value_info, *inferred.input, *inferred.output)
+        self.types = {port.name: port.type.tensor_type.elem_type for port in ports}
+        self.types |= {tensor.name: tensor.data_type for tensor in inferred.initializer}
         self.full, self.half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         self.wide = {port.name for port in graph.input}  # tensors that stay float32

@@ -118,8 +118,12 @@ class Segmenter:
 
     def segment(self, frame: ImageArray) -> MaskArray:
         """Return only the mask, uint8 (H, W), of an RGB frame, uint8 (H, W, 3)."""
+        return upsample_argmax(self.logits(frame), (frame.shape[0], frame.shape[1]))
+
+    def logits(self, frame: ImageArray) -> NDArray[np.float32]:
+        """Return the logits of an RGB frame, uint8 (H, W, 3), at the network's stride, float32 (C, h, w)."""
         images, size = self._prepare(frame)
-        return self._finish(self.session.run(images), images, size, frame)
+        return self._infer(images, size)
 
     def latency(self, frame: ImageArray, runs: int = 30, warmup: int = 5, draw: bool = False) -> Latency:
         """Time the stages on one frame: ``pre``, ``net``, ``post`` and, if asked for, ``draw`` (the overlay).
@@ -137,9 +141,9 @@ class Segmenter:
             marks = [time.perf_counter()]
             images, size = self._prepare(frame)
             marks.append(time.perf_counter())
-            logits = self.session.run(images)
+            logits = self._infer(images, size)
             marks.append(time.perf_counter())
-            mask = self._finish(logits, images, size, frame)
+            mask = upsample_argmax(logits, (frame.shape[0], frame.shape[1]))
             marks.append(time.perf_counter())
             if draw:
                 overlay(frame, mask, self.artifact.classes, legend=True)
@@ -165,14 +169,11 @@ class Segmenter:
             frame = np.pad(frame, ((0, short_h), (0, short_w), (0, 0)), mode="edge")
         return np.ascontiguousarray(frame)[None], (height, width)
 
-    @staticmethod
-    def _finish(
-        logits: NDArray[np.float32], images: NDArray[np.uint8], size: tuple[int, int], frame: ImageArray
-    ) -> MaskArray:
-        """Cut off the padding's logits, rounding up as ``SegmentationModel.outputs`` does, and decide each pixel."""
+    def _infer(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
+        """Run the network and cut off the padding's logits, rounding up as ``SegmentationModel.outputs`` does."""
+        logits = self.session.run(images)
         rows, columns = (-(-size[i] * logits.shape[2 + i] // images.shape[1 + i]) for i in (0, 1))
-        height, width = frame.shape[:2]
-        return upsample_argmax(logits[0, :, :rows, :columns], (height, width))
+        return logits[0, :, :rows, :columns]
 
 
 def check_frame(frame: Any) -> None:
