@@ -9,7 +9,6 @@ from pathlib import Path
 import featherseg
 from featherseg.data.synthetic import write_street
 from featherseg.images import read_image, write_image
-from featherseg.torch_session import describe
 
 
 def main(out: Path, images: int = 64, epochs: int = 4) -> None:
@@ -31,8 +30,7 @@ def main(out: Path, images: int = 64, epochs: int = 4) -> None:
     checkpoint = featherseg.load_checkpoint(run.path)
     val_set = featherseg.create_dataset("folder", folder, "val")
     file = out / "street.onnx"
-    about = describe(checkpoint.model, checkpoint.classes, checkpoint.training)
-    print(featherseg.export_verified(checkpoint.model, file, about, val_set))
+    print(featherseg.export_verified(checkpoint, file, val_set))
 
     segmenter = featherseg.Segmenter(file)  # from here on no torch is needed
     prediction = segmenter(read_image(next((folder / "images" / "val").iterdir())))

@@ -7,12 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checkpoint import Checkpoint as Checkpoint
+    from .checkpoint import load_checkpoint as load_checkpoint
     from .config import Config as Config
     from .config import load_config as load_config
     from .data.datasets import create_dataset as create_dataset
     from .data.datasets import list_datasets as list_datasets
     from .errors import FeathersegError as FeathersegError
-    from .evaluate import evaluate as evaluate
+    from .evaluation import evaluate as evaluate
     from .export.verify import export_verified as export_verified
     from .export.verify import verify as verify
     from .facades import ModelOptimizer as ModelOptimizer
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .types import ClassSet as ClassSet
 
 _HOMES = {
+    "Checkpoint": "checkpoint",
     "ClassSet": "types",
     "Config": "config",
     "FastSegNet": "models",
@@ -55,11 +58,12 @@ _HOMES = {
     "count_parameters": "models",
     "create_dataset": "data",
     "create_model": "models",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "export_verified": "export.verify",
     "fit": "train",
     "list_datasets": "data",
     "list_models": "models",
+    "load_checkpoint": "checkpoint",
     "load_config": "config",
     "open_segmenter": "inference",
     "return_model": "models",

@@ -6,24 +6,56 @@ all that needs no training.
 
 from __future__ import annotations
 
+import inspect
+import os
+import platform
+import re
 import sys
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from textwrap import indent
+from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from .errors import ConfigError, FeathersegError
+from .errors import ConfigError, FeathersegError, require
+
+# Examples are indented blocks: a section called "Example" would be taken out of the help as part of the docstring.
+HELP = """Lightweight real-time semantic segmentation: from images and masks to a small, proven file.
+
+For example:
+
+    featherseg demo
+    featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
+    featherseg export runs/camvid_fastsegnet -o street.onnx
+    featherseg predict street.onnx photos/ -o out
+"""
+
+
+def version_text() -> str:
+    """Return featherseg's version, and those of what runs and trains networks where installed, a line each."""
+    lines = []
+    for package in ("featherseg", "onnxruntime", "torch"):
+        with suppress(PackageNotFoundError):
+            lines.append(f"{package} {version(package)}")
+    return "\n".join([*lines, f"python {platform.python_version()}"])
+
 
 app = App(
     name="featherseg",
-    help="Lightweight real-time semantic segmentation: from images and masks to a small, proven file.",
+    help=HELP,
+    version=version_text,
     version_flags=["--version"],
+    version_format="plaintext",
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,  # main() ends an interrupted command with a word
 )
 
-Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.")]
-Out = Annotated[Path, Parameter(name=["--out", "-o"])]
+Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.", show_default=False)]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.", show_default=False)]
+Out = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder to write to.")]
 SizeText = Annotated[str | None, Parameter(name="--size", help="HxW that images are resized to for the network.")]
 Data = Annotated[str | None, Parameter(name="--data", help="Folder of the data; by default the run's own.")]
 Kind = Annotated[str | None, Parameter(name="--kind", help="Dataset kind; by default the one it was trained on.")]
@@ -35,24 +67,19 @@ Threads = Annotated[int | None, Parameter(name="--threads", help="Threads of the
 def demo(*, out: Out = Path("runs"), quiet: Quiet = False, json: Json = False) -> None:
     """Go the whole way on generated street scenes: train, evaluate, export, verify, segment. Needs no data.
 
-    Example: featherseg demo -o runs
+    For example:
+
+        featherseg demo -o runs
     """
     _need_training()
     from .demo import run_demo
-    from .tables import percent, print_json, print_latency, print_table, print_text
+    from .tables import print_json, print_latency, print_table, print_text
 
     result = run_demo(out, quiet=quiet)
     if json:
         print_json(result.to_dict())
         return
-    rows = [
-        ("mIoU on held-out images", f"{percent(result.scores.miou)} %"),
-        ("boundary F1", f"{percent(result.scores.boundary_f1)} %"),
-        ("size of the file", f"{result.artifact.stat().st_size / 1e6:.1f} MB"),
-        ("agreement with the trained network", f"{result.verification.agreement:.4%} of pixels"),
-        ("training time", f"{result.seconds:.0f} s"),
-    ]
-    print_table("featherseg demo", ("", ""), rows)
+    print_table("featherseg demo", ("", ""), result.rows())
     print_latency(result.latency)
     print_text(f"{result.scores.summary()}\nfile    {result.artifact}\npicture {result.picture}")
 
@@ -60,6 +87,7 @@ def demo(*, out: Out = Path("runs"), quiet: Quiet = False, json: Json = False) -
 @app.command
 def train(
     recipe: str | None = None,
+    /,
     *overrides: str,
     resume: Annotated[Path | None, Parameter(help="Run folder to go on with.")] = None,
     quiet: Quiet = False,
@@ -67,10 +95,11 @@ def train(
 ) -> None:
     """Train a network as a TOML recipe and key=value settings say.
 
-    Examples:
-      featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
-      featherseg train data.root=photos model.name=jetnet train.epochs=20
-      featherseg train --resume runs/camvid_fastsegnet
+    For example:
+
+        featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
+        featherseg train data.root=photos model.name=jetnet train.epochs=20
+        featherseg train --resume runs/camvid_fastsegnet
 
     Args:
         recipe: TOML file; settings may stand in its place.
@@ -89,6 +118,8 @@ def train(
         result = resume_run(resume, quiet=quiet)
     else:
         result = fit(load_config(recipe, overrides), quiet=quiet)
+    if int(os.environ.get("RANK", "0")):
+        return  # torchrun's other processes have the same result
     if json:
         print_json({"run": str(result.path), "best_epoch": result.best_epoch, **result.best.to_dict()})
         return
@@ -99,13 +130,14 @@ def train(
 @app.command(name="eval")
 def eval_(
     model: str,
+    /,
     *,
     data: Data = None,
     kind: Kind = None,
     split: Split = None,
     size: SizeText = None,
     scales: Annotated[tuple[float, ...], Parameter(help="Image scales to average.", consume_multiple=True)] = (1.0,),
-    flip: Annotated[bool, Parameter(help="Average over the mirrored image too.")] = False,
+    flip: Annotated[bool, Parameter(help="Average over the mirrored image too.", show_default=False)] = False,
     threads: Threads = None,
     confusion: Annotated[Path | None, Parameter(help="Write the confusion matrix as a picture.")] = None,
     quiet: Quiet = False,
@@ -113,37 +145,43 @@ def eval_(
 ) -> None:
     """Score a run folder, weights file or exported file on labelled images, at their original resolution.
 
-    Example: featherseg eval runs/camvid/fastsegnet.onnx --data ~/CamVid --confusion confusion.png
+    For example:
+
+        featherseg eval runs/camvid_fastsegnet --scales 0.75 1.0 1.25 --flip
+        featherseg eval street.onnx --data ~/CamVid --confusion confusion.png
 
     Args:
         model: run folder, weights or .onnx file.
     """
-    from .evaluate import evaluate
-    from .images import write_image
+    from .evaluation import evaluate
+    from .images import IMAGE_SUFFIXES, write_image
     from .inference import open_labelled, open_segmenter
     from .progress import counting
     from .tables import print_json, print_scores, print_text
     from .visualize import confusion_picture
 
+    if confusion is not None and confusion.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ConfigError(f"--confusion is {confusion}, which names no picture; end it in .png")
     segmenter = open_segmenter(model, size=_size(size), threads=threads)
-    dataset = open_labelled(model, segmenter.artifact, root=data, kind=kind, split=split)
+    dataset = open_labelled(model, segmenter.artifact.training, root=data, kind=kind, split=split)
     with counting("evaluate", len(dataset), quiet=quiet) as progress:
         result = evaluate(segmenter, dataset, scales=scales, flip=flip, progress=progress)
-    if confusion is not None:
-        write_image(confusion, confusion_picture(result.matrix, result.classes))
     if json:
         print_json(result.to_dict())
-        return
-    print_scores(result)
+    else:
+        print_scores(result)
     if confusion is not None:
-        print_text(f"confusion matrix {confusion}")
+        write_image(confusion, confusion_picture(result.matrix, result.classes))
+        if not json:
+            print_text(f"confusion matrix {confusion}")
 
 
 @app.command
 def export(
     run: Path,
+    /,
     *,
-    to: Annotated[str, Parameter(help="Format.")] = "onnx",
+    to: Annotated[Literal["onnx"], Parameter(help="Format.")] = "onnx",
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="File; by default in the run folder.")] = None,
     data: Data = None,
     kind: Kind = None,
@@ -153,28 +191,25 @@ def export(
 ) -> None:
     """Write a run as one file that needs nothing beside it, proven on the validation images, or not at all.
 
-    Example: featherseg export runs/camvid --to onnx -o street.onnx
+    For example:
+
+        featherseg export runs/camvid_fastsegnet -o street.onnx
 
     Args:
         run: run folder or weights file.
     """
-    _need_training()
+    _need_training("Exporting")
     from .checkpoint import load_checkpoint
-    from .errors import did_you_mean
     from .export.verify import export_verified
     from .inference import open_labelled
     from .progress import counting
     from .tables import print_json, print_text
-    from .torch_session import describe
 
-    if to != "onnx":
-        raise ConfigError(f"format {to!r} is not known; {did_you_mean(to, ['onnx'])}")
     checkpoint = load_checkpoint(run)
-    artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.model.name, checkpoint.training)
-    dataset = open_labelled(run, artifact, root=data, kind=kind, split=split)
+    dataset = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
     path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}.onnx"
     with counting("verify", len(dataset), quiet=quiet) as progress:
-        result = export_verified(checkpoint.model, path, artifact, dataset, progress=lambda done, total: progress(done))
+        result = export_verified(checkpoint, path, dataset, progress=lambda done, total: progress(done))
     if json:
         print_json({"path": str(path), "bytes": path.stat().st_size, **result.to_dict()})
         return
@@ -185,6 +220,7 @@ def export(
 def predict(
     model: str,
     images: Annotated[list[Path], Parameter(help="Images and folders of images.")],
+    /,
     *,
     out: Out = Path("predictions"),
     size: SizeText = None,
@@ -195,7 +231,9 @@ def predict(
 ) -> None:
     """Segment images: palette PNG masks of class ids, and overlays with legend.
 
-    Example: featherseg predict fastsegnet.onnx photos/ -o out
+    For example:
+
+        featherseg predict street.onnx photos/ -o out
 
     Args:
         model: .onnx file, or run folder or weights file.
@@ -221,17 +259,22 @@ def predict(
 def video(
     model: str,
     source: Path,
+    /,
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Video to write, such as out.mp4.")] = None,
     size: SizeText = None,
     threads: Threads = None,
-    mode: Annotated[Literal["overlay", "mask", "side-by-side"], Parameter(help="What is written.")] = "overlay",
+    mode: Annotated[
+        Literal["overlay", "mask", "side-by-side"] | None, Parameter(help="What is written; overlay by default.")
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Segment a video file, or a folder of frames, and write a video.
+    """Segment a video file, or a folder of frames; write a video with --out, else only time it.
 
-    Example: featherseg video fastsegnet.onnx drive.mp4 -o segmented.mp4
+    For example:
+
+        featherseg video street.onnx drive.mp4 -o segmented.mp4
 
     Args:
         model: .onnx file, or run folder or weights file.
@@ -242,6 +285,8 @@ def video(
     from .runtime.video import segment_video
     from .tables import print_json, print_latency, print_text
 
+    if mode is not None and out is None:
+        raise ConfigError(f"--mode {mode} says what is written, but nothing is; give --out too")
     segmenter = open_segmenter(model, size=_size(size), threads=threads)
     with bars("{task.fields[rate]}", quiet=quiet) as progress:
         task = progress.add_task("frames", total=None, rate="")
@@ -250,7 +295,7 @@ def video(
             speed = progress.tasks[task].speed
             progress.update(task, advance=1, rate=f"{speed:.1f} frames/s" if speed else "")
 
-        result = segment_video(segmenter, source, out, on_frame=advance, mode=mode)
+        result = segment_video(segmenter, source, out, on_frame=advance, mode=mode or "overlay")
     if json:
         latency = result.latency.to_dict()
         print_json({"frames": result.frames, "seconds": result.seconds, "fps": result.fps, "latency": latency})
@@ -262,9 +307,7 @@ def video(
 @app.command
 def models(*, json: Json = False) -> None:
     """List the networks with their parameters, multiply-accumulates and stride."""
-    _need_training()
-    from dataclasses import asdict
-
+    _need_training("Listing networks")
     from .models import list_models, model_facts
     from .tables import print_json, print_table
 
@@ -272,27 +315,17 @@ def models(*, json: Json = False) -> None:
     if json:
         print_json({name: asdict(fact) for name, fact in facts.items()})
         return
-    columns = ("network", "M parameters", "GMACs", "at", "classes", "stride", "paper")
-    rows = [
-        (
-            n,
-            f"{f.params / 1e6:.2f}",
-            f"{f.gmacs:.2f}",
-            f"{f.size[0]}x{f.size[1]}",
-            str(f.num_classes),
-            str(f.stride),
-            f.paper,
-        )
-        for n, f in facts.items()
-    ]
+    columns = ("network", "M parameters", "GMACs at H x W", "classes", "stride", "paper")
+    rows = []
+    for name, f in facts.items():
+        gmacs = f"{f.gmacs:.2f} at {f.size[0]}x{f.size[1]}"
+        rows.append((name, f"{f.params / 1e6:.2f}", gmacs, str(f.num_classes), str(f.stride), f.paper))
     print_table("", columns, rows)
 
 
 @app.command
 def data(*, json: Json = False) -> None:
     """List the kinds of datasets and what each expects."""
-    import inspect
-
     from .data import datasets
     from .tables import print_json, print_text
 
@@ -300,14 +333,21 @@ def data(*, json: Json = False) -> None:
     if json:
         print_json(about)
         return
-    print_text("\n\n".join(f"[bold]{name}[/bold]\n{text.replace('[', chr(92) + '[')}" for name, text in about.items()))
+    print_text("\n\n".join(f"{name}\n{indent(text, '  ')}" for name, text in about.items()))
 
 
 @app.command
-def report(runs: list[Path], *, out: Out = Path("results.md")) -> None:
+def report(
+    runs: list[Path],
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="File to write.")] = Path("results.md"),
+) -> None:
     """Write finished runs as one page: table, protocol, per-class scores, learning curves and recipes.
 
-    Example: featherseg report runs/* -o docs/results.md
+    For example:
+
+        featherseg report runs/* -o docs/results.md
 
     Args:
         runs: run folders.
@@ -318,35 +358,41 @@ def report(runs: list[Path], *, out: Out = Path("results.md")) -> None:
     print_text(f"{len(runs)} runs in {write_results(runs, out)}")
 
 
-def _need_training() -> None:
-    from .errors import require
-
-    require("torch", "train", "Training")
-    require("lightning_fabric", "train", "Training")
+def _need_training(purpose: str = "Training") -> None:
+    for module in ("torch", "lightning_fabric"):
+        require(module, "train", purpose)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text, re.ASCII | re.IGNORECASE)
+    if match is None:
         raise ConfigError(f"--size is {text!r}; write height x width, such as 512x1024")
-    return int(parts[0]), int(parts[1])
+    return int(match[1]), int(match[2])
 
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 verification failed, 2 a mistake of the user's, 130 interrupted."""
     try:
-        app(exit_on_error=False, print_error=True, result_action="return_value")
-    except CycloptsError:
-        sys.exit(2)
+        app(exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        command = " ".join(["featherseg", *(error.command_chain or ())])
+        _stop(f"{str(error).strip().rstrip('.')}; see {command} --help", 2)
     except FeathersegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _stop(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader has seen enough; Python would complain again when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _stop(f"{place}{error.strerror or error}; check the path, its rights and the space left", 2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-if __name__ == "__main__":
-    main()
+def _stop(message: str, code: int) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

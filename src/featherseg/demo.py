@@ -9,13 +9,13 @@ from typing import Any
 from .checkpoint import load_checkpoint
 from .config import Config, config_from_dict
 from .data import create_dataset
-from .evaluate import evaluate
+from .evaluation import evaluate
 from .export.verify import VerifyResult, export_verified
 from .images import write_image, write_mask
 from .metrics import EvalResult
 from .progress import counting, say
 from .runtime.segmenter import Segmenter
-from .torch_session import describe
+from .tables import percent
 from .train import fit
 from .types import Latency
 from .visualize import result_grid
@@ -44,6 +44,16 @@ class DemoResult:
     artifact: Path
     picture: Path
     seconds: float
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the figures as text, for a table."""
+        return [
+            ("mIoU on held-out images", f"{percent(self.scores.miou)} %"),
+            ("boundary F1", f"{percent(self.scores.boundary_f1)} %"),
+            ("size of the file", f"{self.artifact.stat().st_size / 1e6:.1f} MB"),
+            ("agreement with the trained network", f"{self.verification.agreement:.4%} of pixels"),
+            ("training time", f"{self.seconds:.0f} s"),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON types."""
@@ -95,11 +105,8 @@ def run_demo(out: str | Path, *, epochs: int = 12, images: int = 256, quiet: boo
     say("2/4 export to ONNX and verify the file", quiet)
     val_set = create_dataset("synthetic", split="val", **config.data.options)
     artifact = run.path / "fastsegnet.onnx"
-    about = describe(checkpoint.model, checkpoint.classes, checkpoint.model.name, checkpoint.training)
     with counting("verify", len(val_set), quiet=quiet) as progress:
-        verification = export_verified(
-            checkpoint.model, artifact, about, val_set, progress=lambda done, total: progress(done)
-        )
+        verification = export_verified(checkpoint, artifact, val_set, progress=lambda done, total: progress(done))
 
     say("3/4 segment images that training never saw, with the file", quiet)
     test_set = create_dataset("synthetic", split="test", **config.data.options)

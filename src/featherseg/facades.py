@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .config import Config, DataConfig, OptimConfig, TrainConfig
-from .data.loader import EpochBatches, Sample
+from .config import AugmentConfig, config_from_dict
+from .data.loader import EpochBatches
+from .data.user_loaders import Batch, LoaderBatches, LoaderDataset
 from .devices import create_fabric
-from .errors import ConfigError, DataError
+from .errors import ConfigError
 from .export.onnx import export_onnx
 from .images import write_image
 from .inference import open_segmenter
@@ -23,79 +24,27 @@ from .losses import CrossEntropyLoss
 from .models import SegmentationModel
 from .objectives import Supervised
 from .run import RunFolder
+from .runtime.artifact import Artifact
 from .runtime.segmenter import Prediction, Segmenter
 from .runtime.video import segment_video
 from .torch_session import TorchSession, describe
 from .trainer import RunResult, Trainer
-from .types import IGNORE_INDEX, ClassSet, ImageArray, InputSpec, Latency, MaskArray
+from .types import IGNORE_INDEX, ClassSet, ImageArray
 from .visualize import result_grid
 
-Batch = Sample | tuple[Tensor, Tensor] | list[Tensor]
-"""What users' loaders give: featherseg's samples, or (image, mask) with float images normalised already."""
+
+def made_up_classes(model: SegmentationModel) -> ClassSet:
+    """Return classes ``class_0``, ``class_1``, … for a network whose own are not known."""
+    return ClassSet(tuple(f"class_{i}" for i in range(model.num_classes)))
 
 
-class LoaderBatches:
-    """A user's loader, whose batches become featherseg's samples."""
-
-    def __init__(self, loader: Iterable[Batch]) -> None:
-        self.loader = loader
-
-    def __iter__(self) -> Iterator[Sample]:
-        for batch in self.loader:
-            yield as_sample(batch)
-
-    def __len__(self) -> int:
-        return len(self.loader)  # type: ignore[arg-type]
-
-
-class LoaderDataset:
-    """A user's validation loader as a dataset: images turned back into the uint8 that cameras give.
-
-    Args:
-        loader: gives batches; it is read once, and its images are kept as uint8.
-        classes: what the masks' ids mean.
-        spec: normalisation to undo where images are float.
-    """
-
-    name, split = "loader", "val"
-
-    def __init__(self, loader: Iterable[Batch], classes: ClassSet, spec: InputSpec) -> None:
-        self.classes = classes
-        self._samples: list[tuple[ImageArray, MaskArray]] = []
-        for batch in loader:
-            sample = as_sample(batch)
-            for image, mask in zip(sample["image"], sample["mask"], strict=True):
-                self._samples.append((to_uint8(image, spec), mask.cpu().numpy().astype(np.uint8)))
-        if not self._samples:
-            raise DataError("the validation loader gives no batches; check its dataset")
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def stem(self, index: int) -> str:
-        """Return a made-up name."""
-        return f"sample_{index:06}"
-
-    def read(self, index: int) -> tuple[ImageArray, MaskArray]:
-        """Return sample `index`."""
-        return self._samples[index]
-
-
-def as_sample(batch: Batch) -> Sample:
-    """Return a user's batch as ``{"image", "mask"}``."""
-    if isinstance(batch, dict):
-        return batch
-    image, mask = batch
-    return {"image": image, "mask": mask.long()}
-
-
-def to_uint8(image: Tensor, spec: InputSpec) -> ImageArray:
-    """Return an image (3, H, W), uint8 or normalised float, as RGB uint8 (H, W, 3)."""
-    pixels = image.detach().cpu().permute(1, 2, 0)
-    if pixels.dtype == torch.uint8:
-        return np.ascontiguousarray(pixels.numpy())
-    mean, std = (np.asarray(values, np.float32) for values in (spec.mean, spec.std))
-    return np.asarray(np.clip(np.rint((pixels.float().numpy() * std + mean) * 255), 0, 255), np.uint8)
+def require_network(model: Any) -> None:
+    """Refuse what is no featherseg network; the facades need its stride, classes and normalisation."""
+    if not isinstance(model, SegmentationModel):
+        raise ConfigError(
+            f"model is a {type(model).__name__}, not a featherseg network; use create_model, or subclass "
+            "featherseg.models.SegmentationModel"
+        )
 
 
 class SegmentationTrainer:
@@ -113,6 +62,11 @@ class SegmentationTrainer:
         name: the run's folder; what is in it already is refused.
         loss: of logits (B, C, H, W) and target (B, H, W); cross-entropy where left out.
         quiet: show no progress.
+
+    Raises:
+        ConfigError: the network is not featherseg's or not registered, `num_classes` or `classes` are not as many as
+            it has, or a number is out of range.
+        DataError: `train_loader` has no length.
     """
 
     def __init__(
@@ -130,31 +84,50 @@ class SegmentationTrainer:
         loss: nn.Module | None = None,
         quiet: bool = False,
     ) -> None:
+        require_network(model)
+        if not model.name:
+            raise ConfigError(
+                f"{type(model).__name__} is not registered, so its weights could not say what they are of"
+            )
         if num_classes != model.num_classes:
             raise ConfigError(f"num_classes is {num_classes}, but the network has {model.num_classes}; make them equal")
         self.model = model
-        self.classes = classes or ClassSet(tuple(f"class_{i}" for i in range(num_classes)))
-        self.config = Config(
-            name=name,
-            out=str(out),
-            data=DataConfig(name="loader", batch_size=getattr(train_loader, "batch_size", None) or 1),
-            optim=OptimConfig(lr=learning_rate),
-            train=TrainConfig(epochs=num_epochs),
+        self.classes = classes or made_up_classes(model)
+        describe(model, self.classes)  # refuses other numbers of classes
+        self.batches = LoaderBatches(train_loader, num_classes)
+        # Checked as a recipe is: numbers out of range are refused by name.
+        self.config = config_from_dict(
+            {
+                "name": name,
+                "out": str(out),
+                "model": {"name": model.name, "options": model.options},
+                "data": {"name": "loader", "batch_size": getattr(train_loader, "batch_size", None) or 1},
+                "optim": {"lr": learning_rate},
+                "train": {"epochs": num_epochs},
+            }
         )
-        self.train_loader, self.val_loader, self.quiet = train_loader, val_loader, quiet
+        self.val_loader, self.quiet = val_loader, quiet
         self.loss = loss or CrossEntropyLoss(ignore_index=IGNORE_INDEX)
 
     def train(self) -> RunResult:
-        """Train, and leave a run folder with ``best_model.pth`` beside the usual files."""
+        """Train, and leave a run folder with ``best_model.pth`` beside the usual files.
+
+        Raises:
+            ConfigError: the folder holds a run already.
+            DataError: a loader gives something else than it should.
+        """
         fabric = create_fabric(self.config.train)
         fabric.launch()
         run = RunFolder(Path(self.config.out) / self.config.name)
         val_set = LoaderDataset(self.val_loader, self.classes, self.model.input_spec)
-        run.create(self.config, self.classes)
-        loader = LoaderBatches(self.train_loader)
-        batches = EpochBatches(len(loader), 1, self.config.seed)  # the user's loader orders its samples itself
+        # What the loader does to images is not known here; of the sizes, the first validation image's is.
+        height, width = val_set.read(0)[1].shape
+        augment = AugmentConfig(crop=(height, width), scale=(1.0, 1.0), flip=0.0, jitter=0.0, blur=0.0)
+        config = msgspec.structs.replace(self.config, augment=augment)
+        run.create(config, self.classes)
+        batches = EpochBatches(len(self.batches), 1, config.seed)  # the user's loader orders its samples itself
         objective = Supervised(self.model, self.loss, self.loss)
-        trainer = Trainer(fabric, objective, loader, batches, val_set, self.config, run, self.quiet)
+        trainer = Trainer(fabric, objective, self.batches, batches, val_set, config, run, self.quiet)
         result = trainer.train()
         best = load_checkpoint(run.path)
         self.model.load_state_dict(best.model.state_dict())
@@ -168,8 +141,12 @@ class RealtimeSegmentation:
     Args:
         model_path: weights (``.pth``, ``.safetensors``), run folder or ``.onnx`` file.
         backend: "auto", "pytorch", "onnxruntime" or "openvino".
-        device: "auto", "cpu", "cuda", …; for weights.
+        device: "auto", "cpu", "cuda", …; exported files run on the CPU.
         size: (height, width) for the network; images' own where left out.
+
+    Raises:
+        ConfigError: the backend or the device is not to be had for such a file.
+        ArtifactError, CheckpointError: the file cannot be used.
     """
 
     def __init__(
@@ -179,8 +156,7 @@ class RealtimeSegmentation:
         device: str = "auto",
         size: tuple[int, int] | None = None,
     ) -> None:
-        engine = "torch" if backend == "pytorch" else backend
-        self.segmenter = open_segmenter(model_path, size=size, backend=engine, device=device)
+        self.segmenter = open_segmenter(model_path, size=size, backend=backend, device=device)
 
     def infer(self, image: ImageArray) -> Prediction:
         """Segment an RGB image, uint8 (H, W, 3)."""
@@ -197,25 +173,30 @@ class ModelOptimizer:
     Args:
         model: the network; trained, for results that mean something.
         classes: names; made up where left out.
+
+    Raises:
+        ConfigError: the network is not featherseg's, or `classes` are not as many as it has.
     """
 
     def __init__(self, model: SegmentationModel, classes: ClassSet | None = None) -> None:
+        require_network(model)
         self.model = model
-        self.classes = classes or ClassSet(tuple(f"class_{i}" for i in range(model.num_classes)))
-        self._artifact = describe(model, self.classes, model.name)
+        self.classes = classes or made_up_classes(model)
+        self._artifact = describe(model, self.classes)
 
     def export_to_onnx(self, path: str | Path) -> Path:
         """Write an ONNX file, not yet verified; ``featherseg export`` verifies too."""
         return export_onnx(self.model, path, self._artifact)
 
     def benchmark(self, iterations: int = 100, size: tuple[int, int] = (512, 1024)) -> dict[str, float]:
-        """Time the network in torch on one random image of `size`: pre- and postprocessing are not in it.
+        """Time the network in torch, on the device it is on, with one random image of `size` (height, width).
 
         Returns:
-            ``fps`` and ``avg_time_ms`` of the network alone, ``p50_ms``, ``p90_ms`` and ``p99_ms``.
+            ``fps`` and ``avg_time_ms`` of the network alone, without pre- and postprocessing; ``p50_ms``, ``p90_ms``
+            and ``p99_ms``.
         """
         frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        latency: Latency = Segmenter(TorchSession(self.model, self._artifact)).latency(frame, runs=iterations)
+        latency = _in_torch(self.model, self._artifact).latency(frame, runs=iterations)
         mean = sum(latency.stages["net"]) / latency.runs
         quantiles = {f"p{q}_ms": latency.percentile(q, "net") for q in (50, 90, 99)}
         return {"fps": 1000 / mean, "avg_time_ms": mean, **quantiles}
@@ -231,7 +212,7 @@ class ModelOptimizer:
 
         with tempfile.TemporaryDirectory() as folder:
             source = self.export_to_onnx(Path(folder) / "float.onnx")
-            return quantize_weights(source, Path(path or f"{self.model.name}_int8.onnx"))
+            return quantize_weights(source, Path(path or f"{self._artifact.network}_int8.onnx"))
 
 
 class TensorRTOptimizer:
@@ -259,14 +240,31 @@ def visualize_results(
     classes: ClassSet | None = None,
     count: int = 5,
 ) -> ImageArray:
-    """Draw a 3×5 grid, image over truth over prediction, in VOC's colours for 21 classes, and write it to `path`."""
+    """Draw a 3×5 grid of image, truth and prediction for the first `count` samples, and write it to `path`.
+
+    Args:
+        model: the network.
+        loader: batches as :class:`SegmentationTrainer` takes them.
+        path: picture to write; its suffix names the format.
+        classes: names and colours; PASCAL VOC's for 21 classes, else made up, where left out.
+        count: samples, a row each.
+
+    Returns:
+        The picture, RGB uint8 (H, W, 3).
+
+    Raises:
+        ConfigError: the network is not featherseg's, `classes` are not as many as it has, or `count` is below 1.
+        DataError: the loader gives nothing or something else, or `path` cannot be such a picture.
+    """
     from .data.public import VOC_CLASSES
 
+    require_network(model)
+    if count < 1:
+        raise ConfigError(f"count is {count}; draw at least 1 sample")
     if classes is None:
-        made_up = ClassSet(tuple(f"class_{i}" for i in range(model.num_classes)))
-        classes = VOC_CLASSES if model.num_classes == len(VOC_CLASSES) else made_up
+        classes = VOC_CLASSES if model.num_classes == len(VOC_CLASSES) else made_up_classes(model)
+    segmenter = _in_torch(model, describe(model, classes))
     dataset = LoaderDataset(_first(loader, count), classes, model.input_spec)
-    segmenter = Segmenter(TorchSession(model, describe(model, classes, model.name)))
     samples = [dataset.read(i) for i in range(min(count, len(dataset)))]
     masks = [segmenter.segment(image) for image, _ in samples]
     grid = result_grid([s[0] for s in samples], [s[1] for s in samples], masks, classes, rows=len(samples))
@@ -278,6 +276,12 @@ def _first(loader: Iterable[Batch], count: int) -> Iterator[Batch]:
     seen = 0
     for batch in loader:
         yield batch
-        seen += len(as_sample(batch)["image"])
+        seen += len(batch["image"] if isinstance(batch, dict) else batch[0])
         if seen >= count:
             return
+
+
+def _in_torch(model: SegmentationModel, artifact: Artifact) -> Segmenter:
+    """Return a segmenter with the network as it is, on the device it is on."""
+    device = next((str(parameter.device) for parameter in model.parameters()), "cpu")
+    return Segmenter(TorchSession(model, artifact, device=device))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .config import load_config
 from .data import create_dataset
-from .data.datasets import SegmentationDataset
-from .errors import ConfigError, DataError, require
+from .data.datasets import SegmentationDataset, datasets
+from .errors import CheckpointError, ConfigError, DataError, require
 from .images import list_images, read_image, write_image
-from .runtime.artifact import Artifact
 from .runtime.segmenter import Prediction, Segmenter
 
 ONNX_SUFFIXES = (".onnx",)
@@ -31,29 +31,39 @@ def open_segmenter(
     Args:
         source: ``.onnx`` file, run folder, ``.safetensors`` or ``.pth``.
         size: (height, width) for the network; images' own where left out.
-        backend: engine for an exported file; see :func:`featherseg.runtime.sessions.open_session`.
+        backend: engine for an exported file; see :func:`featherseg.runtime.sessions.open_session`. "pytorch" for
+            weights.
         threads: of that engine; all that the process may use where left out.
         device: torch device for weights; "auto" takes a CUDA device where there is one.
 
     Raises:
         MissingExtraError: weights need torch, which the base install leaves out.
+        ConfigError: backend, device or threads are not to be had for such a file.
         ArtifactError, CheckpointError: the file cannot be used.
     """
     path = Path(source)
     if path.suffix.lower() in ONNX_SUFFIXES:
+        if backend in ("torch", "pytorch"):
+            raise ConfigError(f"backend {backend!r} runs weights; {path} is an exported file: use auto or onnxruntime")
+        if device not in ("auto", "cpu"):
+            raise ConfigError(f"device is {device!r}, but exported files run on the CPU here; open the weights for it")
         return Segmenter(path, size=size, backend=backend, threads=threads)
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; give a run folder, weights file or .onnx file")
     torch = require("torch", "train", f"Opening the weights of {path}")
     from .checkpoint import load_checkpoint
     from .torch_session import TorchSession, describe
 
-    if backend not in ("auto", "torch"):
+    if backend not in ("auto", "torch", "pytorch"):
         raise ConfigError(f"backend {backend!r} runs exported files; {path} holds weights, so export it or use torch")
     checkpoint = load_checkpoint(path)
     if threads is not None:
+        if threads < 1:
+            raise ConfigError(f"threads is {threads}; give at least 1, or leave it out to use all")
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.model.name, checkpoint.training)
+    artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.training)
     return Segmenter(TorchSession(checkpoint.model, artifact, device=device), size=size)
 
 
@@ -106,18 +116,22 @@ def predict(
     """Segment images and write ``out/masks/<name>.png`` and ``out/overlays/<name>.jpg``, each whole or not at all.
 
     Raises:
-        DataError: an image cannot be read, or a file cannot be written; what was done before stays.
+        DataError: an image cannot be read, a file cannot be written, or would replace an image; what was done before
+            stays.
     """
     out = Path(out)
     masks: list[Path] = []
     pictures: list[Path] = []
     shares: Counter[str] = Counter()
     for done, path in enumerate(images, start=1):
+        mask, picture = out / "masks" / f"{path.stem}.png", out / "overlays" / f"{path.stem}.jpg"
+        if path.resolve() in (mask.resolve(), picture.resolve()):
+            raise DataError(f"{path} would be replaced by its own result; choose another folder than {out}")
         prediction: Prediction = segmenter(read_image(path))
         try:
-            masks.append(prediction.save(out / "masks" / f"{path.stem}.png"))
+            masks.append(prediction.save(mask))
             if overlays:
-                pictures.append(write_image(out / "overlays" / f"{path.stem}.jpg", prediction.overlay()))
+                pictures.append(write_image(picture, prediction.overlay()))
         except OSError as error:
             raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
         shares.update(prediction.coverage())
@@ -128,7 +142,7 @@ def predict(
 
 def open_labelled(
     source: str | Path,
-    artifact: Artifact,
+    training: Mapping[str, Any],
     *,
     root: str | Path | None = None,
     kind: str | None = None,
@@ -138,7 +152,7 @@ def open_labelled(
 
     Args:
         source: what was opened; a run folder (or a file in one) tells where its data are.
-        artifact: what the network says of itself, such as the kind of its data.
+        training: what the network says of its training, such as the kind of its data.
         root: folder of the data, where the run folder's is not to be used.
         kind: dataset kind, where it is another than the network's.
         split: split's name; the run's validation split, or ``"val"``.
@@ -150,11 +164,14 @@ def open_labelled(
     path = Path(source)
     folder = path if path.is_dir() else path.parent
     data = load_config(folder / "config.toml").data if (folder / "config.toml").is_file() else None
-    kind = kind or (data.name if data else artifact.training.get("dataset"))
+    known = data.name if data else training.get("dataset")
+    kind = kind or (known if known in datasets else None)  # a user's own loader has no kind
     if kind is None:
         raise ConfigError(f"{source} does not say which kind of data it was trained on; give --kind, such as folder")
     same_kind = data is not None and data.name == kind
     if root is None:
+        if not same_kind and kind != "synthetic":  # the one kind that needs no folder
+            raise ConfigError(f"{source} does not say where {kind} data are; give their folder with --data")
         root = data.root if data is not None and same_kind else ""
     options = data.options if data is not None and same_kind else {}
     return create_dataset(kind, root, split or (data.val_split if data else "val"), **options)

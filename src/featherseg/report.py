@@ -16,9 +16,8 @@ CURVE_EPOCHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300,
 
 HEADER = """# Results
 
-Written by `featherseg report` from the run folders; do not edit by hand. Every figure is of the validation split the
-best epoch was chosen on, at the masks' original resolution, single scale, dataset-level mIoU over the classes that
-occur (11 on CamVid). Weights are exponential moving averages. Training data are the training split alone.
+Written by `featherseg report` from the run folders; do not edit by hand. Every figure is of the split the best epoch
+was chosen on, at the masks' original resolution, single scale, dataset-level mIoU over the classes that occur.
 """
 
 
@@ -91,6 +90,7 @@ def _protocol(run: dict[str, Any]) -> str:
     return (
         f"{protocol['dataset']} {protocol['split']}, {protocol['images']} images, {protocol['resolution']}; "
         f"trained on the {config.data.train_split} split; seed {config.seed}; "
+        f"{f'weights averaged with decay {config.train.ema}' if config.train.ema else 'weights not averaged'}; "
         f"best epoch {run['result']['best_epoch']}; "
         f"{where}; {versions}.\n"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .metrics import EvalResult
 from .types import Latency
@@ -21,16 +22,17 @@ def print_json(data: Any) -> None:
 
 def print_text(text: str) -> None:
     """Print a result on standard output."""
-    Console().print(text, highlight=False, soft_wrap=True)
+    # Names and paths may hold brackets or colons, which rich would take for markup.
+    Console().print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table whose first column is text and whose others are figures."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(title, style="bold") if title else None, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(Text(column), justify="left" if i == 0 else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console()
     # A pipe has no width of its own; rich's default of 80 would cut figures off.
     console.print(table, width=None if console.is_terminal else 160)

@@ -11,30 +11,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .errors import ConfigError, did_you_mean
+from .errors import ConfigError, did_you_mean, first_line
 from .models.base import SegmentationModel, count_parameters
 from .runtime.artifact import Artifact
 from .runtime.sessions import cpu_name
 from .types import ClassSet
 
 
-def describe(
-    model: SegmentationModel, classes: ClassSet, network: str, training: dict[str, Any] | None = None
-) -> Artifact:
+def describe(model: SegmentationModel, classes: ClassSet, training: dict[str, Any] | None = None) -> Artifact:
     """Return what an exported file of `model` says of itself.
 
     Args:
         model: the network.
         classes: what its logits stand for.
-        network: its registered name.
         training: what it was trained on and with, as JSON types.
 
     Raises:
         ConfigError: `classes` are not as many as the network's.
     """
-    artifact = Artifact(
-        classes, model.input_spec, model.stride, network, count_parameters(model)[0], training=training or {}
-    )
+    name = model.name or type(model).__name__
+    params = count_parameters(model)[0]
+    artifact = Artifact(classes, model.input_spec, model.stride, name, params, training=training or {})
     check_artifact(model, artifact)
     return artifact
 
@@ -131,7 +128,7 @@ def _checked_device(device: str) -> torch.device:
         checked = torch.device(device)
         torch.empty(0, device=checked)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(f"device is {device!r} ({reason}); give one that is there, such as 'cpu'") from error
     return checked
 

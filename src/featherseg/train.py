@@ -37,8 +37,10 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     fabric = create_fabric(config.train)
     fabric.launch()
     quiet = quiet or not fabric.is_global_zero
-    train_set = create_dataset(config.data.name, config.data.root, config.data.train_split, **config.data.options)
-    val_set = create_dataset(config.data.name, config.data.root, config.data.val_split, **config.data.options)
+    data = config.data
+    with fabric.rank_zero_first():  # one process downloads, if any has to
+        train_set = create_dataset(data.name, data.root, data.train_split, **data.options)
+        val_set = create_dataset(data.name, data.root, data.val_split, **data.options)
     torch.manual_seed(config.seed)
     model = create_model(config.model.name, len(train_set.classes), **config.model.options)
     for note in getattr(train_set, "notes", ()):
@@ -105,5 +107,7 @@ def class_weights(config: Config, train_set: SegmentationDataset) -> list[float]
         raw = 1 / (share + 1e-3) ** 0.5
         return [float(w) for w in raw / (raw * share).sum()]
     if len(chosen) != len(train_set.classes):
-        raise ConfigError(f"loss.class_weights has {len(chosen)} numbers for {len(train_set.classes)} classes")
+        raise ConfigError(
+            f"loss.class_weights has {len(chosen)} numbers for {len(train_set.classes)} classes; give one a class"
+        )
     return list(chosen)

@@ -20,7 +20,7 @@ from .config import Config
 from .data.datasets import SegmentationDataset
 from .data.loader import EpochBatches, Sample, one_line_errors
 from .errors import FeathersegError, require
-from .evaluate import protocol, score
+from .evaluation import protocol, score
 from .metrics import EvalResult
 from .models import SegmentationModel, count_gmacs, count_parameters
 from .objectives import Supervised
@@ -229,7 +229,7 @@ class Trainer:
         return cast(SegmentationModel, self.ema.module)
 
     def _artifact(self) -> Artifact:
-        return describe(self.network, self.val_set.classes, self.network.name)
+        return describe(self.network, self.val_set.classes)
 
     def _checkpoint(self, row: dict[str, Any]) -> Checkpoint:
         config = self.config

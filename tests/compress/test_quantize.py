@@ -181,6 +181,11 @@ def test_small_tensors_stay_float() -> None:
     assert int8_tensors(proto) == {"l"}
     with pytest.raises(ArtifactError, match="no float32 weight"):
         module._to_int8(onnx, graph_of(nodes[:1], {"s": small}, [2, len(small)], ("h",)), Path("a.onnx"))
+    vector = graph_of(
+        [helper.make_node("MatMul", ["x", "v"], ["y"])], {"v": normal(2 * MIN_ELEMENTS)}, [2, 2 * MIN_ELEMENTS]
+    )
+    with pytest.raises(ArtifactError, match="no float32 weight"):
+        module._to_int8(onnx, vector, Path("a.onnx"))
     broken = large.copy()
     broken[0, 0] = np.nan
     with pytest.raises(ArtifactError, match="weight l is not finite"):
@@ -192,7 +197,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """JetNet with weights that tell classes apart on any picture, exported once."""
     torch.manual_seed(0)
     model = create_model("jetnet", len(CLASSES)).eval()
-    artifact = replace(describe(model, CLASSES, "jetnet", {"epochs": 3}), verification={"miou": 0.7})
+    artifact = replace(describe(model, CLASSES, {"epochs": 3}), verification={"miou": 0.7})
     return export_onnx(model, tmp_path_factory.mktemp("float") / "jetnet.onnx", artifact)
 
 
@@ -213,6 +218,7 @@ def test_file_is_a_quarter_and_says_what_it_is(source: Path, result: dict[str, A
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     proto = onnx.load(str(path))
     onnx.checker.check_model(proto, full_check=True)
+    assert not proto.graph.value_info, "notes that runtimes do not need"
 
 
 def test_masks_are_nearly_the_same(source: Path, result: dict[str, Any]) -> None:

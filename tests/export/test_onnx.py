@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from featherseg.checkpoint import Checkpoint
 from featherseg.errors import ArtifactError, ConfigError, DataError, VerificationError
 from featherseg.export import onnx as export_module
 from featherseg.export import verify as verify_module
@@ -107,7 +108,7 @@ def model() -> SegmentationModel:
 
 @pytest.fixture(scope="module")
 def artifact(model: SegmentationModel) -> Artifact:
-    return describe(model, CLASSES, "tiny", {"epochs": 3})
+    return describe(model, CLASSES, {"epochs": 3})
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +234,7 @@ def test_artifact_of_another_network_is_refused(
     with pytest.raises(ConfigError, match=next(iter(change))):
         export_onnx(model, tmp_path / "a.onnx", replace(artifact, **change))
     with pytest.raises(ConfigError, match="classes"):
-        describe(model, ClassSet(("a", "b")), "tiny")
+        describe(model, ClassSet(("a", "b")))
     check_artifact(model, artifact)
 
 
@@ -260,7 +261,7 @@ def test_network_of_a_fixed_size_is_refused(tmp_path: Path) -> None:
     net, old = FixedPlace(), tmp_path / "a.onnx"
     old.write_bytes(b"earlier")
     with pytest.raises(ArtifactError, match=r"FixedPlace cannot be exported for any size.*fixed at 256") as caught:
-        export_onnx(net, old, describe(net, CLASSES, "fixed"))
+        export_onnx(net, old, describe(net, CLASSES))
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
     assert old.read_bytes() == b"earlier"
@@ -280,7 +281,7 @@ def test_each_fixed_dimension_is_refused(axis: int, words: str) -> None:
 def test_silently_wrong_export_is_caught(scenes: Scenes, tmp_path: Path) -> None:
     net = AdaptivePooling()
     with pytest.raises(VerificationError) as caught:
-        export_verified(net, tmp_path / "a.onnx", describe(net, CLASSES, "pooling"), scenes, **QUICK)
+        export_verified(Checkpoint(net, CLASSES), tmp_path / "a.onnx", scenes, **QUICK)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -331,7 +332,7 @@ def test_jetnet(tmp_path: Path) -> None:
     net = create_model("jetnet", num_classes=4)
     scenes = Scenes(sizes=((96, 130), (50, 150)), truth=lambda image: torch_mask(net.eval(), image))
     path = tmp_path / "net.onnx"
-    result = export_verified(net, path, describe(net, CLASSES, "jetnet"), scenes, threads=1)
+    result = export_verified(Checkpoint(net, CLASSES), path, scenes, threads=1)
     assert result.passed, str(result)
     assert [parity.size for parity in result.parity] == [(64, 96), (256, 512), (333, 517)]
     assert path.is_file()
@@ -396,7 +397,13 @@ def test_verified_export_carries_its_figures(
     seen = []
     path = tmp_path / "a.onnx"
     net = copy.deepcopy(model).train()
-    result = export_verified(net, path, artifact, scenes, progress=lambda *done: seen.append(done), **QUICK)
+    result = export_verified(
+        Checkpoint(net, artifact.classes, artifact.training),
+        path,
+        scenes,
+        progress=lambda *done: seen.append(done),
+        **QUICK,
+    )
     assert net.training
     assert result.passed
     assert result.failures == ()
@@ -502,7 +509,7 @@ def test_sabotaged_postprocessing_fails_and_leaves_no_file(
     monkeypatch.setattr(segmenter_module, "upsample_argmax", fault)
     path = tmp_path / "a.onnx"
     with pytest.raises(VerificationError, match="masks agree in") as caught:
-        export_verified(model, path, artifact, scenes, **QUICK)
+        export_verified(Checkpoint(model, artifact.classes, artifact.training), path, scenes, **QUICK)
     assert "logits" not in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -516,7 +523,13 @@ def test_failed_export_keeps_the_earlier_file(
     path = tmp_path / "a.onnx"
     path.write_bytes(b"earlier")
     with pytest.raises(VerificationError):
-        export_verified(model, path, artifact, scenes, Tolerance(max_logit_error=0.0), **QUICK)
+        export_verified(
+            Checkpoint(model, artifact.classes, artifact.training),
+            path,
+            scenes,
+            Tolerance(max_logit_error=0.0),
+            **QUICK,
+        )
     assert path.read_bytes() == b"earlier"
     assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
 

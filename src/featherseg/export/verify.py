@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..checkpoint import Checkpoint
 from ..data.datasets import SegmentationDataset
 from ..errors import ArtifactError, ConfigError, DataError, VerificationError
 from ..metrics import BoundaryF1, ConfusionMatrix
 from ..models.base import SegmentationModel
-from ..runtime.artifact import Artifact
 from ..runtime.segmenter import Segmenter
 from ..runtime.sessions import Session
+from ..torch_session import describe
 from ..types import MIN_SIZE, ClassSet
 from .onnx import atomic_path, export_onnx, write_artifact
 
@@ -246,9 +247,8 @@ def verify(
 
 
 def export_verified(
-    model: SegmentationModel,
+    checkpoint: Checkpoint,
     path: str | Path,
-    artifact: Artifact,
     dataset: SegmentationDataset,
     tolerance: Tolerance | None = None,
     *,
@@ -256,14 +256,24 @@ def export_verified(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> VerifyResult:
-    """Export `model` to `path` with its verification's figures inside, or not at all.
+    """Export a trained network to `path` with its verification's figures inside, or not at all.
 
     The file gets its name only after it has passed; a file that was there before stays as it is until then.
-    Arguments are those of :func:`featherseg.export.onnx.export_onnx` and :func:`verify`.
+
+    Args:
+        checkpoint: the network, its classes and training facts; see :func:`featherseg.checkpoint.load_checkpoint`.
+        path: file to write, ending in ``.onnx``.
+        dataset: labelled images, such as the validation split.
+        tolerance: the limits; :class:`Tolerance`'s defaults where not given.
+        sizes: (height, width) of the logit comparison.
+        threads: threads of the engine that runs the file.
+        progress: called after each image.
 
     Raises:
         VerificationError: a figure is past the tolerance; nothing was written.
     """
+    model = checkpoint.model
+    artifact = describe(model, checkpoint.classes, checkpoint.training)
     with atomic_path(path) as temporary:
         export_onnx(model, temporary, artifact)
         result = verify(model, temporary, dataset, sizes=sizes, tolerance=tolerance, threads=threads, progress=progress)

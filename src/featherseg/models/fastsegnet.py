@@ -147,4 +147,3 @@ def _encoder_part(weights: Weights) -> Weights:
         if kind == "features" and int(rest.partition(".")[0]) < ENCODER_BLOCKS:
             part[rest] = tensor
     return part
-

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from featherseg.data import create_dataset
 from featherseg.errors import ConfigError
-from featherseg.evaluate import averaged, evaluate, score
+from featherseg.evaluation import averaged, evaluate, score
 from featherseg.types import ClassSet
 
 CLASSES = ClassSet(("sky", "road", "car"))
