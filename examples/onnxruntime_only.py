@@ -1,4 +1,4 @@
-"""Run an exported file with onnxruntime, numpy and Pillow alone: python onnxruntime_only.py FILE.onnx IMAGE MASK.png."""
+"""Run an exported file with onnxruntime, numpy and Pillow: python onnxruntime_only.py FILE.onnx IMAGE MASK.png."""
 
 import json
 import sys

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,41 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TinyNet]:
         return TinyNet(num_classes, **options)
 
     return build
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A tiny run on synthetic streets, and the file exported from it. Shared by all tests: only to be read."""
+
+    run: Path
+    file: Path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    from featherseg.checkpoint import load_checkpoint
+    from featherseg.config import config_from_dict
+    from featherseg.data import create_dataset
+    from featherseg.export.verify import export_verified
+    from featherseg.train import fit
+
+    config = config_from_dict(
+        {
+            "name": "tiny",
+            "out": str(tmp_path_factory.mktemp("trained")),
+            "model": {"name": "jetnet"},
+            "data": {
+                "name": "synthetic",
+                "options": {"count": 16, "val_count": 4, "size": [64, 96]},
+                "batch_size": 4,
+                "workers": 0,
+            },
+            "augment": {"crop": [64, 96], "scale": [0.8, 1.25]},
+            "optim": {"lr": 1e-2},
+            "train": {"epochs": 2, "precision": "fp32", "device": "cpu"},
+        }
+    )
+    run = fit(config, quiet=True).path
+    val_set = create_dataset("synthetic", split="val", **config.data.options)
+    export_verified(load_checkpoint(run), run / "jetnet.onnx", val_set)
+    return Trained(run, run / "jetnet.onnx")

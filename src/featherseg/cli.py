@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -205,9 +206,11 @@ def export(
     from .progress import counting
     from .tables import print_json, print_text
 
+    if out is not None and out.suffix.lower() != f".{to}":
+        raise ConfigError(f"--out is {out}; an exported file ends in .{to}")
     checkpoint = load_checkpoint(run)
     dataset = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
-    path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}.onnx"
+    path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}.{to}"
     with counting("verify", len(dataset), quiet=quiet) as progress:
         result = export_verified(checkpoint, path, dataset, progress=lambda done, total: progress(done))
     if json:
@@ -372,10 +375,13 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 verification failed, 2 a mistake of the user's, 130 interrupted."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line, or `words` as one.
+
+    Exit codes: 0 done, 1 verification failed, 2 a mistake of the user's, 130 interrupted.
+    """
     try:
-        app(exit_on_error=False, print_error=False, result_action="return_value")
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         command = " ".join(["featherseg", *(error.command_chain or ())])
         _stop(f"{str(error).strip().rstrip('.')}; see {command} --help", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, cast
 
@@ -10,6 +11,9 @@ from lightning_fabric import Fabric
 
 from .config import TrainConfig
 from .errors import ConfigError
+
+# It announces its precision on standard error, which says nothing that our own first line does not.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def create_fabric(config: TrainConfig) -> Fabric:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import config_to_toml, load_config
-from .errors import CheckpointError
+from .errors import CheckpointError, first_line
 from .images import write_atomically
 
 CURVE_EPOCHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 400)
@@ -28,6 +28,8 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         CheckpointError: the run is not finished, or a file of it is missing or damaged.
     """
     folder = Path(folder)
+    if not (folder / "config.toml").is_file():
+        raise CheckpointError(f"{folder} is no run folder: it holds no config.toml")
     try:
         return {
             "folder": folder,
@@ -39,7 +41,7 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"run {folder} is not finished: it lacks {Path(error.filename).name}") from error
     except ValueError as error:
-        raise CheckpointError(f"run {folder} has a damaged file: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"run {folder} has a damaged file: {first_line(error)}") from error
 
 
 def results_markdown(folders: Iterable[str | Path]) -> str:
@@ -48,14 +50,21 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
     Raises:
         CheckpointError: a run is not finished.
     """
-    runs = [read_run(folder) for folder in folders]
-    runs.sort(key=lambda run: (run["config"].data.name, -run["result"]["miou"]))
+    sections = []
+    for run in map(read_run, folders):
+        try:
+            order = (run["config"].data.name, -(run["result"]["miou"] or 0.0))
+            details = [f"## {run['config'].name}\n", _protocol(run), _classes(run), _curve(run), _recipe(run)]
+            sections.append((order, _summary(run), details))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise CheckpointError(f"run {run['folder']} has a damaged file: {reason}") from error
+    sections.sort(key=lambda section: section[0])
     columns = ("run", "network", "M params", "GMACs", "data", "epochs", "val mIoU", "boundary F1", "hours", "images/s")
-    rows = [_summary(run) for run in runs]
-    parts = [HEADER, _table(columns, rows)]
-    for run in runs:
-        parts += [f"## {run['config'].name}\n", _protocol(run), _classes(run), _curve(run), _recipe(run)]
-    return "\n".join(parts)
+    page = [HEADER, _table(columns, [row for _, row, _ in sections])]
+    for _, _, details in sections:
+        page += details
+    return "\n".join(page)
 
 
 def write_results(folders: Iterable[str | Path], path: str | Path) -> Path:

@@ -172,15 +172,15 @@ def _poles(street: Street, side: int, kerb: float, rng: Generator) -> list[Thing
     # The nearest depth at which the kerb is inside a 2:1 picture grows with its distance.
     first = max(7.0, 1.65 * kerb) + rng.uniform(0, 5)
     things: list[Thing] = []
-    for z in (first, first + 12):
-        if z < 25 and not street.crossed(z):  # beyond, a post is under three pixels of 192 wide
-            things.append(Pole(side * (kerb + 0.55), z, kind, height, 0.29, -side, paint))
+    for z in (first, first + 9):
+        if z < 20 and not street.crossed(z):  # beyond, a post is under five pixels of 192 wide
+            things.append(Pole(side * (kerb + 0.55), z, kind, height, 0.38, -side, paint))
     for _ in range(rng.integers(0, 3)):
-        z = max(7.0, 1.7 * kerb) + rng.uniform(0, 10)
-        if z < 21 and not street.crossed(z):
+        z = max(7.0, 1.7 * kerb) + rng.uniform(0, 8)
+        if z < 17 and not street.crossed(z):
             sign = SIGNS[int(rng.integers(len(SIGNS)))]
             x = side * (kerb + rng.uniform(0.5, 0.8))
-            things.append(Pole(x, z, sign, rng.uniform(2.4, 3.0), 0.22, -side, (150, 154, 156)))
+            things.append(Pole(x, z, sign, rng.uniform(2.4, 3.0), 0.32, -side, (150, 154, 156)))
     return things
 
 
@@ -232,10 +232,10 @@ def _people(street: Street, rng: Generator) -> list[Thing]:
     for _ in range(rng.integers(4, 10)):
         side, kerb = (-1, street.left) if rng.uniform() < 0.5 else (1, street.right)
         x = kerb + rng.uniform(0.7, street.pavement - 0.4)
-        z = max(6.0, 1.6 * x) + rng.uniform(0, 1) * rng.uniform(0, 10)
-        if z < 24 and not street.crossed(z, 1.0):
+        z = max(6.0, 1.6 * x) + rng.uniform(0, 1) * rng.uniform(0, 8)
+        if z < 18 and not street.crossed(z, 1.0):  # beyond, a person is under 30 pixels of 192 high
             spots.append((side * x, z, bool(rng.uniform() < 0.4)))
-    if street.zebra is not None:
+    if street.zebra is not None and street.zebra < 16:
         for _ in range(rng.integers(0, 3)):
             spots.append((rng.uniform(-street.left, street.right), street.zebra + rng.uniform(0.5, 2.5), True))
     for x, z, sideways in spots:

@@ -1,0 +1,73 @@
+"""The demo, small: every stage leaves its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featherseg import demo
+from featherseg.config import Config
+from featherseg.data import create_dataset
+from featherseg.errors import ConfigError
+from featherseg.runtime.artifact import read_artifact
+from featherseg.runtime.segmenter import Segmenter
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's own way, on fewer and smaller pictures and in this process."""
+    full = demo.demo_config
+
+    def config(out: str | Path, epochs: int = 12, images: int = 256) -> Config:
+        tree = full(out, epochs, images)
+        assert tree.data.workers == 1
+        assert tree.data.options["count"] == images
+        assert tree.train.epochs == epochs
+        from featherseg.config import config_from_dict, config_to_dict
+
+        changed = config_to_dict(tree)
+        changed["data"] |= {"workers": 0, "options": {"count": images, "val_count": 4, "size": [64, 96]}}
+        changed["augment"]["crop"] = [64, 96]
+        return config_from_dict(changed)
+
+    monkeypatch.setattr(demo, "demo_config", config)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = demo.run_demo(tmp_path, epochs=1, images=8)
+    captured = capsys.readouterr()
+    assert captured.out == ""  # results are the command's to print
+    for step in ("1/4", "2/4", "3/4", "4/4"):
+        assert step in captured.err
+    assert result.artifact == tmp_path / "demo" / "fastsegnet.onnx"
+    assert result.verification.passed
+    assert read_artifact(result.artifact).verification["agreement"] == result.verification.agreement
+    assert result.scores.protocol["split"] == "test"
+    assert result.scores.protocol["images"] == 4
+    test_set = create_dataset("synthetic", split="test", count=8, val_count=4, size=(64, 96))
+    segmenter = Segmenter(result.artifact)
+    for i in range(demo.GRID):
+        mask = np.array(Image.open(tmp_path / "demo" / "masks" / f"{test_set.stem(i)}.png"))
+        np.testing.assert_array_equal(mask, segmenter.segment(test_set.read(i)[0]))
+    with Image.open(result.picture) as picture:
+        assert picture.height > picture.width * 64 / 96 * demo.GRID / 3 * 0.8
+    assert {"pre", "net", "post", "draw"} == set(result.latency.stages)
+    figures = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert figures["file_bytes"] == result.artifact.stat().st_size
+    assert figures["miou"] == result.scores.miou
+    rows = dict(result.rows())
+    assert rows["mIoU on held-out images"] == f"{100 * result.scores.miou:.1f} %"
+
+    with pytest.raises(ConfigError, match="holds a run already"):
+        demo.run_demo(tmp_path, epochs=1, images=8, quiet=True)
+
+
+def test_the_demos_settings_are_valid(tmp_path: Path) -> None:
+    config = demo.demo_config(tmp_path)
+    assert (config.name, config.model.name, config.data.name) == ("demo", "fastsegnet", "synthetic")
+    assert config.augment.crop == demo.SIZE

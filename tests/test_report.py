@@ -1,0 +1,73 @@
+"""The results page: its figures are the run folder's, and a run that is not whole is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import Trained
+from featherseg.errors import CheckpointError
+from featherseg.report import read_run, results_markdown, write_results
+
+
+def cells(page: str, start: str) -> list[str]:
+    line = next(line for line in page.splitlines() if line.startswith(f"| {start} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.fixture
+def copy(trained: Trained, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained.run, tmp_path / "copy"))
+
+
+def test_the_page_holds_the_folders_figures(trained: Trained) -> None:
+    page = results_markdown([trained.run])
+    result = json.loads((trained.run / "result.json").read_text())
+    row = cells(page, "tiny")
+    assert row[1:7] == ["jetnet", "0.13", row[3], "synthetic", "2", f"{100 * result['miou']:.1f}"]
+    assert row[3].endswith("at 64x96")
+    assert row[7] == f"{100 * result['boundary_f1']:.1f}"
+    ious = ["–" if iou is None else f"{100 * iou:.1f}" for iou in result["iou"]]
+    assert cells(page, "IoU")[1:] == ious
+    log = [json.loads(line) for line in (trained.run / "log.jsonl").read_text().splitlines()]
+    assert cells(page, "epoch")[1:] == ["1", "2"]
+    assert cells(page, "val mIoU")[1:] == [f"{100 * entry['miou']:.1f}" for entry in log]
+    assert "synthetic val, 4 images, original resolution" in page
+    assert f"best epoch {result['best_epoch']}" in page
+    assert "averaged with decay 0.999" in page
+    assert (trained.run / "config.toml").read_text() in page
+    widths = {len(line.split("|")) for line in page.splitlines() if line.startswith("| tiny") or "images/s |" in line}
+    assert len(widths) == 1
+
+
+def test_better_runs_come_first(trained: Trained, copy: Path) -> None:
+    result = json.loads((copy / "result.json").read_text())
+    (copy / "result.json").write_text(json.dumps(result | {"miou": 0.999}))
+    config = (copy / "config.toml").read_text().replace('name = "tiny"', 'name = "better"').replace("0.999", "0.0")
+    (copy / "config.toml").write_text(config)
+    page = results_markdown([trained.run, copy])
+    assert page.index("## better") < page.index("## tiny")
+    assert "weights not averaged" in page
+
+
+@pytest.mark.parametrize("name", ["result.json", "log.jsonl", "env.json"])
+def test_unfinished_and_damaged_runs_are_refused(copy: Path, tmp_path: Path, name: str) -> None:
+    (copy / name).write_text("{torn")
+    with pytest.raises(CheckpointError, match=r"damaged file"):
+        write_results([copy], tmp_path / "page.md")
+    (copy / name).write_text("{}")
+    with pytest.raises(CheckpointError, match=r"damaged file: \w+Error") as caught:
+        write_results([copy], tmp_path / "page.md")
+    assert "\n" not in str(caught.value)
+    (copy / name).unlink()
+    with pytest.raises(CheckpointError, match=f"not finished: it lacks {name}"):
+        write_results([copy], tmp_path / "page.md")
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no run folder: it holds no config\.toml"):
+        read_run(tmp_path)
