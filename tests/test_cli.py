@@ -407,6 +407,9 @@ class TestLists:
         table = run("models").out
         assert "0.13" in table
         assert "26.70" in table
+        lines = [line for line in table.splitlines() if "mobilenet_aspp" in line]
+        assert len(lines) == 1  # a pipe gets whole lines
+        assert "1905.02244" in lines[0]
 
     def test_data(self, run: Callable[..., Ended]) -> None:
         kinds = run("data", "--json").json
@@ -419,7 +422,7 @@ class TestLists:
         assert run("report", trained.run, "-o", page).code == 0
         assert "## tiny" in page.read_text()
         other = tmp_path / "other.md"
-        assert run("report", trained.run, tmp_path, "-o", other).refused("is not finished")
+        assert run("report", trained.run, tmp_path, "-o", other).refused("is no run folder")
         assert not other.exists()
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from featherseg import demo
-from featherseg.config import Config
+from featherseg.cli import main
+from featherseg.config import Config, config_from_dict, config_to_dict
 from featherseg.data import create_dataset
 from featherseg.errors import ConfigError
 from featherseg.runtime.artifact import read_artifact
@@ -19,7 +20,7 @@ from featherseg.runtime.segmenter import Segmenter
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo's own way, on fewer and smaller pictures and in this process."""
+    """The demo's own way, with a network that exports quickly, on smaller pictures and in this process."""
     full = demo.demo_config
 
     def config(out: str | Path, epochs: int = 12, images: int = 256) -> Config:
@@ -27,9 +28,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         assert tree.data.workers == 1
         assert tree.data.options["count"] == images
         assert tree.train.epochs == epochs
-        from featherseg.config import config_from_dict, config_to_dict
-
         changed = config_to_dict(tree)
+        changed["model"]["name"] = "jetnet"
         changed["data"] |= {"workers": 0, "options": {"count": images, "val_count": 4, "size": [64, 96]}}
         changed["augment"]["crop"] = [64, 96]
         return config_from_dict(changed)
@@ -38,7 +38,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     result = demo.run_demo(tmp_path, epochs=1, images=8)
     captured = capsys.readouterr()
     assert captured.out == ""  # results are the command's to print
@@ -63,6 +63,20 @@ def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     rows = dict(result.rows())
     assert rows["mIoU on held-out images"] == f"{100 * result.scores.miou:.1f} %"
 
+    monkeypatch.setattr(demo, "run_demo", lambda *_, **__: result)
+    main(["demo"])
+    printed = capsys.readouterr().out
+    assert f"{100 * result.scores.miou:.1f} %" in printed
+    assert f"file    {result.artifact}\npicture {result.picture}\n" in printed
+    main(["demo", "--json"])
+    assert json.loads(capsys.readouterr().out) == figures
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_demo_that_is_there_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "config.toml").write_text("")
     with pytest.raises(ConfigError, match="holds a run already"):
         demo.run_demo(tmp_path, epochs=1, images=8, quiet=True)
 

@@ -242,9 +242,15 @@ class TestModelOptimizer:
 
     def test_a_network_that_returns_features(self, tmp_path: Path) -> None:
         model = LightweightSegmentationModel(num_classes=3, pretrained=False, return_features=True)
-        optimizer = ModelOptimizer(model)
-        assert optimizer.benchmark(iterations=1, size=SIZE)["fps"] > 0
-        assert Segmenter(optimizer.export_to_onnx(tmp_path / "m.onnx")).segment(street(0, SIZE)[0]).shape == SIZE
+        assert ModelOptimizer(model).benchmark(iterations=1, size=SIZE)["fps"] > 0
+        assert visualize_results(model, loader(1), tmp_path / "grid.png").ndim == 3
+
+        class Featured(TinyNet):  # the same habit, and quick to export
+            def forward(self, image: Tensor) -> Any:
+                return super().forward(image), {"low": self.outputs(image)["x4"]}
+
+        path = ModelOptimizer(Featured(3)).export_to_onnx(tmp_path / "m.onnx")
+        assert Segmenter(path).segment(street(0, SIZE)[0]).shape == SIZE
 
     def test_benchmark(self) -> None:
         figures = ModelOptimizer(JetNet(num_classes=3)).benchmark(iterations=7, size=SIZE)

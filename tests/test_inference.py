@@ -43,7 +43,7 @@ def test_all_ways_to_open_a_network_give_one_mask(trained: Trained, weights: Pat
     ("source", "options", "error", "words"),
     [
         ("file", {"backend": "pytorch"}, ConfigError, "exported file"),
-        ("file", {"backend": "onnx"}, ConfigError, 'did you mean "onnxruntime"'),
+        ("file", {"backend": "onnxruntim"}, ConfigError, 'did you mean "onnxruntime"'),
         ("file", {"device": "cuda"}, ConfigError, "device is 'cuda'"),
         ("file", {"threads": 0}, ConfigError, "threads is 0"),
         ("run", {"backend": "onnxruntime"}, ConfigError, "export it"),

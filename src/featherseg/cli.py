@@ -158,7 +158,7 @@ def eval_(
     from .images import IMAGE_SUFFIXES, write_image
     from .inference import open_labelled, open_segmenter
     from .progress import counting
-    from .tables import print_json, print_scores, print_text
+    from .tables import print_json, print_scores
     from .visualize import confusion_picture
 
     if confusion is not None and confusion.suffix.lower() not in IMAGE_SUFFIXES:
@@ -171,10 +171,8 @@ def eval_(
         print_json(result.to_dict())
     else:
         print_scores(result)
-    if confusion is not None:
+    if confusion is not None:  # after the scores, which are not lost where it cannot be written
         write_image(confusion, confusion_picture(result.matrix, result.classes))
-        if not json:
-            print_text(f"confusion matrix {confusion}")
 
 
 @app.command
@@ -300,8 +298,8 @@ def video(
 
         result = segment_video(segmenter, source, out, on_frame=advance, mode=mode or "overlay")
     if json:
-        latency = result.latency.to_dict()
-        print_json({"frames": result.frames, "seconds": result.seconds, "fps": result.fps, "latency": latency})
+        figures = {"frames": result.frames, "seconds": result.seconds, "fps": result.fps}
+        print_json(figures | {"latency": result.latency.to_dict()})
         return
     print_latency(result.latency)
     print_text(f"{result.frames} frames in {result.seconds:.1f} s: {result.fps:.1f} frames/s end to end")
@@ -387,13 +385,11 @@ def main(words: Sequence[str] | None = None) -> None:
         _stop(f"{str(error).strip().rstrip('.')}; see {command} --help", 2)
     except FeathersegError as error:
         _stop(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader has seen enough; Python would complain again when it closes standard output.
+    except BrokenPipeError:  # the reader has seen enough; Python would complain again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _stop(f"{place}{error.strerror or error}; check the path, its rights and the space left", 2)
+        _stop(f"{error.filename or 'system'}: {error.strerror or error}; check path, rights and free space", 2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

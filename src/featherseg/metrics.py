@@ -118,6 +118,10 @@ class ConfusionMatrix:
 
     __iadd__ = merge
 
+    def counts(self) -> tuple[CountArray, ...]:
+        """Return the arrays that several processes' metrics are added up by, in place."""
+        return (self.matrix,)
+
     def iou(self) -> FloatArray:
         """Return intersection over union by class (C,), in 0–1; NaN for a class absent from target and prediction."""
         hits = np.diagonal(self.matrix)
@@ -201,6 +205,10 @@ class BoundaryF1:
         return self
 
     __iadd__ = merge
+
+    def counts(self) -> tuple[CountArray, ...]:
+        """Return the arrays that several processes' metrics are added up by, in place."""
+        return self.target_pixels, self.target_right, self.predicted_pixels, self.predicted_right
 
     def per_class(self) -> FloatArray:
         """Return F1 by class (C,), in 0–1; NaN for a class without a boundary in targets and predictions."""

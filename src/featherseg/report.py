@@ -95,7 +95,7 @@ def _summary(run: dict[str, Any]) -> tuple[str, ...]:
 def _protocol(run: dict[str, Any]) -> str:
     config, env, protocol = run["config"], run["env"], run["result"]["protocol"]
     versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
-    where = env["gpu"] or f"{env['cpu']}, {env['threads']} threads"
+    where = env["gpu"] or f"{env['cpu']}, threads: {env['threads']}"
     return (
         f"{protocol['dataset']} {protocol['split']}, {protocol['images']} images, {protocol['resolution']}; "
         f"trained on the {config.data.train_split} split; seed {config.seed}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from rich.text import Text
 
 from .metrics import EvalResult
 from .types import Latency
+
+ABSENT = "–"
+"""Stands for the score of a class that does not occur."""
+PIPE_WIDTH = 160
 
 
 def print_json(data: Any) -> None:
@@ -27,15 +32,16 @@ def print_text(text: str) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table whose first column is text and whose others are figures."""
+    """Print a table; columns of figures stand to the right."""
+    rows = list(rows)
     table = Table(title=Text(title, style="bold") if title else None, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if i == 0 else "right")
+        figures = all(not row[i] or row[i][0].isdigit() or row[i] == ABSENT for row in rows)
+        table.add_column(Text(column), justify="right" if figures else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    console = Console()
-    # A pipe has no width of its own; rich's default of 80 would cut figures off.
-    console.print(table, width=None if console.is_terminal else 160)
+    # A pipe has no width of its own, and rich's default of 80 would break lines.
+    (Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)).print(table)
 
 
 def print_scores(result: EvalResult) -> None:
@@ -60,4 +66,4 @@ def print_latency(latency: Latency) -> None:
 
 def percent(fraction: float) -> str:
     """Return a fraction as a percentage with one decimal; a dash for NaN."""
-    return "–" if math.isnan(fraction) else f"{100 * fraction:.1f}"
+    return ABSENT if math.isnan(fraction) else f"{100 * fraction:.1f}"

@@ -208,8 +208,9 @@ class Trainer:
         segmenter = Segmenter(TorchSession(self.network, self._artifact(), device=str(fabric.device)))
         share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
         confusion, borders = score(segmenter.segment, self.val_set, indices=share, boundary=boundary, progress=progress)
-        counts = fabric.all_reduce(torch.from_numpy(confusion.matrix).to(fabric.device), reduce_op="sum")
-        confusion.matrix = cast(torch.Tensor, counts).cpu().numpy()
+        for counts in (*confusion.counts(), *(borders.counts() if borders else ())):
+            total = fabric.all_reduce(torch.from_numpy(counts).to(fabric.device), reduce_op="sum")
+            counts[:] = cast(torch.Tensor, total).cpu().numpy()
         return EvalResult.from_metrics(confusion, borders, protocol(self.val_set))
 
     def _check_finite(self, losses: list[torch.Tensor], step: int) -> None:
@@ -271,9 +272,7 @@ class Trainer:
         best = load_checkpoint(self.run.path)
         self.network.load_state_dict(best.model.state_dict())
         with counting("best epoch", len(self.val_set), quiet=self.quiet) as progress:
-            segmenter = Segmenter(TorchSession(best.model, self._artifact(), device=str(self.fabric.device)))
-            confusion, borders = score(segmenter.segment, self.val_set, progress=progress)
-        return EvalResult.from_metrics(confusion, borders, protocol(self.val_set))
+            return self._score(lambda done: progress(done * self.fabric.world_size), boundary=True)
 
 
 def _row_text(row: dict[str, Any], epochs: int) -> str:

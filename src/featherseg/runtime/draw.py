@@ -1,8 +1,4 @@
-"""Class ids as colours: the mask alone, laid over its image, with a legend.
-
-Reading and writing pictures is :mod:`featherseg.images`'s; its functions are here too, so that one import does
-for a program that reads, draws and writes.
-"""
+"""Class ids as colours: the mask alone, laid over its image, with a legend."""
 
 from __future__ import annotations
 
@@ -14,11 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import ConfigError
-from ..images import read_image, write_image
-from ..images import write_mask as write_palette_png
 from ..types import ClassSet, ImageArray, MaskArray
-
-__all__ = ["colorize", "overlay", "read_image", "write_image", "write_palette_png"]
 
 MIN_FONT = 9
 """Height in pixels of the smallest letters that can be read."""

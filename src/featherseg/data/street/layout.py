@@ -232,10 +232,10 @@ def _people(street: Street, rng: Generator) -> list[Thing]:
     for _ in range(rng.integers(4, 10)):
         side, kerb = (-1, street.left) if rng.uniform() < 0.5 else (1, street.right)
         x = kerb + rng.uniform(0.7, street.pavement - 0.4)
-        z = max(6.0, 1.6 * x) + rng.uniform(0, 1) * rng.uniform(0, 8)
-        if z < 18 and not street.crossed(z, 1.0):  # beyond, a person is under 30 pixels of 192 high
+        z = max(6.0, 1.6 * x) + rng.uniform(0, 1) * rng.uniform(0, 6)
+        if z < 14 and not street.crossed(z, 1.0):  # beyond, a person is under 40 pixels of 192 high
             spots.append((side * x, z, bool(rng.uniform() < 0.4)))
-    if street.zebra is not None and street.zebra < 16:
+    if street.zebra is not None and street.zebra < 13:
         for _ in range(rng.integers(0, 3)):
             spots.append((rng.uniform(-street.left, street.right), street.zebra + rng.uniform(0.5, 2.5), True))
     for x, z, sideways in spots:

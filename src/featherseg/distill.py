@@ -1,0 +1,446 @@
+"""Distillation: a student learns from its masks and, besides, from what a frozen teacher sees in the same images.
+
+Every distillation loss is a module ``(student, teacher, valid) -> scalar`` over two maps float (B, C, h, w) of one
+size, at the student's own stride and never at full resolution; `valid`, bool (B, h, w), says which pixels count (None:
+all). All arithmetic is float32. Where no pixel counts, the loss is exactly 0 and so is its gradient.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+import torchvision.models as torchvision_models
+from torch import Tensor, nn
+
+from .checkpoint import load_checkpoint
+from .data.loader import Sample
+from .errors import ConfigError, did_you_mean, first_line
+from .models import SegmentationModel, resize_like
+from .objectives import Supervised, normalize
+from .registry import Registry
+from .types import MIN_SIZE, ClassSet, InputSpec
+
+Maps = dict[str, Tensor]
+"""``"out"``: logits at a network's own stride; ``"x4"``, ``"x8"``, ``"x16"``: feature taps."""
+
+TORCHVISION = "torchvision:"
+"""How the name of a teacher of torchvision's starts."""
+
+distillations: Registry[Callable[..., nn.Module]] = Registry("distillation loss")
+
+
+class DistillationLoss(nn.Module):
+    """Base of the losses: it compares the maps called `tap`."""
+
+    tap = "out"
+
+    def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the loss of maps (B, C, h, w) over the pixels that are `valid`, bool (B, h, w)."""
+        raise NotImplementedError
+
+
+class _LogitsLoss(DistillationLoss):
+    """A comparison of logits at a temperature.
+
+    Args:
+        temperature: what both logits are divided by, > 0; more of it lets unlikely classes count for more.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ConfigError(f"temperature is {temperature}; give a number > 0")
+        self.temperature = temperature
+
+    def _softened(self, *logits: Tensor) -> tuple[Tensor, ...]:
+        if len({x.shape for x in logits}) > 1:
+            shapes = " and ".join(str(tuple(x.shape)) for x in logits)
+            raise ConfigError(f"logits of student and teacher are {shapes}; resize them and pick their common classes")
+        return tuple(x.float() / self.temperature for x in logits)
+
+
+@distillations.register("kl")
+class KLLoss(_LogitsLoss):
+    """Kullback-Leibler divergence of the student's class probabilities from the teacher's, averaged over pixels.
+
+    Per pixel ``T² Σ_c p_c log(p_c / q_c)``, p and q being the teacher's and the student's softmax over classes at
+    temperature T. Hinton et al., Distilling the Knowledge in a Neural Network (arXiv 1503.02531), equation 1 and
+    section 2: T² keeps the gradient's size when T changes.
+
+    Args:
+        temperature: T, > 0.
+    """
+
+    def __init__(self, temperature: float = 4.0) -> None:
+        super().__init__(temperature)
+
+    def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the mean over pixels."""
+        ours, theirs = (x.log_softmax(dim=1) for x in self._softened(student, teacher))
+        divergence = (theirs.exp() * (theirs - ours)).sum(dim=1)
+        return self.temperature**2 * _mean(divergence, valid)
+
+
+@distillations.register("cwd")
+class ChannelWiseLoss(_LogitsLoss):
+    """Channel-wise distillation: where in the image a class is seen, rather than which class a pixel is.
+
+    Per image and channel ``T² Σ_i p_i log(p_i / q_i)``, p and q being the softmax *over the pixels* i of the teacher's
+    and the student's channel at temperature T; averaged over channels and images. Shu et al., Channel-wise Knowledge
+    Distillation for Dense Prediction (ICCV 2021, arXiv 2011.13256).
+
+    Args:
+        temperature: T, > 0; the more, the larger the part of a channel's map that counts.
+    """
+
+    def __init__(self, temperature: float = 4.0) -> None:
+        super().__init__(temperature)
+
+    def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the mean over channels and the images that have a valid pixel."""
+        maps = self._softened(student, teacher)
+        if valid is None:
+            valid = torch.ones_like(student[:, 0], dtype=torch.bool)
+        # Probability 0 for other pixels. Not −inf, since 0 · (−inf + inf) would be NaN.
+        ours, theirs = (torch.where(valid.unsqueeze(1), x, -1e30).flatten(start_dim=2).log_softmax(dim=2) for x in maps)
+        divergence = (theirs.exp() * (theirs - ours)).sum(dim=2).mean(dim=1)
+        return self.temperature**2 * _mean(divergence, valid.flatten(start_dim=1).any(dim=1))
+
+
+@distillations.register("dist")
+class DISTLoss(_LogitsLoss):
+    """Correlation instead of equality: the student keeps the teacher's ranking, but need not be as sure.
+
+    ``T² (inter · mean_i [1 − ρ(p_i, q_i)] + intra · mean_c [1 − ρ(p_c, q_c)])`` with Pearson's correlation ρ of class
+    probabilities p (teacher) and q (student): over the classes of each pixel i, and over the pixels of the batch for
+    each class c. Huang et al., Knowledge Distillation from A Stronger Teacher (NeurIPS 2022, arXiv 2205.10536), with
+    pixels as instances; T² as in the authors' code (hunto/DIST_KD).
+
+    Args:
+        temperature: T, > 0.
+        inter: weight of the relation between classes (the paper's β), ≥ 0.
+        intra: weight of the relation within classes (the paper's γ), ≥ 0.
+    """
+
+    def __init__(self, temperature: float = 1.0, inter: float = 1.0, intra: float = 1.0) -> None:
+        super().__init__(temperature)
+        for name, value in (("inter", inter), ("intra", intra)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name} is {value}; give a number >= 0")
+        self.inter, self.intra = inter, intra
+
+    def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the weighted sum of both relations."""
+        # One row a pixel of the batch: (B·h·w, C)
+        ours, theirs = (
+            x.softmax(dim=1).permute(0, 2, 3, 1).flatten(end_dim=2) for x in self._softened(student, teacher)
+        )
+        weights = torch.ones_like(ours[:, :1]) if valid is None else valid.reshape(-1, 1).float()
+        between = _mean(1 - _correlation(ours, theirs, dim=1), weights[:, 0])
+        within = (1 - _correlation(ours, theirs, dim=0, weights=weights)).mean() * weights.any()
+        return self.temperature**2 * (self.inter * between + self.intra * within)
+
+
+@distillations.register("features")
+class FeatureLoss(DistillationLoss):
+    """Squared distance of feature vectors, once a trained 1×1 convolution took the student's to the teacher's space.
+
+    Per pixel ``‖r/‖r‖ − t/‖t‖‖²``, in 0–4, averaged over pixels; r is the adapted vector of the student's `tap`, t the
+    teacher's. The hint of FitNets (Romero et al., arXiv 1412.6550, equation 3) on vectors of unit length, so that
+    neither the scale of the teacher's activations nor its channels count in the weight.
+
+    Args:
+        channels: (student's, teacher's) channels of each tap that both have; :class:`Distilled` fills it in.
+        tap: which maps to compare.
+    """
+
+    def __init__(self, channels: Mapping[str, tuple[int, int]], tap: str = "x8") -> None:
+        super().__init__()
+        if tap not in channels:
+            common = ", ".join(sorted(channels)) or "none"
+            raise ConfigError(f"tap is {tap!r}, which student and teacher do not both have; they share: {common}")
+        self.tap = tap
+        self.adapter = nn.Conv2d(*channels[tap], kernel_size=1)
+
+    def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the mean over pixels."""
+        with torch.autocast(student.device.type, enabled=False):
+            adapted = F.normalize(self.adapter(student.float()), dim=1)
+        return _mean((adapted - F.normalize(teacher.float(), dim=1)).square().sum(dim=1), valid)
+
+
+def _mean(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the mean of the values that count; 0 (with a zero gradient) where none does."""
+    if valid is None:
+        return values.mean()
+    return (values * valid).sum() / valid.sum().clamp(min=1)
+
+
+def _correlation(a: Tensor, b: Tensor, dim: int, weights: Tensor | None = None) -> Tensor:
+    """Return Pearson's correlation along `dim`, of the rows with weight 1 rather than 0; 0 where one is constant."""
+    if weights is None:
+        weights = torch.ones_like(a[:1, :1])
+    count = weights.expand_as(a).sum(dim, keepdim=True).clamp(min=1)
+    rays = []
+    for x in (a, b):
+        centred = (x - (x * weights).sum(dim, keepdim=True) / count) * weights
+        rays.append(F.normalize(centred, dim=dim, eps=1e-8))
+    return (rays[0] * rays[1]).sum(dim)
+
+
+class Teacher:
+    """A frozen network with what its channels mean and how it wants its images.
+
+    It is no module on purpose: the objective that holds it neither trains it, nor saves it, nor puts it in train mode.
+
+    Args:
+        network: a module, of which a copy is kept, frozen and in eval mode; or any other callable, which is called as
+            it is. Either takes a normalised image, float (B, 3, H, W), and returns logits (B, C, h, w) of any size, or
+            a dict with them as ``"out"`` and with feature taps such as ``"x8"`` beside them.
+        classes: what its C channels mean.
+        input_spec: normalisation it expects.
+    """
+
+    def __init__(
+        self, network: nn.Module | Callable[[Tensor], Any], classes: ClassSet, input_spec: InputSpec | None = None
+    ) -> None:
+        self.classes = classes
+        self.input_spec = input_spec or InputSpec()
+        self.network = network
+        if isinstance(network, nn.Module):
+            self.network = copy.deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> Maps:
+        """Return the maps of an image that is normalised for the teacher, without a gradient."""
+        call = self.network.outputs if isinstance(self.network, SegmentationModel) else self.network
+        found: Any = call(image)
+        maps = dict(found) if isinstance(found, Mapping) else {"out": found}
+        logits = maps.get("out")
+        if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] != len(self.classes):
+            shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ConfigError(f"the teacher's logits are {shown}; {len(self.classes)} classes need (B, C, h, w)")
+        # Autograd refuses to keep tensors made in inference mode; their copies are plain.
+        return {k: x.clone() if x.is_inference() else x.detach() for k, x in maps.items() if isinstance(x, Tensor)}
+
+
+def load_teacher(source: str | Path) -> Teacher:
+    """Return the teacher that a recipe names.
+
+    Args:
+        source: a featherseg run folder or weights file; or ``"torchvision:fcn_resnet50"`` and the like (``fcn_*``,
+            ``deeplabv3_*``), trained by torchvision on COCO for VOC's 21 classes, whose weights are downloaded once.
+
+    Raises:
+        CheckpointError: the file is missing, torn or not featherseg's.
+        ConfigError: torchvision has no such network, or its weights cannot be downloaded.
+    """
+    if str(source).startswith(TORCHVISION):
+        return _torchvision_teacher(str(source).removeprefix(TORCHVISION))
+    checkpoint = load_checkpoint(source)
+    return Teacher(checkpoint.model, checkpoint.classes, checkpoint.model.input_spec)
+
+
+class _TorchvisionNetwork(nn.Module):
+    """Logits at the network's own stride: torchvision's ``forward`` upsamples them to the image's size."""
+
+    def __init__(self, network: Any, tap: str) -> None:
+        super().__init__()
+        self.backbone, self.classifier, self.tap = network.backbone, network.classifier, tap
+
+    def forward(self, image: Tensor) -> Maps:
+        features = self.backbone(image)["out"]
+        return {"out": self.classifier(features), self.tap: features}
+
+
+def _torchvision_teacher(name: str) -> Teacher:
+    listed = torchvision_models.list_models(module=torchvision_models.segmentation)
+    known = [n for n in listed if n.startswith(("fcn_", "deeplabv3_"))]
+    if name not in known:
+        raise ConfigError(f"unknown torchvision teacher {name!r}; {did_you_mean(name, known)}")
+    weights = torchvision_models.get_model_weights(name).DEFAULT
+    names = [category.strip("_") for category in weights.meta["categories"]]  # "__background__"
+    network = torchvision_models.get_model(
+        name, weights=None, weights_backbone=None, num_classes=len(names), aux_loss=True
+    )
+    try:
+        network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except Exception as error:  # offline, a proxy's page, a torn file in the cache: all fail in their own ways
+        raise ConfigError(
+            f"weights of {name} cannot be loaded ({first_line(error)}); go online, or put {weights.url} into "
+            f"{Path(torch.hub.get_dir()) / 'checkpoints'}"
+        ) from error
+    spec = weights.transforms()
+    # Dilation keeps ResNets at stride 8 and MobileNetV3 at stride 16.
+    tapped = _TorchvisionNetwork(network, "x16" if "mobilenet" in name else "x8")
+    return Teacher(tapped, ClassSet(tuple(names)), InputSpec(tuple(spec.mean), tuple(spec.std)))
+
+
+@dataclass(frozen=True)
+class _Share:
+    """How one loss enters the sum."""
+
+    weight: float
+    decay: bool
+    use_ignored: bool
+
+
+class Distilled(nn.Module):
+    """The student's supervised losses plus weighted distillation losses.
+
+    Logits are compared over the classes that both networks have, matched by name (upper and lower case are one): the
+    softmax is over these alone. Classes that the teacher lacks are learnt from the masks only.
+
+    Args:
+        supervised: owner of the student, and its losses against the masks.
+        teacher: what to learn from.
+        terms: one mapping a loss, such as ``{"name": "kl", "weight": 1.0, "temperature": 4.0}``: ``name`` is the
+            registered loss, ``weight`` (≥ 0, 1 by default) its factor. ``decay = true`` lets the factor fall linearly
+            to 0 at the end of the training (see :meth:`set_progress`); ``use_ignored = true`` learns from pixels
+            without a label too, the padding of small crops among them. The other keys are the loss's own options.
+        classes: the student's.
+
+    Raises:
+        ConfigError: no term, an unknown loss or option, a value out of range, fewer than two common classes, or a
+            teacher whose channels are not its classes.
+    """
+
+    def __init__(
+        self, supervised: Supervised, teacher: Teacher, terms: Sequence[Mapping[str, Any]], classes: ClassSet
+    ) -> None:
+        super().__init__()
+        if not terms:
+            raise ConfigError(f"distillation needs at least one loss; known: {', '.join(distillations)}")
+        if len(classes) != supervised.model.num_classes:
+            raise ConfigError(f"{len(classes)} classes for a student of {supervised.model.num_classes}; give its own")
+        self.supervised = supervised
+        self.teacher = teacher
+        self.ignore_index = classes.ignore_index
+        self.progress = 0.0
+        device = next(self.model.parameters()).device
+        if isinstance(teacher.network, nn.Module):
+            teacher.network.to(device)
+        channels = _common_channels(self.model, teacher(torch.zeros(1, 3, MIN_SIZE, MIN_SIZE, device=device)))
+        self.shares: dict[str, _Share] = {}
+        self.losses = nn.ModuleDict()
+        for term in terms:
+            loss, share = _build_term(term, channels)
+            name = term["name"] if loss.tap == "out" else f"{term['name']}_{loss.tap}"
+            if name in self.losses:
+                raise ConfigError(f"distillation loss {name!r} is given twice; give each once")
+            self.losses[name], self.shares[name] = loss.to(device), share
+        pairs = _common_classes(classes, teacher.classes)
+        if len(pairs) < 2 and any(loss.tap == "out" for loss in self.losses.values()):
+            ours, theirs = ", ".join(classes.names), ", ".join(teacher.classes.names)
+            raise ConfigError(f"student ({ours}) and teacher ({theirs}) share {len(pairs)} class names; rename classes")
+        ids = torch.tensor(pairs, dtype=torch.int64, device=device).view(-1, 2)
+        self.register_buffer("class_ids", ids, persistent=False)  # (common classes, 2): student's id, teacher's id
+
+    @property
+    def model(self) -> SegmentationModel:
+        """The student."""
+        return self.supervised.model
+
+    def extra_parameters(self) -> list[nn.Parameter]:
+        """Return what trains beside the student: the adapters of feature losses."""
+        return list(self.losses.parameters())
+
+    def set_progress(self, progress: float) -> None:
+        """Say how much of the training is done, 0–1, for the losses that decay."""
+        self.progress = progress
+
+    def forward(self, batch: Sample) -> dict[str, Tensor]:
+        """Return ``"loss"``, the total, and ``"loss/<part>"``, its unweighted parts, of a batch.
+
+        ``batch["image"]`` is uint8, or float and normalised for the student; ``batch["mask"]`` is int64 (B, H, W).
+        """
+        image, target = batch["image"], batch["mask"]
+        ready = normalize(image, self.model.input_spec) if image.dtype == torch.uint8 else image
+        student = self.model.outputs(ready)
+        losses = self._supervised_losses(student, target)
+        teacher = self.teacher(self._for_teacher(image, ready))
+        for name, loss in self.losses.items():
+            share = self.shares[name]
+            ours, theirs = student[loss.tap].float(), teacher[loss.tap].float()
+            if loss.tap == "out":
+                ours, theirs = ours[:, self.class_ids[:, 0]], theirs[:, self.class_ids[:, 1]]
+            valid = None if share.use_ignored else self._valid(target, ours)
+            losses[f"loss/{name}"] = loss(ours, resize_like(theirs, ours), valid)
+            factor = share.weight * (1 - self.progress if share.decay else 1)
+            losses["loss"] = losses["loss"] + factor * losses[f"loss/{name}"]
+        return losses
+
+    def _supervised_losses(self, outputs: Maps, target: Tensor) -> dict[str, Tensor]:
+        """Return what :class:`Supervised` does, of maps that are there already."""
+        supervised = self.supervised
+        total = out = supervised.loss(resize_like(outputs["out"], target), target)
+        losses = {"loss/out": out}
+        for name, logits in outputs.items():
+            if name.startswith("aux_") and supervised.aux_weight:
+                losses[f"loss/{name}"] = supervised.aux_loss(resize_like(logits, target), target)
+                total = total + supervised.aux_weight * losses[f"loss/{name}"]
+        return {"loss": total, **losses}
+
+    def _for_teacher(self, image: Tensor, ready: Tensor) -> Tensor:
+        """Return the image as the teacher wants it; `ready` is as the student does."""
+        ours, theirs = self.model.input_spec, self.teacher.input_spec
+        if ours == theirs:
+            return ready
+        if image.dtype == torch.uint8:
+            return normalize(image, theirs)
+        mean, std, their_mean, their_std = (
+            torch.tensor(row, device=image.device).view(1, 3, 1, 1)
+            for row in (ours.mean, ours.std, theirs.mean, theirs.std)
+        )
+        return (image * std + mean - their_mean) / their_std
+
+    def _valid(self, target: Tensor, reference: Tensor) -> Tensor:
+        """Return which cells of `reference` have a label at their centre, bool (B, h, w)."""
+        labelled = (target != self.ignore_index).unsqueeze(1).float()
+        return F.interpolate(labelled, size=reference.shape[-2:], mode="nearest-exact")[:, 0] > 0
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the teacher along: ``to``, ``cuda`` and the like all end here."""
+        super()._apply(fn, recurse)
+        if isinstance(self.teacher.network, nn.Module):
+            self.teacher.network._apply(fn, recurse)
+        return self
+
+
+def _common_channels(student: SegmentationModel, theirs: Maps) -> dict[str, tuple[int, int]]:
+    """Return (student's, teacher's) channels of the maps that both have; nothing is computed, nothing changed."""
+    ghost = copy.deepcopy(student).to("meta").eval()
+    with torch.no_grad():
+        ours = ghost.outputs(torch.zeros(1, 3, MIN_SIZE, MIN_SIZE, device="meta"))
+    return {tap: (ours[tap].shape[1], x.shape[1]) for tap, x in theirs.items() if tap in ours and tap != "out"}
+
+
+def _common_classes(ours: ClassSet, theirs: ClassSet) -> list[tuple[int, int]]:
+    """Return (student's id, teacher's id) of each class that both have."""
+    place = {name.casefold(): i for i, name in enumerate(theirs.names)}
+    return [(i, place[name.casefold()]) for i, name in enumerate(ours.names) if name.casefold() in place]
+
+
+def _build_term(term: Mapping[str, Any], channels: Mapping[str, tuple[int, int]]) -> tuple[DistillationLoss, _Share]:
+    if "name" not in term:
+        raise ConfigError(f"distillation loss {dict(term)} has no name; known: {', '.join(distillations)}")
+    options = {key: value for key, value in term.items() if key != "name"}
+    weight, flags = options.pop("weight", 1.0), {key: options.pop(key, False) for key in ("decay", "use_ignored")}
+    if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+        raise ConfigError(f"distillation loss {term['name']!r} has weight {weight!r}; give a number >= 0")
+    for key, value in flags.items():
+        if type(value) is not bool:
+            raise ConfigError(f"distillation loss {term['name']!r}: {key} is {value!r}; it takes true or false")
+    if "channels" in options:
+        raise ConfigError(f"distillation loss {term['name']!r}: channels are found out, not given; leave them out")
+    if "channels" in signature(distillations.get(term["name"])).parameters:
+        options["channels"] = channels
+    return distillations.create(term["name"], **options), _Share(float(weight), **flags)

@@ -1,0 +1,341 @@
+"""Cross-entropy of upsampled logits that never exist: the full-size tensor is made and used up tile by tile.
+
+A network ends in logits at its stride; the loss is defined at the mask's size. Upsampling first and calling
+``cross_entropy`` holds several tensors of B·C·H·W values at once, often the largest of a training step. Here a tile of
+the output is upsampled, turned into its losses and, at once, into its gradient with respect to the logits at the
+network's stride, and its memory is used again for the next. What is left are the low-resolution gradient and one value
+a pixel, and since a tile fits the processor's cache, it is quicker too.
+
+Bilinear interpolation is separable: a tile is ``R · X · Cᵀ`` where X is the small patch of logits around it and each
+row of R and C holds the two weights of one output row or column. Its transpose, which gradients need, is
+``Rᵀ · G · C``. Both are small dense matrix products, exact for any scale, and tiles keep them small: a tile of 112
+pixels at stride 8 draws on 16 rows of logits.
+
+As in :mod:`featherseg.losses`, arithmetic is float32 whatever the logits' precision and autocast (float64 for float64
+logits), results are float32, pixels of `ignore_index` take no part, and where no pixel counts the loss is exactly 0
+and so is its gradient. Other target values than class ids fail inside torch. On CUDA the products follow the process's
+setting for TF32, which torch leaves off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from .errors import ConfigError
+from .types import IGNORE_INDEX
+
+TILE_VALUES = {"cpu": 1 << 18}
+"""Values in a tile: on a CPU 1 MiB of float32, the size of a core's L2 cache."""
+DEFAULT_TILE_VALUES = 1 << 24
+"""On other devices 64 MiB: enough work for each kernel to hide the cost of its launch."""
+
+
+def upsampled_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = IGNORE_INDEX,
+    tile: int | None = None,
+) -> Tensor:
+    """Return the cross-entropy of logits that are upsampled bilinearly to the size of the target.
+
+    It equals ``CrossEntropyLoss(...)(interpolate(logits.float(), target.shape[-2:], mode="bilinear"), target)``. The
+    gradient is computed in the forward pass already, so that each tile is visited once.
+
+    Args:
+        logits: float (B, C, h, w), at the network's stride.
+        target: int64 (B, H, W), class ids and `ignore_index`.
+        class_weights: float (C,), one factor ≥ 0 a class; the mean is then weighted.
+        label_smoothing: share (0–1) of the target's probability that is spread evenly over all classes.
+        ignore_index: target value that takes no part.
+        tile: side in pixels of the tiles; by default what suits the device.
+
+    Raises:
+        ConfigError: shapes that do not fit, or a share or tile out of range.
+    """
+    _check(logits, target, tile, class_weights)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ConfigError(f"label_smoothing is {label_smoothing}; give a share of 0 to 1")
+    with_gradient = torch.is_grad_enabled() and logits.requires_grad
+    loss: Tensor = _MeanLoss.apply(  # type: ignore[no-untyped-call]
+        logits, target, class_weights, label_smoothing, ignore_index, tile, with_gradient
+    )
+    return loss
+
+
+def upsampled_pixel_losses(
+    logits: Tensor, target: Tensor, *, ignore_index: int = IGNORE_INDEX, tile: int | None = None
+) -> Tensor:
+    """Return −log p(true class) of each pixel, float32 (B, H, W), of bilinearly upsampled logits; 0 where ignored.
+
+    It equals ``cross_entropy(interpolate(logits.float(), …), target, reduction="none")`` and can be differentiated:
+    the backward pass visits the tiles again, with the gradient of each pixel's loss as its weight. Losses that choose
+    or weigh pixels by their own losses (OHEM, focal, boundary) are a few operations on the result.
+
+    Args:
+        logits: float (B, C, h, w), at the network's stride.
+        target: int64 (B, H, W), class ids and `ignore_index`.
+        ignore_index: target value that takes no part.
+        tile: side in pixels of the tiles; by default what suits the device.
+
+    Raises:
+        ConfigError: shapes that do not fit, or a tile below 1.
+    """
+    _check(logits, target, tile)
+    losses: Tensor = _PixelLosses.apply(logits, target, ignore_index, tile)  # type: ignore[no-untyped-call]
+    return losses
+
+
+def upsampled_ohem(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    thresh: float = 0.7,
+    min_kept: int = 100_000,
+    class_weights: Tensor | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    tile: int | None = None,
+) -> Tensor:
+    """Return what :class:`featherseg.losses.OHEMLoss` gives for bilinearly upsampled logits.
+
+    Args:
+        logits: float (B, C, h, w), at the network's stride.
+        target: int64 (B, H, W), class ids and `ignore_index`.
+        thresh: probability in (0, 1] of the true class from which a pixel is easy.
+        min_kept: fewest pixels of a batch to keep, ≥ 0.
+        class_weights: float (C,); it weighs the kept pixels and has no part in choosing them.
+        ignore_index: target value that takes no part.
+        tile: side in pixels of the tiles; by default what suits the device.
+
+    Raises:
+        ConfigError: shapes that do not fit, or an argument out of range.
+    """
+    _check(logits, target, tile, class_weights)
+    if not 0.0 < thresh <= 1.0:
+        raise ConfigError(f"thresh is {thresh}; give a probability above 0 and up to 1")
+    if min_kept < 0:
+        raise ConfigError(f"min_kept is {min_kept}; give a number of pixels >= 0")
+    values = upsampled_pixel_losses(logits, target, ignore_index=ignore_index, tile=tile)
+    with torch.no_grad():
+        _, valid, weights = _examine(target, class_weights, ignore_index, values.dtype)
+        kept = values > -math.log(thresh)
+        if count := min(min_kept, values.numel()):
+            # Ignored pixels are easier than any; the threshold stays on the device, which need not wait.
+            hardness = torch.where(valid, values, -1.0).flatten()
+            kept |= values >= hardness.topk(count, sorted=False).values.min()
+        weights = weights * kept
+        count = weights.sum()
+    return (values * weights).sum() / torch.where(count > 0, count, 1.0)
+
+
+class _Span(NamedTuple):
+    """A run of output rows or columns, and what it is interpolated from.
+
+    Attributes:
+        pixels: the output indices.
+        source: the indices of the logits that they draw on.
+        matrix: (len(pixels), len(source)), two weights a row that add up to 1.
+    """
+
+    pixels: slice
+    source: slice
+    matrix: Tensor
+
+
+def _spans(length: int, source_length: int, tile: int, like: Tensor) -> list[_Span]:
+    """Cut an axis of `length` pixels into even runs of at most `tile`, with their interpolation matrices."""
+    # As torch does with align_corners=False, and in the same precision: pixel centres, clamped at both ends.
+    scale = torch.tensor(source_length, dtype=like.dtype) / length
+    position = (scale * (torch.arange(length, dtype=like.dtype) + 0.5) - 0.5).clamp(min=0)
+    low = position.long().clamp(max=source_length - 1)
+    high = (low + 1).clamp(max=source_length - 1)
+    share = position - low
+    runs = -(-length // tile)
+    spans = []
+    for run in range(runs):
+        pixels = slice(run * length // runs, (run + 1) * length // runs)
+        source = slice(int(low[pixels.start]), int(high[pixels.stop - 1]) + 1)
+        matrix = torch.zeros(pixels.stop - pixels.start, source.stop - source.start, dtype=like.dtype)
+        matrix.scatter_add_(1, (low[pixels] - source.start).unsqueeze(1), (1 - share[pixels]).unsqueeze(1))
+        matrix.scatter_add_(1, (high[pixels] - source.start).unsqueeze(1), share[pixels].unsqueeze(1))
+        spans.append(_Span(pixels, source, matrix.to(like.device)))
+    return spans
+
+
+class _Tile(NamedTuple):
+    """A rectangle of output pixels in some images of the batch."""
+
+    images: slice
+    rows: _Span
+    columns: _Span
+
+    @property
+    def pixels(self) -> tuple[slice, slice, slice]:
+        """Return the tile's place in a map (B, H, W)."""
+        return self.images, self.rows.pixels, self.columns.pixels
+
+    @property
+    def _patch(self) -> tuple[slice, slice, slice, slice]:
+        return self.images, slice(None), self.rows.source, self.columns.source
+
+    def shifted_logits(self, logits: Tensor) -> Tensor:
+        """Return the tile (b, C, rows, columns) of the upsampled logits, less the largest of each pixel.
+
+        The softmax does not see the shift, and its exponentials cannot overflow.
+        """
+        patch = logits[self._patch].to(self.rows.matrix.dtype)
+        values = self.rows.matrix @ (patch @ self.columns.matrix.T)
+        values -= values.amax(1, keepdim=True)
+        return values
+
+    def add_gradient(self, gradient: Tensor, of_tile: Tensor) -> None:
+        """Add to `gradient` (B, C, h, w) what a gradient with respect to the tile means for the logits."""
+        gradient[self._patch] += (self.rows.matrix.T @ of_tile) @ self.columns.matrix
+
+
+def _tiles(logits: Tensor, target: Tensor, tile: int | None) -> Iterator[_Tile]:
+    """Yield tiles that cover a batch upsampled to the target's size; images smaller than a tile share one."""
+    batch, classes, *source_size = logits.shape
+    size = target.shape[1:]
+    if tile is None:
+        tile = max(math.isqrt(TILE_VALUES.get(logits.device.type, DEFAULT_TILE_VALUES) // classes), 1)
+    like = logits.new_empty((), dtype=_precision(logits))
+    rows, columns = (_spans(n, source, tile, like) for n, source in zip(size, source_size, strict=True))
+    together = max(tile * tile // (size[0] * size[1]), 1)
+    for first in range(0, batch, together):
+        for row in rows:
+            for column in columns:
+                yield _Tile(slice(first, min(first + together, batch)), row, column)
+
+
+class _MeanLoss(Function):
+    """Weighted mean of the cross-entropy; the gradient is ready when the forward pass ends."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        class_weights: Tensor | None,
+        smoothing: float,
+        ignore_index: int,
+        tile: int | None,
+        with_gradient: bool,
+    ) -> Tensor:
+        gradient = _zero_gradient(logits)
+        factors = None if class_weights is None else class_weights.to(gradient.dtype)
+        # What smoothing adds to (1 − smoothing) · one-hot: its share of every class, times the class's own factor.
+        spread = (gradient.new_ones(logits.shape[1]) if factors is None else factors) * (smoothing / logits.shape[1])
+        sums, counts = [], []
+        with torch.autocast(logits.device.type, enabled=False):
+            for part in _tiles(logits, target, tile):
+                ids, valid, weights = _examine(target[part.pixels], factors, ignore_index, gradient.dtype)
+                counts.append(weights.sum())
+                values = part.shifted_logits(logits)
+                slope = weights = weights * (1 - smoothing) if smoothing else weights
+                if smoothing:
+                    slope = weights + valid * spread.sum()
+                    spread_logits = (spread @ values.flatten(2)).view_as(valid) * valid
+                    sums.append(-spread_logits.sum())
+                true, total = _exponentials(values, ids)
+                sums.append((slope * total.log() - weights * true).sum())
+                if with_gradient:
+                    _exponentials_to_gradient(values, total, slope, ids, weights)
+                    if smoothing:
+                        values.addcmul_(valid.unsqueeze(1).to(values.dtype), spread.view(1, -1, 1, 1), value=-1)
+                    part.add_gradient(gradient, values)
+        count = torch.stack(counts).sum()
+        count = torch.where(count > 0, count, 1.0)
+        ctx.save_for_backward(gradient.div_(count))
+        ctx.dtype = logits.dtype
+        return torch.stack(sums).sum() / count
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        # Scaled before it is cast: a gradient scaler's factor keeps small fp16 gradients from becoming 0.
+        return (gradient * grad_loss).to(ctx.dtype), None, None, None, None, None, None
+
+
+class _PixelLosses(Function):
+    """Cross-entropy of each pixel; the backward pass upsamples again rather than keep what the forward pass made."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, ignore_index: int, tile: int | None) -> Tensor:
+        ctx.save_for_backward(logits, target)
+        ctx.ignore_index, ctx.tile = ignore_index, tile
+        losses = torch.empty(target.shape, dtype=_precision(logits), device=logits.device)
+        with torch.autocast(logits.device.type, enabled=False):
+            for part in _tiles(logits, target, tile):
+                ids, valid, _ = _examine(target[part.pixels], None, ignore_index, losses.dtype)
+                true, total = _exponentials(part.shifted_logits(logits), ids)
+                losses[part.pixels] = (total.log() - true) * valid
+        return losses
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_losses: Tensor) -> tuple[Tensor | None, ...]:
+        logits, target = ctx.saved_tensors
+        gradient = _zero_gradient(logits)
+        with torch.autocast(logits.device.type, enabled=False):
+            for part in _tiles(logits, target, ctx.tile):
+                ids, _, weights = _examine(target[part.pixels], None, ctx.ignore_index, gradient.dtype)
+                weights *= grad_losses[part.pixels]
+                values = part.shifted_logits(logits)
+                _, total = _exponentials(values, ids)
+                _exponentials_to_gradient(values, total, weights, ids, weights)
+                part.add_gradient(gradient, values)
+        return gradient.to(logits.dtype), None, None, None
+
+
+def _exponentials(values: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace logits (b, C, rows, columns) by their exponentials; return the logits of `ids` and the sums over C."""
+    true = values.gather(1, ids.unsqueeze(1)).squeeze(1)
+    return true, values.exp_().sum(1)
+
+
+def _exponentials_to_gradient(values: Tensor, total: Tensor, slope: Tensor, ids: Tensor, weights: Tensor) -> None:
+    """Turn exponentials, in place, into slope · softmax − weights · one-hot(ids): a gradient over the logits."""
+    values *= (slope / total).unsqueeze(1)
+    values.scatter_add_(1, ids.unsqueeze(1), -weights.unsqueeze(1))
+
+
+def _examine(
+    target: Tensor, class_weights: Tensor | None, ignore_index: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return class ids (0 where ignored), which pixels count, and their weights (0 where ignored)."""
+    valid = target != ignore_index
+    ids = torch.where(valid, target, 0)
+    return ids, valid, valid.to(dtype) if class_weights is None else class_weights[ids] * valid
+
+
+def _precision(logits: Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def _zero_gradient(logits: Tensor) -> Tensor:
+    return torch.zeros(logits.shape, dtype=_precision(logits), device=logits.device)
+
+
+def _check(logits: Tensor, target: Tensor, tile: int | None, class_weights: Tensor | None = None) -> None:
+    if logits.ndim != 4 or target.ndim != 3 or len(logits) != len(target) or not logits.numel() * target.numel():
+        raise ConfigError(
+            f"logits are {tuple(logits.shape)} and target is {tuple(target.shape)}; "
+            "a loss of upsampled logits needs (B, C, h, w) and (B, H, W), none of them empty"
+        )
+    if class_weights is not None and class_weights.shape != logits.shape[1:2]:
+        raise ConfigError(
+            f"class_weights are {tuple(class_weights.shape)} for {logits.shape[1]} classes; give one a class"
+        )
+    if tile is not None and tile < 1:
+        raise ConfigError(f"tile is {tile}; give a side of at least 1 pixel, or None")
