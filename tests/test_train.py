@@ -102,6 +102,16 @@ def test_workers_do_not_change_the_result(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_run_can_start_from_another_run_of_the_same_classes(tmp_path: Path) -> None:
+    first = fit(tiny(tmp_path / "first", train={"epochs": 1}), quiet=True)
+    still = {"optim": {"lr": 1e-12, "warmup": 0.0, "weight_decay": 0.0}, "train": {"epochs": 1, "ema": 0.0}}
+    fit(tiny(tmp_path / "second", model={"init": str(first.path)}, **still), quiet=True)
+    start, end = weights(first.path, "best"), weights(tmp_path / "second" / "run")
+    assert all(torch.allclose(start[name], end[name]) for name in start if name.endswith("conv.weight"))
+    with pytest.raises(CheckpointError, match="it belongs to another network|it is another network's"):
+        fit(tiny(tmp_path / "third", model={"init": str(first.path), "name": "fastsegnet"}), quiet=True)
+
+
 def test_resume_without_a_finished_epoch_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config\.toml"):
         resume_run(tmp_path, quiet=True)

@@ -31,10 +31,14 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class ModelConfig(Section, frozen=True):
-    """Which network, and the options its builder takes (``width``, ``encoder``, ``encoder_weights``, …)."""
+    """Which network, the options its builder takes (``width``, ``encoder``, ``encoder_weights``, …), and its start.
+
+    ``init`` is a run folder or weights file of the same network and classes whose weights are trained on.
+    """
 
     name: str = "fastsegnet"
     options: dict[str, Any] = {}
+    init: str = ""
 
     def __post_init__(self) -> None:
         _refuse_reserved(self.options, {"name": "model.name", "num_classes": "the dataset's classes"})

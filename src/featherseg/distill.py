@@ -12,29 +12,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
-import torchvision.models as torchvision_models
 from torch import Tensor, nn
 
-from .checkpoint import load_checkpoint
 from .data.loader import Sample
-from .errors import ConfigError, did_you_mean, first_line
+from .errors import ConfigError
 from .models import SegmentationModel, resize_like
 from .objectives import Supervised, normalize
 from .registry import Registry
-from .types import MIN_SIZE, ClassSet, InputSpec
-
-Maps = dict[str, Tensor]
-"""``"out"``: logits at a network's own stride; ``"x4"``, ``"x8"``, ``"x16"``: feature taps."""
-
-TORCHVISION = "torchvision:"
-"""How the name of a teacher of torchvision's starts."""
-
-distillations: Registry[Callable[..., nn.Module]] = Registry("distillation loss")
+from .teacher import Maps, Teacher
+from .types import MIN_SIZE, ClassSet
 
 
 class DistillationLoss(nn.Module):
@@ -45,6 +35,9 @@ class DistillationLoss(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the loss of maps (B, C, h, w) over the pixels that are `valid`, bool (B, h, w)."""
         raise NotImplementedError
+
+
+distillations: Registry[Callable[..., DistillationLoss]] = Registry("distillation loss")
 
 
 class _LogitsLoss(DistillationLoss):
@@ -196,94 +189,6 @@ def _correlation(a: Tensor, b: Tensor, dim: int, weights: Tensor | None = None) 
     return (rays[0] * rays[1]).sum(dim)
 
 
-class Teacher:
-    """A frozen network with what its channels mean and how it wants its images.
-
-    It is no module on purpose: the objective that holds it neither trains it, nor saves it, nor puts it in train mode.
-
-    Args:
-        network: a module, of which a copy is kept, frozen and in eval mode; or any other callable, which is called as
-            it is. Either takes a normalised image, float (B, 3, H, W), and returns logits (B, C, h, w) of any size, or
-            a dict with them as ``"out"`` and with feature taps such as ``"x8"`` beside them.
-        classes: what its C channels mean.
-        input_spec: normalisation it expects.
-    """
-
-    def __init__(
-        self, network: nn.Module | Callable[[Tensor], Any], classes: ClassSet, input_spec: InputSpec | None = None
-    ) -> None:
-        self.classes = classes
-        self.input_spec = input_spec or InputSpec()
-        self.network = network
-        if isinstance(network, nn.Module):
-            self.network = copy.deepcopy(network).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def __call__(self, image: Tensor) -> Maps:
-        """Return the maps of an image that is normalised for the teacher, without a gradient."""
-        call = self.network.outputs if isinstance(self.network, SegmentationModel) else self.network
-        found: Any = call(image)
-        maps = dict(found) if isinstance(found, Mapping) else {"out": found}
-        logits = maps.get("out")
-        if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] != len(self.classes):
-            shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ConfigError(f"the teacher's logits are {shown}; {len(self.classes)} classes need (B, C, h, w)")
-        # Autograd refuses to keep tensors made in inference mode; their copies are plain.
-        return {k: x.clone() if x.is_inference() else x.detach() for k, x in maps.items() if isinstance(x, Tensor)}
-
-
-def load_teacher(source: str | Path) -> Teacher:
-    """Return the teacher that a recipe names.
-
-    Args:
-        source: a featherseg run folder or weights file; or ``"torchvision:fcn_resnet50"`` and the like (``fcn_*``,
-            ``deeplabv3_*``), trained by torchvision on COCO for VOC's 21 classes, whose weights are downloaded once.
-
-    Raises:
-        CheckpointError: the file is missing, torn or not featherseg's.
-        ConfigError: torchvision has no such network, or its weights cannot be downloaded.
-    """
-    if str(source).startswith(TORCHVISION):
-        return _torchvision_teacher(str(source).removeprefix(TORCHVISION))
-    checkpoint = load_checkpoint(source)
-    return Teacher(checkpoint.model, checkpoint.classes, checkpoint.model.input_spec)
-
-
-class _TorchvisionNetwork(nn.Module):
-    """Logits at the network's own stride: torchvision's ``forward`` upsamples them to the image's size."""
-
-    def __init__(self, network: Any, tap: str) -> None:
-        super().__init__()
-        self.backbone, self.classifier, self.tap = network.backbone, network.classifier, tap
-
-    def forward(self, image: Tensor) -> Maps:
-        features = self.backbone(image)["out"]
-        return {"out": self.classifier(features), self.tap: features}
-
-
-def _torchvision_teacher(name: str) -> Teacher:
-    listed = torchvision_models.list_models(module=torchvision_models.segmentation)
-    known = [n for n in listed if n.startswith(("fcn_", "deeplabv3_"))]
-    if name not in known:
-        raise ConfigError(f"unknown torchvision teacher {name!r}; {did_you_mean(name, known)}")
-    weights = torchvision_models.get_model_weights(name).DEFAULT
-    names = [category.strip("_") for category in weights.meta["categories"]]  # "__background__"
-    network = torchvision_models.get_model(
-        name, weights=None, weights_backbone=None, num_classes=len(names), aux_loss=True
-    )
-    try:
-        network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except Exception as error:  # offline, a proxy's page, a torn file in the cache: all fail in their own ways
-        raise ConfigError(
-            f"weights of {name} cannot be loaded ({first_line(error)}); go online, or put {weights.url} into "
-            f"{Path(torch.hub.get_dir()) / 'checkpoints'}"
-        ) from error
-    spec = weights.transforms()
-    # Dilation keeps ResNets at stride 8 and MobileNetV3 at stride 16.
-    tapped = _TorchvisionNetwork(network, "x16" if "mobilenet" in name else "x8")
-    return Teacher(tapped, ClassSet(tuple(names)), InputSpec(tuple(spec.mean), tuple(spec.std)))
-
-
 @dataclass(frozen=True)
 class _Share:
     """How one loss enters the sum."""
@@ -313,6 +218,8 @@ class Distilled(nn.Module):
             teacher whose channels are not its classes.
     """
 
+    class_ids: Tensor
+
     def __init__(
         self, supervised: Supervised, teacher: Teacher, terms: Sequence[Mapping[str, Any]], classes: ClassSet
     ) -> None:
@@ -326,8 +233,8 @@ class Distilled(nn.Module):
         self.ignore_index = classes.ignore_index
         self.progress = 0.0
         device = next(self.model.parameters()).device
-        if isinstance(teacher.network, nn.Module):
-            teacher.network.to(device)
+        if teacher.module is not None:
+            teacher.module.to(device)
         channels = _common_channels(self.model, teacher(torch.zeros(1, 3, MIN_SIZE, MIN_SIZE, device=device)))
         self.shares: dict[str, _Share] = {}
         self.losses = nn.ModuleDict()
@@ -338,7 +245,7 @@ class Distilled(nn.Module):
                 raise ConfigError(f"distillation loss {name!r} is given twice; give each once")
             self.losses[name], self.shares[name] = loss.to(device), share
         pairs = _common_classes(classes, teacher.classes)
-        if len(pairs) < 2 and any(loss.tap == "out" for loss in self.losses.values()):
+        if len(pairs) < 2 and any(loss.tap == "out" for loss in self.losses.children()):
             ours, theirs = ", ".join(classes.names), ", ".join(teacher.classes.names)
             raise ConfigError(f"student ({ours}) and teacher ({theirs}) share {len(pairs)} class names; rename classes")
         ids = torch.tensor(pairs, dtype=torch.int64, device=device).view(-1, 2)
@@ -367,8 +274,8 @@ class Distilled(nn.Module):
         student = self.model.outputs(ready)
         losses = self._supervised_losses(student, target)
         teacher = self.teacher(self._for_teacher(image, ready))
-        for name, loss in self.losses.items():
-            share = self.shares[name]
+        for name, share in self.shares.items():
+            loss = cast(DistillationLoss, self.losses[name])
             ours, theirs = student[loss.tap].float(), teacher[loss.tap].float()
             if loss.tap == "out":
                 ours, theirs = ours[:, self.class_ids[:, 0]], theirs[:, self.class_ids[:, 1]]
@@ -409,9 +316,9 @@ class Distilled(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the teacher along: ``to``, ``cuda`` and the like all end here."""
-        super()._apply(fn, recurse)
-        if isinstance(self.teacher.network, nn.Module):
-            self.teacher.network._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.teacher.module is not None:
+            self.teacher.module._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
 
@@ -443,4 +350,5 @@ def _build_term(term: Mapping[str, Any], channels: Mapping[str, tuple[int, int]]
         raise ConfigError(f"distillation loss {term['name']!r}: channels are found out, not given; leave them out")
     if "channels" in signature(distillations.get(term["name"])).parameters:
         options["channels"] = channels
-    return distillations.create(term["name"], **options), _Share(float(weight), **flags)
+    loss: DistillationLoss = distillations.create(term["name"], **options)
+    return loss, _Share(float(weight), **flags)

@@ -46,4 +46,5 @@ def counting(description: str, total: int, *, quiet: bool = False) -> Iterator[C
 def say(text: str, quiet: bool = False) -> None:
     """Show a line of text on standard error, unless `quiet`."""
     if not quiet:
-        console.print(text, highlight=False)
+        # Names and paths may hold brackets, which rich would take for markup; logs have no width to wrap at.
+        console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -7,15 +7,16 @@ from pathlib import Path
 import msgspec
 import torch
 
+from .checkpoint import load_checkpoint, load_weights
 from .config import Config
 from .data.cache import CachedDataset, fits_cache
 from .data.datasets import SegmentationDataset, class_frequencies, create_dataset
 from .data.loader import EpochBatches, TrainSamples, train_loader
 from .data.transforms import TrainTransform
 from .devices import create_fabric
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 from .losses import build_loss
-from .models import count_parameters, create_model
+from .models import SegmentationModel, count_parameters, create_model
 from .objectives import Supervised
 from .progress import counting, say
 from .run import RunFolder
@@ -43,6 +44,8 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         val_set = create_dataset(data.name, data.root, data.val_split, **data.options)
     torch.manual_seed(config.seed)
     model = create_model(config.model.name, len(train_set.classes), **config.model.options)
+    if config.model.init:
+        start_from(model, Path(config.model.init).expanduser(), train_set)
     for note in getattr(train_set, "notes", ()):
         say(note, quiet)
     if config.data.cache:
@@ -82,6 +85,19 @@ def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:
     folder = Path(folder)
     config = msgspec.structs.replace(RunFolder(folder).config, out=str(folder.parent), name=folder.name)
     return fit(config, resume=True, quiet=quiet)
+
+
+def start_from(model: SegmentationModel, source: Path, train_set: SegmentationDataset) -> None:
+    """Fill `model` with the weights of a run folder or weights file.
+
+    Raises:
+        CheckpointError: it is missing, of another network, or of other classes, which would be mixed up silently.
+    """
+    start = load_checkpoint(source)
+    if start.classes.names != train_set.classes.names:
+        theirs, ours = ", ".join(start.classes.names), ", ".join(train_set.classes.names)
+        raise CheckpointError(f"model.init {source} was trained on {theirs}, but the data have {ours}; leave it out")
+    load_weights(model, start.model.state_dict(), source)
 
 
 def cached(dataset: SegmentationDataset, quiet: bool) -> SegmentationDataset:

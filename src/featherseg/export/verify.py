@@ -22,7 +22,7 @@ from ..checkpoint import Checkpoint
 from ..data.datasets import SegmentationDataset
 from ..errors import ArtifactError, ConfigError, DataError, VerificationError
 from ..metrics import BoundaryF1, ConfusionMatrix
-from ..models.base import SegmentationModel
+from ..models.base import SegmentationModel, resize_like
 from ..runtime.segmenter import Segmenter
 from ..runtime.sessions import Session
 from ..torch_session import describe
@@ -347,7 +347,8 @@ def _compare_masks(
 def _torch_mask(net: SegmentationModel, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the mask by the network alone: full-size logits and their arg max, nothing of the deployed path."""
     with torch.inference_mode():
-        logits = net(torch.from_numpy(net.input_spec.normalize(image))[None])
+        pixels = torch.from_numpy(net.input_spec.normalize(image))[None]
+        logits = resize_like(net.outputs(pixels)["out"], pixels)
     mask: NDArray[np.uint8] = logits.argmax(dim=1)[0].to(torch.uint8).numpy()
     return mask
 
