@@ -108,7 +108,7 @@ def test_a_run_can_start_from_another_run_of_the_same_classes(tmp_path: Path) ->
     fit(tiny(tmp_path / "second", model={"init": str(first.path)}, **still), quiet=True)
     start, end = weights(first.path, "best"), weights(tmp_path / "second" / "run")
     assert all(torch.allclose(start[name], end[name]) for name in start if name.endswith("conv.weight"))
-    with pytest.raises(CheckpointError, match="it belongs to another network|it is another network's"):
+    with pytest.raises(CheckpointError, match="another network"):
         fit(tiny(tmp_path / "third", model={"init": str(first.path), "name": "fastsegnet"}), quiet=True)
 
 

@@ -17,11 +17,14 @@ from featherseg.errors import ConfigError
 from featherseg.losses import CrossEntropyLoss, OHEMLoss
 from featherseg.upsampled import upsampled_cross_entropy, upsampled_ohem, upsampled_pixel_losses
 
-# Classes, logits' size, target's size: strides 8, 2 and 1, odd ratios, one column, one pixel, downsampling.
+# Classes, logits' size, target's size: strides 8, 2 and 1 (in one tile and in several), one axis only, odd ratios, one
+# column, one pixel, downsampling.
 SHAPES = [
     (19, (8, 16), (64, 128)),
     (3, (15, 10), (30, 20)),
     (11, (9, 7), (9, 7)),
+    (4, (30, 41), (30, 41)),
+    (4, (30, 41), (30, 82)),
     (5, (7, 9), (50, 61)),
     (4, (23, 30), (360, 37)),
     (2, (5, 1), (33, 8)),
@@ -311,7 +314,9 @@ def test_wrong_arguments(change, message):
         upsampled_cross_entropy(**({"logits": logits, "target": target} | change))
 
 
-@pytest.mark.parametrize(("options", "message"), [({"thresh": 0.0}, "thresh is 0"), ({"min_kept": -1}, "min_kept is -1")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"thresh": 0.0}, "thresh is 0"), ({"min_kept": -1}, "min_kept is -1")]
+)
 def test_wrong_ohem_arguments(options, message):
     logits, target = make_batch(5, (4, 4), (16, 16))
     with pytest.raises(ConfigError, match=message):

@@ -49,6 +49,7 @@ app = App(
     help=HELP,
     version=version_text,
     version_flags=["--version"],
+    help_format="plaintext",  # rendering Markdown takes longer to import than all the rest
     version_format="plaintext",
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,  # main() ends an interrupted command with a word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from .types import Latency
 from .visualize import result_grid
 
 SIZE = (192, 384)
+"""Height and width of the streets."""
+CROP = (160, 320)
+"""Height and width of what training sees: a third less work than whole streets."""
 GRID = 4
 """Held-out images in the picture."""
 
@@ -70,31 +74,34 @@ class DemoResult:
         }
 
 
-def demo_config(out: str | Path, epochs: int = 12, images: int = 256) -> Config:
-    """Return the demo's training: FastSegNet from scratch on synthetic streets."""
+def demo_config(out: str | Path, epochs: int = 10, images: int = 800) -> Config:
+    """Return the demo's training: the half-width FastSegNet from scratch on synthetic streets."""
+    names = ("demo" if i == 1 else f"demo-{i}" for i in itertools.count(1))
     return config_from_dict(
         {
-            "name": "demo",
+            "name": next(name for name in names if not (Path(out) / name).exists()),
             "out": str(out),
-            "model": {"name": "fastsegnet"},
+            "model": {"name": "fastsegnet", "options": {"width": 0.5}},
             "data": {
                 "name": "synthetic",
                 "options": {"count": images, "val_count": 48, "size": list(SIZE)},
                 "workers": 1,
             },
-            "augment": {"crop": list(SIZE), "scale": [0.75, 1.5], "jitter": 0.2, "blur": 0.0},
-            "loss": {"class_weights": "auto"},
-            "optim": {"lr": 4e-3, "warmup": 0.1},
-            "train": {"epochs": epochs, "ema": 0.98, "eval_every": 3},
+            # Streets are cheap to draw, so new ones take the place of strong augmentation.
+            "augment": {"crop": list(CROP), "scale": [0.8, 1.2], "jitter": 0.0},
+            "loss": {"aux_weight": 0.0},
+            "optim": {"lr": 8e-3, "warmup": 0.1},
+            "train": {"epochs": epochs, "ema": 0.98, "eval_every": 5},
         }
     )
 
 
-def run_demo(out: str | Path, *, epochs: int = 12, images: int = 256, quiet: bool = False) -> DemoResult:
+def run_demo(out: str | Path, *, epochs: int = 10, images: int = 800, quiet: bool = False) -> DemoResult:
     """Run the demo and leave run folder, exported file, masks and picture grid under ``out/demo``.
 
+    An earlier demo stays; the new one is then called ``demo-2``, and so on.
+
     Raises:
-        ConfigError: there is a demo already.
         VerificationError: the exported file does not do what the network does.
     """
     config = demo_config(out, epochs, images)

@@ -60,8 +60,7 @@ class Teacher:
         if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] != len(self.classes):
             shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ConfigError(f"the teacher's logits are {shown}; {len(self.classes)} classes need (B, C, h, w)")
-        # Autograd refuses to keep tensors made in inference mode; their copies are plain.
-        return {k: x.clone() if x.is_inference() else x.detach() for k, x in maps.items() if isinstance(x, Tensor)}
+        return {name: x.detach() for name, x in maps.items() if isinstance(x, Tensor)}
 
 
 def load_teacher(source: str | Path) -> Teacher:

@@ -66,9 +66,7 @@ def upsampled_cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise ConfigError(f"label_smoothing is {label_smoothing}; give a share of 0 to 1")
     with_gradient = torch.is_grad_enabled() and logits.requires_grad
-    loss: Tensor = _MeanLoss.apply(  # type: ignore[no-untyped-call]
-        logits, target, class_weights, label_smoothing, ignore_index, tile, with_gradient
-    )
+    loss: Tensor = _MeanLoss.apply(logits, target, class_weights, label_smoothing, ignore_index, tile, with_gradient)
     return loss
 
 
@@ -91,7 +89,7 @@ def upsampled_pixel_losses(
         ConfigError: shapes that do not fit, or a tile below 1.
     """
     _check(logits, target, tile)
-    losses: Tensor = _PixelLosses.apply(logits, target, ignore_index, tile)  # type: ignore[no-untyped-call]
+    losses: Tensor = _PixelLosses.apply(logits, target, ignore_index, tile)
     return losses
 
 
@@ -133,8 +131,8 @@ def upsampled_ohem(
             hardness = torch.where(valid, values, -1.0).flatten()
             kept |= values >= hardness.topk(count, sorted=False).values.min()
         weights = weights * kept
-        count = weights.sum()
-    return (values * weights).sum() / torch.where(count > 0, count, 1.0)
+        total = weights.sum()
+    return (values * weights).sum() / torch.where(total > 0, total, 1.0)
 
 
 class _Span(NamedTuple):
@@ -157,8 +155,8 @@ def _spans(length: int, source_length: int, tile: int, like: Tensor) -> list[_Sp
     scale = torch.tensor(source_length, dtype=like.dtype) / length
     position = (scale * (torch.arange(length, dtype=like.dtype) + 0.5) - 0.5).clamp(min=0)
     low = position.long().clamp(max=source_length - 1)
-    high = (low + 1).clamp(max=source_length - 1)
     share = position - low
+    high = (low + (share > 0)).clamp(max=source_length - 1)
     runs = -(-length // tile)
     spans = []
     for run in range(runs):
@@ -172,11 +170,12 @@ def _spans(length: int, source_length: int, tile: int, like: Tensor) -> list[_Sp
 
 
 class _Tile(NamedTuple):
-    """A rectangle of output pixels in some images of the batch."""
+    """A rectangle of output pixels in some images of the batch; `same_size` logits need no interpolation."""
 
     images: slice
     rows: _Span
     columns: _Span
+    same_size: bool
 
     @property
     def pixels(self) -> tuple[slice, slice, slice]:
@@ -193,13 +192,16 @@ class _Tile(NamedTuple):
         The softmax does not see the shift, and its exponentials cannot overflow.
         """
         patch = logits[self._patch].to(self.rows.matrix.dtype)
+        if self.same_size:
+            return patch - patch.amax(1, keepdim=True)
         values = self.rows.matrix @ (patch @ self.columns.matrix.T)
-        values -= values.amax(1, keepdim=True)
-        return values
+        return values.sub_(values.amax(1, keepdim=True))
 
     def add_gradient(self, gradient: Tensor, of_tile: Tensor) -> None:
         """Add to `gradient` (B, C, h, w) what a gradient with respect to the tile means for the logits."""
-        gradient[self._patch] += (self.rows.matrix.T @ of_tile) @ self.columns.matrix
+        if not self.same_size:
+            of_tile = (self.rows.matrix.T @ of_tile) @ self.columns.matrix
+        gradient[self._patch] += of_tile
 
 
 def _tiles(logits: Tensor, target: Tensor, tile: int | None) -> Iterator[_Tile]:
@@ -215,7 +217,7 @@ def _tiles(logits: Tensor, target: Tensor, tile: int | None) -> Iterator[_Tile]:
     for first in range(0, batch, together):
         for row in rows:
             for column in columns:
-                yield _Tile(slice(first, min(first + together, batch)), row, column)
+                yield _Tile(slice(first, min(first + together, batch)), row, column, size == logits.shape[2:])
 
 
 class _MeanLoss(Function):
@@ -261,7 +263,7 @@ class _MeanLoss(Function):
         return torch.stack(sums).sum() / count
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         # Scaled before it is cast: a gradient scaler's factor keeps small fp16 gradients from becoming 0.
@@ -284,7 +286,7 @@ class _PixelLosses(Function):
         return losses
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_losses: Tensor) -> tuple[Tensor | None, ...]:
         logits, target = ctx.saved_tensors
         gradient = _zero_gradient(logits)

@@ -90,9 +90,7 @@ def export_onnx(
         ConfigError: an argument is out of range, or the artifact is not this network's.
         ArtifactError: torch cannot export the network for any size, or ONNX finds the result faulty.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".onnx":
-        raise ConfigError(f"{path}: an exported file ends in .onnx, not {path.suffix!r}; rename it")
+    path = onnx_path(path)
     if output not in OUTPUTS:
         raise ConfigError(f"output is {output!r}; {did_you_mean(output, OUTPUTS)}")
     if min(example_size) < MIN_SIZE:
@@ -103,6 +101,14 @@ def export_onnx(
     net = copy.deepcopy(model).to("cpu", torch.float32).eval()
     proto = _trace(Deployed(net, output).eval(), output, example_size, opset)
     _write(proto, path, replace(artifact, output=output))
+    return path
+
+
+def onnx_path(path: str | Path) -> Path:
+    """Return `path` if it is named as an exported file must be."""
+    path = Path(path)
+    if path.suffix.lower() != ".onnx":
+        raise ConfigError(f"{path}: an exported file ends in .onnx, not {path.suffix!r}; rename it")
     return path
 
 

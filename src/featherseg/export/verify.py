@@ -27,7 +27,7 @@ from ..runtime.segmenter import Segmenter
 from ..runtime.sessions import Session
 from ..torch_session import describe
 from ..types import MIN_SIZE, ClassSet
-from .onnx import atomic_path, export_onnx, write_artifact
+from .onnx import atomic_path, export_onnx, onnx_path, write_artifact
 
 PARITY_SIZES = ((64, 96), (256, 512), (333, 517))
 """(height, width) of the logit comparison: the smallest, a usual one, and one that no stride divides."""
@@ -274,7 +274,7 @@ def export_verified(
     """
     model = checkpoint.model
     artifact = describe(model, checkpoint.classes, checkpoint.training)
-    with atomic_path(path) as temporary:
+    with atomic_path(onnx_path(path)) as temporary:
         export_onnx(model, temporary, artifact)
         result = verify(model, temporary, dataset, sizes=sizes, tolerance=tolerance, threads=threads, progress=progress)
         if not result.passed:
