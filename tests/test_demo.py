@@ -13,7 +13,6 @@ from featherseg import demo
 from featherseg.cli import main
 from featherseg.config import Config, config_from_dict, config_to_dict
 from featherseg.data import create_dataset
-from featherseg.errors import ConfigError
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
 
@@ -23,13 +22,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's own way, with a network that exports quickly, on smaller pictures and in this process."""
     full = demo.demo_config
 
-    def config(out: str | Path, epochs: int = 12, images: int = 256) -> Config:
+    def config(out: str | Path, epochs: int = 10, images: int = 800) -> Config:
         tree = full(out, epochs, images)
         assert tree.data.workers == 1
         assert tree.data.options["count"] == images
         assert tree.train.epochs == epochs
         changed = config_to_dict(tree)
-        changed["model"]["name"] = "jetnet"
+        changed["model"] = {"name": "jetnet"}
         changed["data"] |= {"workers": 0, "options": {"count": images, "val_count": 4, "size": [64, 96]}}
         changed["augment"]["crop"] = [64, 96]
         return config_from_dict(changed)
@@ -73,15 +72,16 @@ def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
     monkeypatch.undo()
 
 
-@pytest.mark.usefixtures("small")
-def test_a_demo_that_is_there_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "config.toml").write_text("")
-    with pytest.raises(ConfigError, match="holds a run already"):
-        demo.run_demo(tmp_path, epochs=1, images=8, quiet=True)
+def test_an_earlier_demo_is_kept(tmp_path: Path) -> None:
+    names = []
+    for _ in range(3):
+        config = demo.demo_config(tmp_path)
+        names.append(config.name)
+        (tmp_path / config.name).mkdir()
+    assert names == ["demo", "demo-2", "demo-3"]
 
 
 def test_the_demos_settings_are_valid(tmp_path: Path) -> None:
     config = demo.demo_config(tmp_path)
-    assert (config.name, config.model.name, config.data.name) == ("demo", "fastsegnet", "synthetic")
-    assert config.augment.crop == demo.SIZE
+    assert (config.model.name, config.data.name) == ("fastsegnet", "synthetic")
+    assert all(crop <= size for crop, size in zip(config.augment.crop, demo.SIZE, strict=True))
