@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from featherseg.errors import ConfigError
 from featherseg.losses import (
+    AtFullSize,
     BoundaryLoss,
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
     OHEMLoss,
     WeightedSum,
+    at_any_size,
     build_loss,
     losses,
 )
@@ -137,9 +142,10 @@ def test_boundary_of_an_ignored_area_is_none():
 
 
 @pytest.mark.parametrize("name", losses.names())
-def test_all_ignored_is_zero_with_zero_gradient(name):
+@pytest.mark.parametrize("size", [(6, 6), (48, 45)])
+def test_all_ignored_is_zero_with_zero_gradient(name, size):
     logits = torch.randn(2, CLASSES, 6, 6, requires_grad=True)
-    loss = losses.create(name)(logits, torch.full((2, 6, 6), 255))
+    loss = losses.create(name)(logits, torch.full((2, *size), 255))
     loss.backward()
     assert loss.item() == 0.0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
@@ -147,7 +153,7 @@ def test_all_ignored_is_zero_with_zero_gradient(name):
 
 @pytest.mark.parametrize("name", losses.names())
 @pytest.mark.parametrize("scale", [1.0, 1e4])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_gradients_are_finite_on_extreme_logits(name, scale, dtype):
     generator = torch.Generator().manual_seed(1)
     signs = torch.randint(0, 2, (2, CLASSES, 8, 8), generator=generator) * 2.0 - 1
@@ -257,12 +263,125 @@ def test_mistakes_are_refused(terms, weights, message):
         build_loss(terms, class_weights=weights)
 
 
+@pytest.mark.parametrize("name", [*losses.names(), "own"])
+@pytest.mark.parametrize(
+    ("logits", "target"),
+    [((1, 3, 4, 4), (2, 8, 8)), ((1, 3, 4, 4), (1, 1, 8, 8)), ((3, 4, 4), (3, 4, 4)), ((1, 3, 4, 4), (1, 0, 8))],
+)
+def test_shapes_are_compared(name, logits, target):
+    loss = AtFullSize(nn.CrossEntropyLoss()) if name == "own" else losses.create(name)
+    with pytest.raises(ConfigError, match=r"a loss needs \(B, C, h, w\) and \(B, H, W\)"):
+        loss(torch.zeros(logits), torch.zeros(target, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "ohem", "boundary"])
+def test_class_weights_need_one_a_class(batch, name):
+    with pytest.raises(ConfigError, match=r"class_weights are \(2,\) for 5 classes"):
+        losses.create(name, class_weights=[1.0, 2.0])(*batch)
+
+
+# Logits at the network's own stride
+
+
+def resized(logits: Tensor, target: Tensor) -> Tensor:
+    return F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def harder_half(values: Tensor) -> Tensor:
+    """Return which losses belong to the upper half, those included that rounding alone puts below its edge."""
+    return values >= torch.quantile(values.detach(), 0.5) - 1e-4
+
+
+def naive(name: str, weights: list[float] | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a loss of full-size logits, of plain torch operations only."""
+
+    def mean(logits: Tensor, target: Tensor, factor: Callable[[Tensor], Tensor | float]) -> Tensor:
+        rows = logits.permute(0, 2, 3, 1)[target != 255]
+        ids = target[target != 255]
+        values = F.cross_entropy(rows, ids, reduction="none")
+        w = (torch.tensor(weights)[ids] if weights else torch.ones(len(ids))) * (
+            1 if name == "focal" else factor(values)
+        )
+        return (w * values * (factor(values) if name == "focal" else 1)).sum() / w.sum()
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        if name == "cross_entropy":
+            factors = torch.tensor(weights) if weights else None
+            return F.cross_entropy(logits, target, factors, ignore_index=255, label_smoothing=0.1)
+        if name == "focal":
+            return mean(logits, target, lambda values: (1 - torch.exp(-values)) ** 2)
+        if name == "ohem":
+            return mean(logits, target, harder_half)
+        if name == "boundary":
+            near = torch.from_numpy(np.stack([border_oracle(ids, 3) for ids in target.numpy()]))
+            return mean(logits, target, lambda _: 1.0 + 3 * near[target != 255])
+        probs = logits.softmax(1).permute(0, 2, 3, 1)[target != 255]
+        member = F.one_hot(target[target != 255], CLASSES)
+        dice = (2 * (probs * member).sum(0) + 1) / (probs.sum(0) + member.sum(0) + 1)
+        return 1 - dice[member.sum(0) > 0].mean()
+
+    return loss
+
+
 @pytest.mark.parametrize("name", losses.names())
-def test_shapes_are_compared(name):
-    with pytest.raises(ConfigError, match="resize the logits"):
-        losses.create(name)(torch.zeros(1, 3, 4, 4), torch.zeros(1, 8, 8, dtype=torch.int64))
+@pytest.mark.parametrize("low", [(4, 6), (32, 48), (5, 7), (32, 24), (1, 1), (40, 50)])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_size_of_logits_is_as_upsampling_first(name, low, weights, dtype):
+    generator = torch.Generator().manual_seed(2)
+    target = torch.randint(0, CLASSES - 1, (2, 8, 12), generator=generator)
+    target = target.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    target[:, 3:7] = 255
+    logits = (3 * torch.randn(2, CLASSES, *low, generator=generator)).to(dtype)
+    options: dict[str, Any] = {"cross_entropy": {"label_smoothing": 0.1}}.get(name, {})
+    if name == "ohem":
+        valid = F.cross_entropy(resized(logits, target), target, ignore_index=255, reduction="none")[target != 255]
+        # A threshold that no pixel reaches leaves the choice to min_kept: here the harder half, ties with it.
+        options = {"thresh": 1e-30, "min_kept": int((valid >= torch.quantile(valid, 0.5)).sum())}
+    if weights and name != "dice":
+        options["class_weights"] = weights
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    value = losses.create(name, **options)(ours, target)
+    expected = naive(name, weights if name != "dice" else None)(resized(theirs, target), target)
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    assert value.dtype == torch.float32
+    value.backward()
+    expected.backward()
+    top = theirs.grad.abs().max().item()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=(1e-5 if dtype == torch.float32 else 1e-2) * top)
 
 
-def test_class_weights_need_one_a_class(batch):
-    with pytest.raises(ConfigError, match="2 class_weights for 5 classes"):
-        FocalLoss(class_weights=[1.0, 2.0])(*batch)
+@pytest.mark.parametrize("thresh", [0.05, 0.3, 0.9])
+@pytest.mark.parametrize("min_kept", [0, 20, 900, 10**6])
+def test_ohem_at_a_stride_chooses_among_upsampled_pixels(thresh, min_kept):
+    generator = torch.Generator().manual_seed(5)
+    logits = 3 * torch.randn(2, CLASSES, 6, 5, generator=generator)
+    target = torch.randint(0, CLASSES, (2, 40, 33), generator=generator)
+    target[:, :5] = 255
+    _, true, _ = numpy_pixels(resized(logits, target), target)
+    count = min(max((true < thresh).sum(), min_kept), len(true))
+    expected = -np.log(np.sort(true)[:count]).mean()
+    assert OHEMLoss(thresh, min_kept)(logits, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_at_full_size_serves_a_loss_of_full_size_logits(batch):
+    _, target = batch
+    small = torch.randn(2, CLASSES, 3, 2, dtype=torch.bfloat16)
+    own = nn.CrossEntropyLoss(ignore_index=255)
+    torch.testing.assert_close(AtFullSize(own)(small, target), own(resized(small, target), target))
+    torch.testing.assert_close(AtFullSize(own)(*batch), own(*batch))
+
+
+def test_only_losses_known_to_take_any_size_stay_as_they_are():
+    class Sharper(CrossEntropyLoss):
+        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+            return super().forward(2 * logits.softmax(1), target)
+
+    known = [*(losses.create(name) for name in losses), AtFullSize(nn.CrossEntropyLoss())]
+    assert all(at_any_size(loss) is loss for loss in [*known, WeightedSum([(1.0, loss) for loss in known])])
+    mixed = WeightedSum([(1.0, DiceLoss()), (0.5, nn.CrossEntropyLoss(ignore_index=255))])
+    logits, target = torch.randn(2, CLASSES, 4, 3), torch.randint(0, CLASSES, (2, 16, 12))
+    for own in (nn.CrossEntropyLoss(), Sharper(), mixed):
+        wrapped = at_any_size(own)
+        assert isinstance(wrapped, AtFullSize)
+        torch.testing.assert_close(wrapped(logits, target), own(resized(logits, target), target))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from featherseg.losses import CrossEntropyLoss
 from featherseg.models import resize_like
 from featherseg.objectives import Supervised, normalize
 from featherseg.types import InputSpec
@@ -33,14 +34,14 @@ def test_normalize_agrees_with_numpy() -> None:
 @pytest.mark.parametrize("weight", [0.4, 1.0])
 def test_the_total_is_the_weighted_sum_of_its_parts(tiny: Tiny, weight: float) -> None:
     model = tiny().train()
-    losses = Supervised(model, nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), weight)(batch())
+    losses = Supervised(model, CrossEntropyLoss(), CrossEntropyLoss(label_smoothing=0.1), weight)(batch())
     assert set(losses) == {"loss", "loss/out", "loss/aux_4"}
     torch.testing.assert_close(losses["loss"], losses["loss/out"] + weight * losses["loss/aux_4"])
 
 
 def test_the_parts_are_the_losses_of_upsampled_logits(tiny: Tiny) -> None:
     model, data = tiny().train(), batch()
-    losses = Supervised(model, nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1))(data)
+    losses = Supervised(model, CrossEntropyLoss(), CrossEntropyLoss(label_smoothing=0.1))(data)
     maps = model.outputs(normalize(data["image"], model.input_spec))
     out = nn.functional.cross_entropy(resize_like(maps["out"], data["mask"]), data["mask"])
     logits = resize_like(maps["aux_4"], data["mask"])
@@ -49,15 +50,29 @@ def test_the_parts_are_the_losses_of_upsampled_logits(tiny: Tiny) -> None:
     torch.testing.assert_close(losses["loss/aux_4"], aux)
 
 
+def test_losses_get_the_logits_at_their_own_strides(tiny: Tiny) -> None:
+    class Recorder(nn.Module):
+        def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            shapes.append((tuple(logits.shape[-2:]), tuple(target.shape[-2:])))
+            return logits.sum()
+
+    shapes: list[Any] = []
+    model, data = tiny().train(), batch((33, 90))
+    maps = model.outputs(normalize(data["image"], model.input_spec))
+    Supervised(model, Recorder(), Recorder())(data)
+    assert shapes == [(tuple(maps[name].shape[-2:]), (33, 90)) for name in ("out", "aux_4")]
+    assert shapes[0][0] != (33, 90)
+
+
 def test_no_auxiliary_losses_at_weight_0_or_in_eval(tiny: Tiny) -> None:
-    loss = nn.CrossEntropyLoss()
+    loss = CrossEntropyLoss()
     assert set(Supervised(tiny().train(), loss, loss, 0.0)(batch())) == {"loss", "loss/out"}
     assert set(Supervised(tiny(), loss, loss).eval()(batch())) == {"loss", "loss/out"}
 
 
 def test_uint8_and_normalised_images_are_one(tiny: Tiny) -> None:
     model, data = tiny(), batch()
-    objective = Supervised(model, nn.CrossEntropyLoss(), nn.CrossEntropyLoss()).eval()
+    objective = Supervised(model, CrossEntropyLoss(), CrossEntropyLoss()).eval()
     ready = data | {"image": normalize(data["image"], model.input_spec)}
     torch.testing.assert_close(objective(data)["loss"], objective(ready)["loss"], rtol=0, atol=0)
 
@@ -65,7 +80,7 @@ def test_uint8_and_normalised_images_are_one(tiny: Tiny) -> None:
 @pytest.mark.parametrize("size", [(64, 72), (33, 41)])
 def test_every_parameter_gets_a_gradient(tiny: Tiny, size: tuple[int, int]) -> None:
     model = tiny().train()
-    objective = Supervised(model, nn.CrossEntropyLoss(), nn.CrossEntropyLoss())
+    objective = Supervised(model, CrossEntropyLoss(), CrossEntropyLoss())
     objective(batch(size))["loss"].backward()
     for name, p in objective.named_parameters():
         assert p.grad is not None, name

@@ -288,11 +288,11 @@ class Distilled(nn.Module):
     def _supervised_losses(self, outputs: Maps, target: Tensor) -> dict[str, Tensor]:
         """Return what :class:`Supervised` does, of maps that are there already."""
         supervised = self.supervised
-        total = out = supervised.loss(resize_like(outputs["out"], target), target)
+        total = out = supervised.loss(outputs["out"], target)
         losses = {"loss/out": out}
         for name, logits in outputs.items():
             if name.startswith("aux_") and supervised.aux_weight:
-                losses[f"loss/{name}"] = supervised.aux_loss(resize_like(logits, target), target)
+                losses[f"loss/{name}"] = supervised.aux_loss(logits, target)
                 total = total + supervised.aux_weight * losses[f"loss/{name}"]
         return {"loss": total, **losses}
 

@@ -20,7 +20,7 @@ from .errors import ConfigError
 from .export.onnx import export_onnx
 from .images import write_image
 from .inference import open_segmenter
-from .losses import CrossEntropyLoss
+from .losses import CrossEntropyLoss, at_any_size
 from .models import SegmentationModel
 from .objectives import Supervised
 from .run import RunFolder
@@ -60,7 +60,7 @@ class SegmentationTrainer:
         classes: names; made up where left out.
         out: folder that the run's folder is made in.
         name: the run's folder; what is in it already is refused.
-        loss: of logits (B, C, H, W) and target (B, H, W); cross-entropy where left out.
+        loss: of logits (B, C, H, W) and target (B, H, W), featherseg's or any module; cross-entropy where left out.
         quiet: show no progress.
 
     Raises:
@@ -107,7 +107,7 @@ class SegmentationTrainer:
             }
         )
         self.val_loader, self.quiet = val_loader, quiet
-        self.loss = loss or CrossEntropyLoss(ignore_index=IGNORE_INDEX)
+        self.loss = at_any_size(loss or CrossEntropyLoss(ignore_index=IGNORE_INDEX))
 
     def train(self) -> RunResult:
         """Train, and leave a run folder with ``best_model.pth`` beside the usual files.

@@ -1,9 +1,11 @@
 """What training minimises: losses of logits against a mask, and their weighted sum.
 
-Every loss is a module ``(logits, target) -> scalar``: logits float (B, C, H, W) of any precision, target int64
-(B, H, W) with class ids 0…C−1 and `ignore_index`. All arithmetic is float32, so that half-precision logits (fp16 and
-bf16 autocast) neither overflow nor underflow, and so is the result. Where every pixel is ignored the loss is exactly 0
-and so is its gradient.
+Every registered loss is a module ``(logits, target) -> scalar``: logits float (B, C, h, w) of any size and precision,
+target int64 (B, H, W) with class ids 0…C−1 and `ignore_index`. It is the loss of the logits upsampled bilinearly
+(``align_corners=False``) to the target's size; networks hand over what they have at their own stride, and
+:mod:`featherseg.upsampled` never stores the rest. All arithmetic is at least float32, so that half-precision logits
+(fp16 and bf16 autocast) neither overflow nor underflow, and the result is float32. Where every pixel is ignored the
+loss is exactly 0 and so is its gradient. A loss that wants logits of the target's size goes into :class:`AtFullSize`.
 
 Target values are not examined here, since that would make the device wait at each step: other ids than these are
 refused by the datasets, and fail inside torch.
@@ -23,8 +25,17 @@ from torch import Tensor, nn
 from .errors import ConfigError
 from .registry import Registry
 from .types import IGNORE_INDEX
+from .upsampled import check_shapes, upsampled_cross_entropy, upsampled_pixel_losses
 
 losses: Registry[Callable[..., nn.Module]] = Registry("loss")
+
+
+def _at_size_of(target: Tensor, logits: Tensor) -> Tensor:
+    """Return logits in float32, (B, C, H, W) as the target is (B, H, W)."""
+    size = target.shape[-2:]
+    if logits.shape[-2:] == size:
+        return logits.float()
+    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -57,33 +68,20 @@ class _PixelLoss(nn.Module):
 
     def _pixels(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return −log p(true class) and the class weight of each pixel, float32 (B, H, W); both 0 where ignored."""
-        self._check(logits, target)
-        values = F.cross_entropy(logits.float(), target, ignore_index=self.ignore_index, reduction="none")
-        return values, self._pixel_weights(target)
-
-    def _pixel_weights(self, target: Tensor) -> Tensor:
+        check_shapes(logits, target, self.class_weights)
+        values = upsampled_pixel_losses(logits, target, ignore_index=self.ignore_index).float()
         valid = target != self.ignore_index
         if self.class_weights is None:
-            return valid.float()
-        return self.class_weights[torch.where(valid, target, 0)] * valid
-
-    def _check(self, logits: Tensor, target: Tensor) -> None:
-        if logits.ndim != 4 or target.shape != (logits.shape[0], *logits.shape[2:]):
-            raise ConfigError(
-                f"logits are {tuple(logits.shape)} and target is {tuple(target.shape)}; a loss needs (B, C, H, W) and"
-                " (B, H, W), so resize the logits to the target first"
-            )
-        if self.class_weights is not None and len(self.class_weights) != logits.shape[1]:
-            raise ConfigError(
-                f"{len(self.class_weights)} class_weights for {logits.shape[1]} classes; give one a class"
-            )
+            return values, valid.float()
+        return values, self.class_weights[torch.where(valid, target, 0)] * valid
 
 
 @losses.register("cross_entropy")
 class CrossEntropyLoss(_PixelLoss):
     """Cross-entropy, averaged over the pixels that count; a weighted average where there are class weights.
 
-    It equals ``torch.nn.functional.cross_entropy``, but for targets without a pixel that counts: 0 instead of NaN.
+    It equals ``torch.nn.functional.cross_entropy`` of the upsampled logits, but for targets without a pixel that
+    counts: 0 instead of NaN.
 
     Args:
         class_weights: one factor a class.
@@ -104,17 +102,13 @@ class CrossEntropyLoss(_PixelLoss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over pixels."""
-        self._check(logits, target)
-        total = F.cross_entropy(
-            logits.float(),
+        return upsampled_cross_entropy(
+            logits,
             target,
-            weight=self.class_weights,
-            ignore_index=self.ignore_index,
+            class_weights=self.class_weights,
             label_smoothing=self.label_smoothing,
-            reduction="sum",
-        )
-        count = self._pixel_weights(target).sum()
-        return total / torch.where(count > 0, count, 1.0)
+            ignore_index=self.ignore_index,
+        ).float()
 
 
 @losses.register("focal")
@@ -155,7 +149,7 @@ class DiceLoss(_PixelLoss):
 
     Per class, over all pixels of the batch that count: ``1 − (2 Σ p·t + smooth) / (Σ p + Σ t + smooth)``, p being
     softmax probabilities and t the target's 0 or 1. Classes that the batch lacks are left out: their coefficient
-    would be decided by `smooth` alone.
+    would be decided by `smooth` alone. Its sums go over whole classes, so the upsampled logits are held in full.
 
     Args:
         smooth: pixels added to both sides of the fraction, ≥ 0; steadies classes of few pixels.
@@ -170,8 +164,8 @@ class DiceLoss(_PixelLoss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over classes, in 0–1."""
-        self._check(logits, target)
-        probs = logits.float().softmax(dim=1)
+        check_shapes(logits, target)
+        probs = _at_size_of(target, logits).softmax(dim=1)
         ids = torch.arange(logits.shape[1], device=target.device).view(1, -1, 1, 1)
         member = target.unsqueeze(1) == ids
         valid = (target != self.ignore_index).unsqueeze(1)
@@ -283,7 +277,7 @@ class WeightedSum(nn.Module):
     """The sum of losses, each times its factor.
 
     Args:
-        terms: pairs of a factor and a loss.
+        terms: pairs of a factor and a loss, which takes the logits as they are given to the sum.
     """
 
     def __init__(self, terms: Sequence[tuple[float, nn.Module]]) -> None:
@@ -300,6 +294,34 @@ class WeightedSum(nn.Module):
         """Return Σ factor · loss(logits, target)."""
         parts = [factor * term(logits, target) for factor, term in zip(self.factors, self.terms, strict=True)]
         return torch.stack(parts).sum()
+
+
+class AtFullSize(nn.Module):
+    """A loss of one's own ``(logits (B, C, H, W), target (B, H, W)) -> scalar``, made to take logits of any size.
+
+    Args:
+        loss: what is called, with float32 logits upsampled bilinearly to the target's size.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of the upsampled logits."""
+        check_shapes(logits, target)
+        value: Tensor = self.loss(_at_size_of(target, logits), target)
+        return value
+
+
+def at_any_size(loss: nn.Module) -> nn.Module:
+    """Return `loss` itself if it is known to take logits of any size, else wrapped in :class:`AtFullSize`.
+
+    Known are the registered classes and sums of them. Subclasses are not: theirs may be what they do to the logits.
+    """
+    parts = loss.terms if isinstance(loss, WeightedSum) else [loss]
+    known = [AtFullSize, *(losses.get(name) for name in losses)]
+    return loss if all(type(part) in known for part in parts) else AtFullSize(loss)
 
 
 def build_loss(

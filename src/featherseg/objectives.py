@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .data.loader import Sample
-from .models import SegmentationModel, resize_like
+from .models import SegmentationModel
 from .types import InputSpec
 
 
@@ -22,7 +22,8 @@ class Supervised(nn.Module):
 
     Args:
         model: the network.
-        loss: of the ``"out"`` logits, ``(logits (B, C, H, W), target (B, H, W)) -> scalar``.
+        loss: of the ``"out"`` logits at the network's stride, ``(logits (B, C, h, w), target (B, H, W)) -> scalar``,
+            as all of :mod:`featherseg.losses` are.
         aux_loss: of each auxiliary output.
         aux_weight: factor of the auxiliary losses; 0 leaves them out.
     """
@@ -43,10 +44,10 @@ class Supervised(nn.Module):
         if image.dtype == torch.uint8:
             image = normalize(image, self.model.input_spec)
         outputs = self.model.outputs(image)
-        total = out = self.loss(resize_like(outputs["out"], target), target)
+        total = out = self.loss(outputs["out"], target)
         losses = {"loss/out": out}
         for name, logits in outputs.items():
             if name.startswith("aux_") and self.aux_weight:
-                losses[f"loss/{name}"] = self.aux_loss(resize_like(logits, target), target)
+                losses[f"loss/{name}"] = self.aux_loss(logits, target)
                 total = total + self.aux_weight * losses[f"loss/{name}"]
         return {"loss": total, **losses}

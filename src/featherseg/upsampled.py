@@ -11,10 +11,12 @@ row of R and C holds the two weights of one output row or column. Its transpose,
 ``Rᵀ · G · C``. Both are small dense matrix products, exact for any scale, and tiles keep them small: a tile of 112
 pixels at stride 8 draws on 16 rows of logits.
 
-As in :mod:`featherseg.losses`, arithmetic is float32 whatever the logits' precision and autocast (float64 for float64
-logits), results are float32, pixels of `ignore_index` take no part, and where no pixel counts the loss is exactly 0
-and so is its gradient. Other target values than class ids fail inside torch. On CUDA the products follow the process's
+Arithmetic and results are float32 whatever the logits' precision and autocast (float64 for float64 logits), pixels of
+`ignore_index` take no part, and where no pixel counts the loss is exactly 0 and so is its gradient. Other target
+values than class ids fail inside torch. The host never waits for the device. On CUDA the products follow the process's
 setting for TF32, which torch leaves off.
+
+The modules of :mod:`featherseg.losses` are built on these functions.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ def upsampled_cross_entropy(
 ) -> Tensor:
     """Return the cross-entropy of logits that are upsampled bilinearly to the size of the target.
 
-    It equals ``CrossEntropyLoss(...)(interpolate(logits.float(), target.shape[-2:], mode="bilinear"), target)``. The
-    gradient is computed in the forward pass already, so that each tile is visited once.
+    It equals ``cross_entropy(interpolate(logits.float(), target.shape[-2:], mode="bilinear"), target, …)``, but 0 for
+    NaN where no pixel counts. The gradient is computed in the forward pass already, so that each tile is visited once.
 
     Args:
         logits: float (B, C, h, w), at the network's stride.
@@ -62,7 +64,8 @@ def upsampled_cross_entropy(
     Raises:
         ConfigError: shapes that do not fit, or a share or tile out of range.
     """
-    _check(logits, target, tile, class_weights)
+    check_shapes(logits, target, class_weights)
+    _check_tile(tile)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ConfigError(f"label_smoothing is {label_smoothing}; give a share of 0 to 1")
     with_gradient = torch.is_grad_enabled() and logits.requires_grad
@@ -88,51 +91,10 @@ def upsampled_pixel_losses(
     Raises:
         ConfigError: shapes that do not fit, or a tile below 1.
     """
-    _check(logits, target, tile)
+    check_shapes(logits, target)
+    _check_tile(tile)
     losses: Tensor = _PixelLosses.apply(logits, target, ignore_index, tile)
     return losses
-
-
-def upsampled_ohem(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    thresh: float = 0.7,
-    min_kept: int = 100_000,
-    class_weights: Tensor | None = None,
-    ignore_index: int = IGNORE_INDEX,
-    tile: int | None = None,
-) -> Tensor:
-    """Return what :class:`featherseg.losses.OHEMLoss` gives for bilinearly upsampled logits.
-
-    Args:
-        logits: float (B, C, h, w), at the network's stride.
-        target: int64 (B, H, W), class ids and `ignore_index`.
-        thresh: probability in (0, 1] of the true class from which a pixel is easy.
-        min_kept: fewest pixels of a batch to keep, ≥ 0.
-        class_weights: float (C,); it weighs the kept pixels and has no part in choosing them.
-        ignore_index: target value that takes no part.
-        tile: side in pixels of the tiles; by default what suits the device.
-
-    Raises:
-        ConfigError: shapes that do not fit, or an argument out of range.
-    """
-    _check(logits, target, tile, class_weights)
-    if not 0.0 < thresh <= 1.0:
-        raise ConfigError(f"thresh is {thresh}; give a probability above 0 and up to 1")
-    if min_kept < 0:
-        raise ConfigError(f"min_kept is {min_kept}; give a number of pixels >= 0")
-    values = upsampled_pixel_losses(logits, target, ignore_index=ignore_index, tile=tile)
-    with torch.no_grad():
-        _, valid, weights = _examine(target, class_weights, ignore_index, values.dtype)
-        kept = values > -math.log(thresh)
-        if count := min(min_kept, values.numel()):
-            # Ignored pixels are easier than any; the threshold stays on the device, which need not wait.
-            hardness = torch.where(valid, values, -1.0).flatten()
-            kept |= values >= hardness.topk(count, sorted=False).values.min()
-        weights = weights * kept
-        total = weights.sum()
-    return (values * weights).sum() / torch.where(total > 0, total, 1.0)
 
 
 class _Span(NamedTuple):
@@ -152,20 +114,18 @@ class _Span(NamedTuple):
 def _spans(length: int, source_length: int, tile: int, like: Tensor) -> list[_Span]:
     """Cut an axis of `length` pixels into even runs of at most `tile`, with their interpolation matrices."""
     # As torch does with align_corners=False, and in the same precision: pixel centres, clamped at both ends.
-    scale = torch.tensor(source_length, dtype=like.dtype) / length
-    position = (scale * (torch.arange(length, dtype=like.dtype) + 0.5) - 0.5).clamp(min=0)
-    low = position.long().clamp(max=source_length - 1)
-    share = position - low
-    high = (low + (share > 0)).clamp(max=source_length - 1)
+    scale = source_length / length
     runs = -(-length // tile)
     spans = []
     for run in range(runs):
         pixels = slice(run * length // runs, (run + 1) * length // runs)
-        source = slice(int(low[pixels.start]), int(high[pixels.stop - 1]) + 1)
-        matrix = torch.zeros(pixels.stop - pixels.start, source.stop - source.start, dtype=like.dtype)
-        matrix.scatter_add_(1, (low[pixels] - source.start).unsqueeze(1), (1 - share[pixels]).unsqueeze(1))
-        matrix.scatter_add_(1, (high[pixels] - source.start).unsqueeze(1), share[pixels].unsqueeze(1))
-        spans.append(_Span(pixels, source, matrix.to(like.device)))
+        first, last = (min(max(scale * (i + 0.5) - 0.5, 0), source_length - 1) for i in (pixels.start, pixels.stop - 1))
+        source = slice(int(first), math.ceil(last) + 1)
+        # Made on the device, since after a copy from the host that would wait for it.
+        steps = torch.arange(pixels.start, pixels.stop, dtype=like.dtype, device=like.device)
+        position = (scale * (steps + 0.5) - 0.5).clamp(0, source_length - 1)
+        places = torch.arange(source.start, source.stop, dtype=like.dtype, device=like.device)
+        spans.append(_Span(pixels, source, (1 - (position.unsqueeze(1) - places).abs()).clamp(min=0)))
     return spans
 
 
@@ -331,15 +291,19 @@ def _zero_gradient(logits: Tensor) -> Tensor:
     return torch.zeros(logits.shape, dtype=_precision(logits), device=logits.device)
 
 
-def _check(logits: Tensor, target: Tensor, tile: int | None, class_weights: Tensor | None = None) -> None:
+def check_shapes(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> None:
+    """Refuse logits, targets and class weights that do not go together, as a :class:`ConfigError`."""
     if logits.ndim != 4 or target.ndim != 3 or len(logits) != len(target) or not logits.numel() * target.numel():
         raise ConfigError(
             f"logits are {tuple(logits.shape)} and target is {tuple(target.shape)}; "
-            "a loss of upsampled logits needs (B, C, h, w) and (B, H, W), none of them empty"
+            "a loss needs (B, C, h, w) and (B, H, W), none of them empty"
         )
     if class_weights is not None and class_weights.shape != logits.shape[1:2]:
         raise ConfigError(
             f"class_weights are {tuple(class_weights.shape)} for {logits.shape[1]} classes; give one a class"
         )
+
+
+def _check_tile(tile: int | None) -> None:
     if tile is not None and tile < 1:
         raise ConfigError(f"tile is {tile}; give a side of at least 1 pixel, or None")
