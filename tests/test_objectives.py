@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from featherseg.losses import CrossEntropyLoss
-from featherseg.models import resize_like
+from featherseg.models import create_model, resize_like
 from featherseg.objectives import Supervised, normalize
 from featherseg.types import InputSpec
 
@@ -85,3 +85,15 @@ def test_every_parameter_gets_a_gradient(tiny: Tiny, size: tuple[int, int]) -> N
     for name, p in objective.named_parameters():
         assert p.grad is not None, name
         assert p.grad.abs().sum() > 0 or name == "model.encoder.0.bias"  # batch norm takes it out again
+
+
+def test_without_weight_the_auxiliary_head_still_gets_a_zero_gradient() -> None:
+    """DistributedDataParallel waits for a gradient of each parameter."""
+    model = create_model("fastsegnet", 4, width=0.5).train()
+    objective = Supervised(model, CrossEntropyLoss(), CrossEntropyLoss(), aux_weight=0.0)
+    batch = {"image": torch.rand(2, 3, 64, 64), "mask": torch.randint(0, 4, (2, 64, 64))}
+    losses = objective(batch)
+    losses["loss"].backward()
+    torch.testing.assert_close(losses["loss"], losses["loss/out"])
+    assert all(p.grad is not None for p in model.parameters())
+    assert all(float(p.grad.abs().max()) == 0 for p in model.aux_head.parameters())

@@ -95,6 +95,33 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch
     assert len(read_log(tmp_path / "broken" / "run")) == 3
 
 
+def test_distillation_trains_adapters_and_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = fit(tiny(tmp_path / "teacher", model={"name": "fastsegnet"}, train={"epochs": 1}), quiet=True).path
+    losses = [{"name": "features", "decay": True}, {"name": "cwd", "weight": 3.0}]
+    sections = {"distill": {"teacher": str(teacher), "losses": losses}}
+    fit(tiny(tmp_path / "whole", **sections), quiet=True)
+    whole = Trainer._epoch
+
+    def interrupted(self: Trainer, progress: Any) -> dict[str, Any]:
+        if self.epoch == 1:
+            raise KeyboardInterrupt
+        return whole(self, progress)
+
+    monkeypatch.setattr(Trainer, "_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny(tmp_path / "broken", **sections), quiet=True)
+    monkeypatch.undo()
+    resume_run(tmp_path / "broken" / "run", quiet=True)
+    ours, theirs = (RunFolder(tmp_path / name / "run").load_state()["objective"] for name in ("broken", "whole"))
+    assert "losses.features_x8.adapter.weight" in ours
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert [row["loss"] for row in read_log(tmp_path / "broken" / "run")] == [
+        row["loss"] for row in read_log(tmp_path / "whole" / "run")
+    ]
+
+
 def test_workers_do_not_change_the_result(tmp_path: Path) -> None:
     for workers in (0, 2):
         fit(tiny(tmp_path / str(workers), data={"workers": workers}, train={"epochs": 1}), quiet=True)

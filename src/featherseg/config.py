@@ -99,6 +99,18 @@ class LossConfig(Section, frozen=True):
     class_weights: Literal["none", "auto"] | list[Positive] = "none"
 
 
+class DistillConfig(Section, frozen=True):
+    """A teacher to learn from besides the masks; none by default.
+
+    ``teacher`` is a run folder, a weights file, or a network of torchvision's such as ``torchvision:fcn_resnet50``.
+    ``losses`` are ``{name = …, weight = 1.0, decay = false, use_ignored = false, …}`` each, with the loss's own
+    options: ``decay`` lets the weight fall linearly to 0 at the end, ``use_ignored`` takes in unlabelled pixels.
+    """
+
+    teacher: str = ""
+    losses: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cwd", "weight": 3.0},))
+
+
 class OptimConfig(Section, frozen=True):
     """Optimiser and schedule. ``lr`` is the peak rate; ``encoder_lr`` the encoder's, the same where left out.
 
@@ -145,6 +157,7 @@ class Config(Section, frozen=True):
     data: DataConfig = msgspec.field(default_factory=DataConfig)
     augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
     loss: LossConfig = msgspec.field(default_factory=LossConfig)
+    distill: DistillConfig = msgspec.field(default_factory=DistillConfig)
     optim: OptimConfig = msgspec.field(default_factory=OptimConfig)
     train: TrainConfig = msgspec.field(default_factory=TrainConfig)
 

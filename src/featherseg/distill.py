@@ -272,7 +272,7 @@ class Distilled(nn.Module):
         image, target = batch["image"], batch["mask"]
         ready = normalize(image, self.model.input_spec) if image.dtype == torch.uint8 else image
         student = self.model.outputs(ready)
-        losses = self._supervised_losses(student, target)
+        losses = self.supervised.of_outputs(student, target)
         teacher = self.teacher(self._for_teacher(image, ready))
         for name, share in self.shares.items():
             loss = cast(DistillationLoss, self.losses[name])
@@ -284,17 +284,6 @@ class Distilled(nn.Module):
             factor = share.weight * (1 - self.progress if share.decay else 1)
             losses["loss"] = losses["loss"] + factor * losses[f"loss/{name}"]
         return losses
-
-    def _supervised_losses(self, outputs: Maps, target: Tensor) -> dict[str, Tensor]:
-        """Return what :class:`Supervised` does, of maps that are there already."""
-        supervised = self.supervised
-        total = out = supervised.loss(outputs["out"], target)
-        losses = {"loss/out": out}
-        for name, logits in outputs.items():
-            if name.startswith("aux_") and supervised.aux_weight:
-                losses[f"loss/{name}"] = supervised.aux_loss(logits, target)
-                total = total + supervised.aux_weight * losses[f"loss/{name}"]
-        return {"loss": total, **losses}
 
     def _for_teacher(self, image: Tensor, ready: Tensor) -> Tensor:
         """Return the image as the teacher wants it; `ready` is as the student does."""

@@ -43,11 +43,25 @@ class Supervised(nn.Module):
         image, target = batch["image"], batch["mask"]
         if image.dtype == torch.uint8:
             image = normalize(image, self.model.input_spec)
-        outputs = self.model.outputs(image)
+        return self.of_outputs(self.model.outputs(image), target)
+
+    def of_outputs(self, outputs: dict[str, Tensor], target: Tensor) -> dict[str, Tensor]:
+        """Return the losses of maps that the network gave already."""
         total = out = self.loss(outputs["out"], target)
         losses = {"loss/out": out}
         for name, logits in outputs.items():
-            if name.startswith("aux_") and self.aux_weight:
+            if not name.startswith("aux_"):
+                continue
+            if self.aux_weight:
                 losses[f"loss/{name}"] = self.aux_loss(logits, target)
                 total = total + self.aux_weight * losses[f"loss/{name}"]
+            else:  # a zero gradient, since processes that train together wait for each parameter's
+                total = total + 0.0 * logits.float().mean()
         return {"loss": total, **losses}
+
+    def extra_parameters(self) -> list[nn.Parameter]:
+        """Return what trains beside the network: nothing."""
+        return []
+
+    def set_progress(self, progress: float) -> None:
+        """Say how much of the training is done, 0–1; nothing here depends on it."""

@@ -14,12 +14,14 @@ from .data.datasets import SegmentationDataset, class_frequencies, create_datase
 from .data.loader import EpochBatches, TrainSamples, train_loader
 from .data.transforms import TrainTransform
 from .devices import create_fabric
+from .distill import Distilled
 from .errors import CheckpointError, ConfigError
 from .losses import build_loss
 from .models import SegmentationModel, count_parameters, create_model
 from .objectives import Supervised
 from .progress import counting, say
 from .run import RunFolder
+from .teacher import load_teacher
 from .trainer import RunResult, Trainer
 
 
@@ -53,12 +55,17 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
 
     weights = class_weights(config, train_set)
     ignore = train_set.classes.ignore_index
-    objective = Supervised(
+    supervised = Supervised(
         model,
         build_loss(config.loss.out, ignore, weights),
         build_loss(config.loss.aux, ignore, weights),
         config.loss.aux_weight,
     )
+    objective: Supervised | Distilled = supervised
+    if config.distill.teacher:
+        with fabric.rank_zero_first():
+            teacher = load_teacher(config.distill.teacher)
+        objective = Distilled(supervised, teacher, config.distill.losses, train_set.classes)
     batches = EpochBatches(len(train_set), config.data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
     samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed)
     loader = train_loader(samples, batches, config.data.workers, pin_memory=fabric.device.type == "cuda")
@@ -73,7 +80,10 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         f"{fabric.strategy.precision.precision} on {fabric.device}",
         quiet,
     )
-    return Trainer(fabric, objective, loader, batches, val_set, config, run, quiet).train(resume)
+    result = Trainer(fabric, objective, loader, batches, val_set, config, run, quiet).train(resume)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # its threads would abort a process that ends with them running
+    return result
 
 
 def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:

@@ -19,6 +19,7 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .config import Config
 from .data.datasets import SegmentationDataset
 from .data.loader import EpochBatches, Sample, one_line_errors
+from .distill import Distilled
 from .errors import FeathersegError, require
 from .evaluation import protocol, score
 from .metrics import EvalResult
@@ -76,7 +77,7 @@ class Trainer:
     def __init__(
         self,
         fabric: Fabric,
-        objective: Supervised,
+        objective: Supervised | Distilled,
         loader: Iterable[Sample],
         batches: EpochBatches,
         val_set: SegmentationDataset,
@@ -90,6 +91,9 @@ class Trainer:
         if config.train.channels_last:
             objective.to(memory_format=torch.channels_last)
         optimizer = build_optimizer(self.model, config.optim)
+        if extra := objective.extra_parameters():
+            optimizer.add_param_group({"params": extra, "weight_decay": config.optim.weight_decay})
+        self.plain = objective
         wrapped, optimizer = fabric.setup(objective, optimizer)
         self.objective, self.optimizer = cast(nn.Module, wrapped), optimizer
         steps = config.train.epochs * math.ceil(len(batches) / config.optim.accumulate)
@@ -140,6 +144,7 @@ class Trainer:
         # Dropout's stream depends on seed, epoch and process alone, so that a resumed run draws the same numbers.
         torch.manual_seed((config.seed * 100_003 + self.epoch) * 1_009 + fabric.global_rank)
         self.objective.train()
+        self.plain.set_progress(self.epoch / config.train.epochs)
         self.batches.begin(self.epoch)
         total = len(self.batches)
         task = progress.add_task(f"epoch {self.epoch + 1}", total=total, figures="")
@@ -248,7 +253,7 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
+            "objective": self.plain.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch},
@@ -260,7 +265,7 @@ class Trainer:
 
     def _restore(self) -> None:
         state = self.run.load_state()
-        self.model.load_state_dict(state["model"])
+        self.plain.load_state_dict(state["objective"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
