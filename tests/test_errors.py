@@ -49,5 +49,5 @@ def test_first_line(error: Exception, line: str) -> None:
 
 
 def test_evaluation_and_data_need_no_torch() -> None:
-    code = "import sys, featherseg.evaluate, featherseg.data.transforms; sys.exit('torch' in sys.modules)"
+    code = "import sys, featherseg.evaluation, featherseg.data.transforms; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

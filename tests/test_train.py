@@ -139,9 +139,17 @@ def test_a_run_can_start_from_another_run_of_the_same_classes(tmp_path: Path) ->
         fit(tiny(tmp_path / "third", model={"init": str(first.path), "name": "fastsegnet"}), quiet=True)
 
 
-def test_resume_without_a_finished_epoch_says_so(tmp_path: Path) -> None:
+def test_resume_of_what_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config\.toml"):
         resume_run(tmp_path, quiet=True)
+
+
+def test_resume_before_the_first_epoch_ended_starts_over(tmp_path: Path) -> None:
+    config = tiny(tmp_path, train={"epochs": 1})
+    RunFolder(tmp_path / "run").create(config, load_classes())
+    (tmp_path / "run" / ".writing-last.safetensors.x").write_bytes(b"half")
+    assert resume_run(tmp_path / "run", quiet=True).epochs == 1
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:

@@ -70,10 +70,14 @@ def read_image(path: str | Path) -> ImageArray:
         return np.array(upright.convert("RGB"))
 
 
+TEMPORARY = ".writing-"
+"""How names of files that are being written begin; only a killed process leaves one behind."""
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Let `write` fill a temporary file beside `path`, sync it, and rename it: the file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)

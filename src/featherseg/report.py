@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .config import config_to_toml, load_config
+from .config import config_from_dict, config_to_dict, config_to_toml, load_config
 from .errors import CheckpointError, first_line
 from .images import write_atomically
 
@@ -122,7 +122,20 @@ def _curve(run: dict[str, Any]) -> str:
 
 
 def _recipe(run: dict[str, Any]) -> str:
-    return f"<details><summary>recipe</summary>\n\n```toml\n{config_to_toml(run['config'])}```\n\n</details>\n"
+    recipe = config_to_toml(config_from_dict(_portable(config_to_dict(run["config"]))))
+    return f"<details><summary>recipe</summary>\n\n```toml\n{recipe}```\n\n</details>\n"
+
+
+def _portable(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose paths are names alone: folders of one machine say nothing on another."""
+
+    def names(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: names(value) for key, value in node.items()}
+        return Path(node).name if isinstance(node, str) and ("/" in node or "\\" in node) else node
+
+    portable: dict[str, Any] = names(tree)
+    return portable
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

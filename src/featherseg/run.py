@@ -14,7 +14,7 @@ import torch
 from .checkpoint import Checkpoint, load_state, save_checkpoint, save_state
 from .config import Config, config_to_toml, load_config
 from .errors import CheckpointError, ConfigError, first_line
-from .images import write_atomically
+from .images import TEMPORARY, write_atomically
 from .runtime.sessions import cpu_name
 from .types import ClassSet
 
@@ -31,16 +31,20 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def create(self, config: Config, classes: ClassSet) -> None:
+    def create(self, config: Config, classes: ClassSet, *, resume: bool = False) -> None:
         """Make the folder and write what is known before training.
 
+        With `resume` the run in it stays; what a killed process left half-written is removed.
+
         Raises:
-            ConfigError: there is a run in it already.
+            ConfigError: there is a run in it already, and it shall not be resumed.
         """
-        if (self.path / "config.toml").exists():
+        if (self.path / "config.toml").exists() and not resume:
             raise ConfigError(
                 f"{self.path} holds a run already; go on with it by --resume {self.path}, or choose another name or out"
             )
+        for stale in self.path.glob(f"{TEMPORARY}*"):
+            stale.unlink(missing_ok=True)
         self._write("config.toml", config_to_toml(config))
         self._write("classes.json", json.dumps(classes.to_dict(), indent=1))
         self._write("env.json", json.dumps(environment(), indent=1))
@@ -70,15 +74,15 @@ class RunFolder:
         """Write the training state that :meth:`load_state` goes on from."""
         save_state(self.path / "state.safetensors", state)
 
-    def load_state(self) -> dict[str, Any]:
-        """Read the last training state.
+    def load_state(self) -> dict[str, Any] | None:
+        """Read the last training state; None where the first epoch did not end.
 
         Raises:
-            CheckpointError: there is none, since the first epoch did not end, or it is damaged.
+            CheckpointError: it is damaged.
         """
         file = self.path / "state.safetensors"
         if not file.is_file():
-            raise CheckpointError(f"{self.path} holds no training state to resume; start a new run")
+            return None
         state: dict[str, Any] = load_state(file)
         return state
 

@@ -70,8 +70,8 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed)
     loader = train_loader(samples, batches, config.data.workers, pin_memory=fabric.device.type == "cuda")
     run = RunFolder(Path(config.out) / config.name)
-    if not resume and fabric.is_global_zero:
-        run.create(config, train_set.classes)
+    if fabric.is_global_zero:
+        run.create(config, train_set.classes, resume=resume)
     fabric.barrier()
     params, _ = count_parameters(model)
     say(

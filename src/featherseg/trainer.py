@@ -265,6 +265,9 @@ class Trainer:
 
     def _restore(self) -> None:
         state = self.run.load_state()
+        if state is None:
+            say(f"{self.run.path} holds no finished epoch; training starts at the first", self.quiet)
+            return
         self.plain.load_state_dict(state["objective"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -86,6 +86,9 @@ def train_loader(samples: TrainSamples, batches: EpochBatches, workers: int, *, 
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         worker_init_fn=_one_thread,
+        # A loader draws a seed when its workers start, at the first epoch of a sitting: from the global generator it
+        # would shift the numbers that dropout draws after a resume.
+        generator=torch.Generator(),
     )
 
 

@@ -1,0 +1,85 @@
+"""Processes killed at any moment, a checkpoint's write among them, go on to the same bits."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from featherseg.checkpoint import load_state
+from featherseg.config import config_from_dict, config_to_toml
+from featherseg.run import read_log
+
+EPOCHS = 12
+# Writes slowed down a hundredfold would be killed more often than not: the hook sleeps between bytes and rename.
+SLOW_WRITES = """
+import os, time, runpy, sys
+sync = os.fsync
+os.fsync = lambda handle: (sync(handle), time.sleep(0.05))
+sys.argv = ["featherseg", *sys.argv[1:]]
+runpy.run_module("featherseg", run_name="__main__")
+"""
+
+
+def recipe(folder: Path, name: str) -> Path:
+    config = config_from_dict(
+        {
+            "name": name,
+            "out": str(folder),
+            "model": {"name": "fastsegnet", "options": {"width": 0.5}},
+            "data": {
+                "name": "synthetic",
+                "options": {"count": 16, "val_count": 2, "size": [64, 96]},
+                "batch_size": 4,
+                "workers": 1,
+            },
+            "augment": {"crop": [64, 96]},
+            "train": {"epochs": EPOCHS, "precision": "bf16", "device": "cpu"},
+        }
+    )
+    file = folder / f"{name}.toml"
+    file.write_text(config_to_toml(config))
+    return file
+
+
+def start(*words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", SLOW_WRITES, "train", *words, "--quiet"]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_killed_runs_end_in_the_same_bits(tmp_path: Path) -> None:
+    assert start(str(recipe(tmp_path, "whole"))).wait(timeout=300) == 0
+    rng, run = random.Random(0), tmp_path / "killed"
+    kills = 0
+    process = start(str(recipe(tmp_path, "killed")))
+    while process.poll() is None and kills < 4:
+        begun = len(read_log(run)) if (run / "log.jsonl").exists() else 0
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:  # let it finish an epoch or two, then strike
+            if (run / "log.jsonl").exists() and len(read_log(run)) > begun + rng.randint(0, 1):
+                break
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.4))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            process = start("--resume", str(run))
+    assert process.wait(timeout=300) == 0
+    assert kills >= 2
+    ours, theirs = (load_state(tmp_path / name / "state.safetensors") for name in ("killed", "whole"))
+    for part in ("objective", "ema"):
+        assert all(torch.equal(ours[part][name], theirs[part][name]) for name in theirs[part])
+    assert [row["epoch"] for row in read_log(run)] == list(range(1, EPOCHS + 1))
+    best = (tmp_path / "killed" / "best.safetensors", tmp_path / "whole" / "best.safetensors")
+    assert not list(run.glob(".*"))
+    assert best[0].stat().st_size > 0
+    assert best[1].stat().st_size > 0
