@@ -22,7 +22,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's own way, with a network that exports quickly, on smaller pictures and in this process."""
     full = demo.demo_config
 
-    def config(out: str | Path, epochs: int = 10, images: int = 800) -> Config:
+    def config(out: str | Path, epochs: int = 12, images: int = 800) -> Config:
         tree = full(out, epochs, images)
         assert tree.data.workers == 1
         assert tree.data.options["count"] == images
