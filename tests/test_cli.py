@@ -21,6 +21,7 @@ from featherseg.cli import main
 from featherseg.config import load_config
 from featherseg.data import create_dataset
 from featherseg.export import verify
+from featherseg.inference import STREET
 from featherseg.run import read_log
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
@@ -99,8 +100,8 @@ class TestHelp:
             ("demo", "featherseg demo -o runs"),
             ("eval", "featherseg eval street.onnx --data ~/CamVid --confusion confusion.png"),
             ("export", "featherseg export runs/camvid_fastsegnet -o street.onnx"),
-            ("predict", "featherseg predict street.onnx photos/ -o out"),
-            ("video", "featherseg video street.onnx drive.mp4 -o segmented.mp4"),
+            ("predict", "featherseg predict mine.onnx photos/ -o out"),
+            ("video", "featherseg video mine.onnx drive.mp4 -o segmented.mp4"),
             ("report", "featherseg report runs/* -o docs/results.md"),
         ],
     )
@@ -148,7 +149,7 @@ class TestWrongWords:
             (("nope",), 'Unknown command "nope"'),
             (("eval", "x.onnx", "--bad"), "Unknown option: --bad; see featherseg eval --help"),
             (("eval",), "MODEL"),
-            (("predict", "x.onnx"), "IMAGES"),
+            (("predict",), "MODEL_AND_IMAGES"),
             (("eval", "x.onnx", "--threads", "many"), "many"),
             (("eval", "x.onnx", "--scales", "big"), "big"),
             (("export", "run", "--to", "tflite"), "tflite"),
@@ -477,3 +478,16 @@ def test_a_reader_that_leaves_early_is_no_traceback() -> None:
     command = f"{sys.executable} -m featherseg data --json | true"
     ended = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
     assert ended.stderr == ""
+
+
+def test_the_network_that_comes_along_segments_and_says_what_it_is(
+    run: Callable[..., Ended], photos: Path, tmp_path: Path
+) -> None:
+    artifact = read_artifact(STREET)
+    assert STREET.stat().st_size <= 5_000_000
+    assert artifact.network == "fastsegnet"
+    assert artifact.training["dataset"] == "camvid"
+    assert artifact.verification["passed"]
+    ended = run("predict", photos / "photo0.png", "-o", tmp_path / "out", "--json")
+    assert len(json.loads(ended.out)["masks"]) == 1
+    assert run("predict", "mine.onnx").refused("mine.onnx is a network", "name images")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,30 @@ from .runtime.segmenter import Prediction, Segmenter
 ONNX_SUFFIXES = (".onnx",)
 
 
+STREET = Path(__file__).parent / "pretrained" / "street.onnx"
+"""The network that comes with featherseg: FastSegNet for streets, trained on CamVid; see the README beside it."""
+MODEL_SUFFIXES = (*ONNX_SUFFIXES, ".safetensors", ".pth", ".pt")
+
+
+def split_model(words: Sequence[str | Path]) -> tuple[Path, list[Path]]:
+    """Return the model that the first of `words` names, or the one that comes with featherseg, and the rest."""
+    first = Path(words[0])
+    named = first.suffix.lower() in MODEL_SUFFIXES or (first / "config.toml").is_file()
+    return (first, [Path(word) for word in words[1:]]) if named else (STREET, [Path(word) for word in words])
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Return ``"HxW"`` as (height, width); None stays None."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text, re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise ConfigError(f"--size is {text!r}; write height x width, such as 512x1024")
+    return int(match[1]), int(match[2])
+
+
 def open_segmenter(
-    source: str | Path,
+    source: str | Path = STREET,
     *,
     size: tuple[int, int] | None = None,
     backend: str = "auto",
@@ -29,7 +52,8 @@ def open_segmenter(
     """Open an exported file, or a run folder or weights file, as a segmenter.
 
     Args:
-        source: ``.onnx`` file, run folder, ``.safetensors`` or ``.pth``.
+        source: ``.onnx`` file, run folder, ``.safetensors`` or ``.pth``; the street network that comes with
+            featherseg where left out.
         size: (height, width) for the network; images' own where left out.
         backend: engine for an exported file; see :func:`featherseg.runtime.sessions.open_session`. "pytorch" for
             weights.

@@ -34,7 +34,8 @@ def print_text(text: str) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; columns of figures stand to the right."""
     rows = list(rows)
-    table = Table(title=Text(title, style="bold") if title else None, title_justify="left")
+    heading = Text(title, style="bold") if title else None
+    table = Table(title=heading, title_justify="left", show_header=any(columns))
     for i, column in enumerate(columns):
         figures = all(not row[i] or row[i][0].isdigit() or row[i] == ABSENT for row in rows)
         table.add_column(Text(column), justify="right" if figures else "left", overflow="fold")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..data.synthetic import render_street
 from ..errors import ArtifactError, ConfigError, require
 from ..export.onnx import atomic_path, write_artifact
+from ..export.verify import Tolerance
 from ..runtime.artifact import read_artifact
 from ..runtime.segmenter import Segmenter
 from ..types import MIN_SIZE, ImageArray
@@ -31,6 +32,9 @@ MAX_CODE = 127
 PICTURES = 3
 """Synthetic street scenes that the two files' masks are compared on."""
 WARMUP = 3
+
+INT8_WEIGHTS = Tolerance(max_logit_error=0.3, min_agreement=0.985, max_miou_drop=0.005)
+"""Limits for a file with int8 weights: single logits move visibly, few pixels change class, mIoU by half a point."""
 
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
 _WEIGHT_INPUT = 1  # of Conv, ConvTranspose, MatMul and Gemm alike
@@ -72,21 +76,33 @@ def quantize_weights(
         raise ConfigError(f"runs is {runs}; measure at least 1")
     if len(size) != 2 or min(size) < MIN_SIZE:
         raise ConfigError(f"size is {size}; give (height, width) of at least {MIN_SIZE} each")
-    onnx = require("onnx", "train", "Quantising")
-    artifact = read_artifact(source)
     original = Segmenter(source)
-    proto = onnx.load(str(source))
-    _to_int8(onnx, proto, source)
-    noted = replace(artifact, training=artifact.training | {"weights": "int8 per channel"}, verification={})
     with atomic_path(path) as temporary:
-        temporary.write_bytes(proto.SerializeToString())
-        write_artifact(temporary, noted)
+        store_int8(source, temporary)
         smaller = Segmenter(temporary)
         pictures = [render_street(i, size)[0] for i in range(PICTURES)]
         figures = _compare(original, smaller, pictures, runs)
         figures |= {"bytes": temporary.stat().st_size, "float_bytes": source.stat().st_size}
     figures["times_smaller"] = figures["float_bytes"] / figures["bytes"]
     return {"path": path, **figures, "size": size, "summary": _summary(figures)}
+
+
+def store_int8(source: str | Path, path: str | Path | None = None) -> None:
+    """Write an exported file again with its weights in int8; see :func:`quantize_weights`, which measures too.
+
+    Args:
+        source: an exported float32 file that gives logits.
+        path: file to write; `source` itself where left out.
+    """
+    source = Path(source)
+    onnx = require("onnx", "train", "Quantising")
+    artifact = read_artifact(source)
+    proto = onnx.load(str(source))
+    _to_int8(onnx, proto, source)
+    noted = replace(artifact, training=artifact.training | {"weights": "int8 per channel"}, verification={})
+    with atomic_path(path or source) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
+        write_artifact(temporary, noted)
 
 
 def _to_int8(onnx: Any, proto: Any, source: Path) -> None:

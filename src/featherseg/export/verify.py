@@ -23,6 +23,7 @@ from ..data.datasets import SegmentationDataset
 from ..errors import ArtifactError, ConfigError, DataError, VerificationError
 from ..metrics import BoundaryF1, ConfusionMatrix
 from ..models.base import SegmentationModel, resize_like
+from ..runtime.artifact import read_artifact
 from ..runtime.segmenter import Segmenter
 from ..runtime.sessions import Session
 from ..torch_session import describe
@@ -254,6 +255,7 @@ def export_verified(
     *,
     sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
     threads: int | None = None,
+    transform: Callable[[Path], object] = lambda path: None,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """Export a trained network to `path` with its verification's figures inside, or not at all.
@@ -267,6 +269,8 @@ def export_verified(
         tolerance: the limits; :class:`Tolerance`'s defaults where not given.
         sizes: (height, width) of the logit comparison.
         threads: threads of the engine that runs the file.
+        transform: rewrites the exported file in place before it is verified, such as
+            :func:`featherseg.compress.quantize.store_int8`.
         progress: called after each image.
 
     Raises:
@@ -276,10 +280,11 @@ def export_verified(
     artifact = describe(model, checkpoint.classes, checkpoint.training)
     with atomic_path(onnx_path(path)) as temporary:
         export_onnx(model, temporary, artifact)
+        transform(temporary)
         result = verify(model, temporary, dataset, sizes=sizes, tolerance=tolerance, threads=threads, progress=progress)
         if not result.passed:
             raise VerificationError(f"{path} was not written: {'; '.join(result.failures)}")
-        write_artifact(temporary, replace(artifact, verification=result.to_dict()))
+        write_artifact(temporary, replace(read_artifact(temporary), verification=result.to_dict()))
     return result
 
 
