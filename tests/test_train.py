@@ -174,6 +174,7 @@ def load_classes() -> Any:
         ({"loss": {"out": [{"name": "dise"}]}}, ConfigError, 'did you mean "dice"'),
         ({"loss": {"class_weights": [1.0, 2.0]}}, ConfigError, "2 numbers for"),
         ({"train": {"precision": "fp16"}}, ConfigError, "use bf16 or fp32"),
+        ({"optim": {"encoder_lr": 1e-4}}, ConfigError, "jetnet has no encoder"),
         ({"train": {"device": "gpu"}}, ConfigError, "choose auto, cpu, cuda or mps"),
     ],
 )

@@ -124,10 +124,10 @@ class SegmentationTrainer:
         height, width = val_set.read(0)[1].shape
         augment = AugmentConfig(crop=(height, width), scale=(1.0, 1.0), flip=0.0, jitter=0.0, blur=0.0)
         config = msgspec.structs.replace(self.config, augment=augment)
-        run.create(config, self.classes)
         batches = EpochBatches(len(self.batches), 1, config.seed)  # the user's loader orders its samples itself
         objective = Supervised(self.model, self.loss, self.loss)
         trainer = Trainer(fabric, objective, self.batches, batches, val_set, config, run, self.quiet)
+        run.create(config, self.classes)
         result = trainer.train()
         best = load_checkpoint(run.path)
         self.model.load_state_dict(best.model.state_dict())

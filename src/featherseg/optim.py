@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from .config import OptimConfig
+from .errors import ConfigError
 from .models import SegmentationModel
 
 TensorList = tuple[Tensor, ...] | list[Tensor]
@@ -25,8 +26,13 @@ def build_optimizer(model: SegmentationModel, config: OptimConfig) -> Optimizer:
     """Return an optimiser over the network's trainable parameters.
 
     The encoder has its own rate; biases and norms are not decayed, since they have no scale to hold down.
+
+    Raises:
+        ConfigError: an encoder's rate is set, but the network has none.
     """
     encoder = {id(p) for p in model.encoder_parameters()}
+    if config.encoder_lr is not None and not encoder:
+        raise ConfigError(f"optim.encoder_lr is {config.encoder_lr}, but {model.name} has no encoder; leave it out")
     groups: list[dict[str, Any]] = []
     for is_encoder in (True, False):
         rate = config.encoder_lr if is_encoder and config.encoder_lr is not None else config.lr

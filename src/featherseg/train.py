@@ -70,7 +70,8 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed)
     loader = train_loader(samples, batches, config.data.workers, pin_memory=fabric.device.type == "cuda")
     run = RunFolder(Path(config.out) / config.name)
-    if fabric.is_global_zero:
+    trainer = Trainer(fabric, objective, loader, batches, val_set, config, run, quiet)
+    if fabric.is_global_zero:  # only now that nothing of the configuration can be refused any more
         run.create(config, train_set.classes, resume=resume)
     fabric.barrier()
     params, _ = count_parameters(model)
@@ -80,7 +81,7 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         f"{fabric.strategy.precision.precision} on {fabric.device}",
         quiet,
     )
-    result = Trainer(fabric, objective, loader, batches, val_set, config, run, quiet).train(resume)
+    result = trainer.train(resume)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # its threads would abort a process that ends with them running
     return result

@@ -83,6 +83,11 @@ class LightweightSegmentationModel(SegmentationModel):
         self.num_classes = num_classes
         self.return_features = return_features
         self.features = mobilenet_v3_small(dilated=True).features
+        for layer in self.features.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                # torchvision's 0.01 is meant for days of ImageNet: after a few hundred steps from scratch the running
+                # statistics would still be the initial ones, and evaluation would see another network than training.
+                layer.momentum = 0.1
         self.aspp = ASPP(576, 256)
         self.low = ConvBNAct(16, 48, 1)
         self.decoder = nn.Sequential(ConvBNAct(256 + 48, 256), ConvBNAct(256, 256), nn.Dropout(0.5))
