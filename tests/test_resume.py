@@ -83,3 +83,19 @@ def test_killed_runs_end_in_the_same_bits(tmp_path: Path) -> None:
     assert not list(run.glob(".*"))
     assert best[0].stat().st_size > 0
     assert best[1].stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_stops_a_run_is_told_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "featherseg", "train", str(recipe(tmp_path, "stopped")), "--quiet"]
+    run = tmp_path / "stopped"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "state.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"go on with: featherseg train --resume {run}" in said
+    assert "Traceback" not in said
+    assert 1 <= load_state(run / "state.safetensors")["epoch"] < EPOCHS

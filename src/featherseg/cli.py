@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import platform
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -376,6 +377,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     Exit codes: 0 done, 1 verification failed, 2 a mistake of the user's, 130 interrupted.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends things as Ctrl-C does
     try:
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

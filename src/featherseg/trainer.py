@@ -108,6 +108,24 @@ class Trainer:
         begin = time.monotonic()
         if resume:
             self._restore()
+        try:
+            self._run_epochs()
+        except KeyboardInterrupt:
+            say(f"stopped in epoch {self.epoch + 1}; go on with: featherseg train --resume {self.run.path}")
+            raise
+        result = RunResult(self.run.path, self._final_scores(), self.best_epoch, self.epoch, time.monotonic() - begin)
+        if self.fabric.is_global_zero:
+            facts = {
+                "params": count_parameters(self.network)[0],
+                "gmacs": round(count_gmacs(self.network, self.config.augment.crop), 4),
+                "best_epoch": self.best_epoch,
+                "epochs": self.epoch,
+            }
+            self.run.write_result(result.best.to_dict() | facts)
+        return result
+
+    def _run_epochs(self) -> None:
+        """Train and evaluate epoch after epoch, each left behind as a checkpoint."""
         config = self.config.train
         with bars("{task.fields[figures]}", quiet=self.quiet) as progress:
             overall = progress.add_task("epochs", total=config.epochs, completed=self.epoch, figures="")
@@ -127,16 +145,6 @@ class Trainer:
                 self.fabric.barrier()
                 progress.update(overall, completed=self.epoch, figures=f"best mIoU {100 * self.best_miou:.1f}")
                 say(_row_text(row, config.epochs), self.quiet)
-        result = RunResult(self.run.path, self._final_scores(), self.best_epoch, self.epoch, time.monotonic() - begin)
-        if self.fabric.is_global_zero:
-            facts = {
-                "params": count_parameters(self.network)[0],
-                "gmacs": round(count_gmacs(self.network, self.config.augment.crop), 4),
-                "best_epoch": self.best_epoch,
-                "epochs": self.epoch,
-            }
-            self.run.write_result(result.best.to_dict() | facts)
-        return result
 
     def _epoch(self, progress: Progress) -> dict[str, Any]:
         """Train one epoch and return its row of the log."""
