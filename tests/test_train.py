@@ -75,8 +75,8 @@ def test_training_learns(tmp_path: Path) -> None:
     assert losses[-1] < 0.75 * losses[0]
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sections = {"model": {"name": "fastsegnet"}, "augment": {"class_balance": 0.5}}  # dropout draws numbers too
+def train_whole_and_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sections: dict[str, Any]) -> None:
+    """Train ``whole/run`` in one go, and ``broken/run`` with a stop after its first epoch."""
     fit(tiny(tmp_path / "whole", **sections), quiet=True)
     whole = Trainer._epoch
 
@@ -90,6 +90,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch
         fit(tiny(tmp_path / "broken", **sections), quiet=True)
     monkeypatch.undo()
     resume_run(tmp_path / "broken" / "run", quiet=True)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = {"model": {"name": "fastsegnet"}, "augment": {"class_balance": 0.5}}  # dropout draws numbers too
+    train_whole_and_broken(tmp_path, monkeypatch, sections)
     ours, theirs = weights(tmp_path / "broken" / "run"), weights(tmp_path / "whole" / "run")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert len(read_log(tmp_path / "broken" / "run")) == 3
@@ -101,19 +106,7 @@ def test_distillation_trains_adapters_and_resumes_to_the_same_bits(
     teacher = fit(tiny(tmp_path / "teacher", model={"name": "fastsegnet"}, train={"epochs": 1}), quiet=True).path
     losses = [{"name": "features", "decay": True}, {"name": "cwd", "weight": 3.0}]
     sections = {"distill": {"teacher": str(teacher), "losses": losses}}
-    fit(tiny(tmp_path / "whole", **sections), quiet=True)
-    whole = Trainer._epoch
-
-    def interrupted(self: Trainer, progress: Any) -> dict[str, Any]:
-        if self.epoch == 1:
-            raise KeyboardInterrupt
-        return whole(self, progress)
-
-    monkeypatch.setattr(Trainer, "_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tiny(tmp_path / "broken", **sections), quiet=True)
-    monkeypatch.undo()
-    resume_run(tmp_path / "broken" / "run", quiet=True)
+    train_whole_and_broken(tmp_path, monkeypatch, sections)
     ours, theirs = (RunFolder(tmp_path / name / "run").load_state()["objective"] for name in ("broken", "whole"))
     assert "losses.features_x8.adapter.weight" in ours
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArtifactError, ConfigError, did_you_mean, require
+from ..errors import ArtifactError, ConfigError, did_you_mean, first_line, require
 from ..registry import Registry
 from .artifact import Artifact, read_artifact
 
@@ -103,7 +103,7 @@ class OnnxSession:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has a dozen of its own, with Exception as their only base
-            raise ArtifactError(f"{path}: ONNX Runtime refuses it ({_first_line(error)}); export it again") from error
+            raise ArtifactError(f"{path}: ONNX Runtime refuses it ({first_line(error)}); export it again") from error
         _check_ports(
             path,
             self.artifact,
@@ -158,7 +158,7 @@ class OpenVinoSession:
         try:
             self._model = openvino.Core().compile_model(str(path), "CPU", settings)
         except RuntimeError as error:
-            raise ArtifactError(f"{path}: OpenVINO refuses it ({_first_line(error)}); export it again") from error
+            raise ArtifactError(f"{path}: OpenVINO refuses it ({first_line(error)}); export it again") from error
         _check_ports(
             path,
             self.artifact,
@@ -210,8 +210,4 @@ def _check_ports(path: str | Path, artifact: Artifact, inputs: dict[str, str], o
 
 
 def _run_failure(engine: str, images: NDArray[np.uint8], error: Exception) -> str:
-    return f"{engine} cannot run the file on images {images.shape} ({_first_line(error)}); export and verify it again"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    return f"{engine} cannot run the file on images {images.shape} ({first_line(error)}); export and verify it again"
