@@ -18,6 +18,7 @@ HEADER = """# Results
 
 Written by `featherseg report` from the run folders; do not edit by hand. Every figure is of the split the best epoch
 was chosen on, at the masks' original resolution, single scale, dataset-level mIoU over the classes that occur.
+Hours and images/s are of training, with whatever else the machine was doing meanwhile.
 """
 
 
