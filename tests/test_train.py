@@ -130,6 +130,9 @@ def test_a_run_can_start_from_another_run_of_the_same_classes(tmp_path: Path) ->
     assert all(torch.allclose(start[name], end[name]) for name in start if name.endswith("conv.weight"))
     with pytest.raises(CheckpointError, match="another network"):
         fit(tiny(tmp_path / "third", model={"init": str(first.path), "name": "fastsegnet"}), quiet=True)
+    (first.path / "best.safetensors").unlink()  # what a run started from need not outlive its first epoch
+    (first.path / "last.safetensors").unlink()
+    assert resume_run(tmp_path / "second" / "run", quiet=True).epochs == 1
 
 
 def test_resume_of_what_is_no_run_says_so(tmp_path: Path) -> None:

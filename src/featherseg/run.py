@@ -80,11 +80,15 @@ class RunFolder:
         Raises:
             CheckpointError: it is damaged.
         """
-        file = self.path / "state.safetensors"
-        if not file.is_file():
+        if not self.has_state:
             return None
-        state: dict[str, Any] = load_state(file)
+        state: dict[str, Any] = load_state(self.path / "state.safetensors")
         return state
+
+    @property
+    def has_state(self) -> bool:
+        """Whether an epoch was finished, so that there is a state to go on from."""
+        return (self.path / "state.safetensors").is_file()
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.path / name, lambda file: file.write(text.encode()))

@@ -45,8 +45,12 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         train_set = create_dataset(data.name, data.root, data.train_split, **data.options)
         val_set = create_dataset(data.name, data.root, data.val_split, **data.options)
     torch.manual_seed(config.seed)
-    model = create_model(config.model.name, len(train_set.classes), **config.model.options)
-    if config.model.init:
+    run = RunFolder(Path(config.out) / config.name)
+    fresh = not (resume and run.has_state)
+    # A training state replaces all weights: those of the start need not be there any more.
+    options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}
+    model = create_model(config.model.name, len(train_set.classes), **options)
+    if config.model.init and fresh:
         start_from(model, Path(config.model.init).expanduser(), train_set)
     for note in getattr(train_set, "notes", ()):
         say(note, quiet)
@@ -69,7 +73,6 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     batches = EpochBatches(len(train_set), config.data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
     samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed)
     loader = train_loader(samples, batches, config.data.workers, pin_memory=fabric.device.type == "cuda")
-    run = RunFolder(Path(config.out) / config.name)
     trainer = Trainer(fabric, objective, loader, batches, val_set, config, run, quiet)
     if fabric.is_global_zero:  # only now that nothing of the configuration can be refused any more
         run.create(config, train_set.classes, resume=resume)
