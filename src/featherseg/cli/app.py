@@ -1,0 +1,62 @@
+"""The application that commands register with, and the options they share."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from ..errors import require
+
+# Examples are indented blocks: a section called "Example" would be taken out of the help as part of the docstring.
+HELP = """Lightweight real-time semantic segmentation: from images and masks to a small, proven file.
+
+For example:
+
+    featherseg demo
+    featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
+    featherseg export runs/camvid_fastsegnet -o street.onnx
+    featherseg predict street.onnx photos/ -o out
+"""
+
+
+def version_text() -> str:
+    """Return featherseg's version, and those of what runs and trains networks where installed, a line each."""
+    lines = []
+    for package in ("featherseg", "onnxruntime", "torch"):
+        with suppress(PackageNotFoundError):
+            lines.append(f"{package} {version(package)}")
+    return "\n".join([*lines, f"python {platform.python_version()}"])
+
+
+app = App(
+    name="featherseg",
+    help=HELP,
+    version=version_text,
+    version_flags=["--version"],
+    help_format="plaintext",  # rendering Markdown takes longer to import than all the rest
+    version_format="plaintext",
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,  # main() ends an interrupted command with a word
+)
+
+MODEL_HELP = "An .onnx file, run folder or weights file (the street network that comes along where left out)"
+
+Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.", show_default=False)]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.", show_default=False)]
+Out = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder to write to.")]
+SizeText = Annotated[str | None, Parameter(name="--size", help="HxW that images are resized to for the network.")]
+Data = Annotated[str | None, Parameter(name="--data", help="Folder of the data; by default the run's own.")]
+Kind = Annotated[str | None, Parameter(name="--kind", help="Dataset kind; by default the one it was trained on.")]
+Split = Annotated[str | None, Parameter(name="--split", help="Split; by default the validation split.")]
+Threads = Annotated[int | None, Parameter(name="--threads", help="Threads of the engine; by default all.")]
+
+
+def need_training(purpose: str = "Training") -> None:
+    """Refuse what the base install cannot do."""
+    for module in ("torch", "lightning_fabric"):
+        require(module, "train", purpose)

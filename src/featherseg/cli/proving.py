@@ -1,0 +1,105 @@
+"""Commands that judge networks and write them as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from ..errors import ConfigError
+from .app import Data, Json, Kind, Quiet, SizeText, Split, Threads, app, need_training
+
+
+@app.command(name="eval")
+def eval_(
+    model: str,
+    /,
+    *,
+    data: Data = None,
+    kind: Kind = None,
+    split: Split = None,
+    size: SizeText = None,
+    scales: Annotated[tuple[float, ...], Parameter(help="Image scales to average.", consume_multiple=True)] = (1.0,),
+    flip: Annotated[bool, Parameter(help="Average over the mirrored image too.", show_default=False)] = False,
+    threads: Threads = None,
+    confusion: Annotated[Path | None, Parameter(help="Write the confusion matrix as a picture.")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Score a run folder, weights file or exported file on labelled images, at their original resolution.
+
+    For example:
+
+        featherseg eval runs/camvid_fastsegnet --scales 0.75 1.0 1.25 --flip
+        featherseg eval street.onnx --data ~/CamVid --confusion confusion.png
+
+    Args:
+        model: run folder, weights or .onnx file.
+    """
+    from ..evaluation import evaluate
+    from ..images import IMAGE_SUFFIXES, write_image
+    from ..inference import open_labelled, open_segmenter, parse_size
+    from ..progress import counting
+    from ..tables import print_json, print_scores
+    from ..visualize import confusion_picture
+
+    if confusion is not None and confusion.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ConfigError(f"--confusion is {confusion}, which names no picture; end it in .png")
+    segmenter = open_segmenter(model, size=parse_size(size), threads=threads)
+    dataset = open_labelled(model, segmenter.artifact.training, root=data, kind=kind, split=split)
+    with counting("evaluate", len(dataset), quiet=quiet) as progress:
+        result = evaluate(segmenter, dataset, scales=scales, flip=flip, progress=progress)
+    if json:
+        print_json(result.to_dict())
+    else:
+        print_scores(result)
+    if confusion is not None:  # after the scores, which are not lost where it cannot be written
+        write_image(confusion, confusion_picture(result.matrix, result.classes))
+
+
+@app.command
+def export(
+    run: Path,
+    /,
+    *,
+    to: Annotated[Literal["onnx"], Parameter(help="Format.")] = "onnx",
+    weights: Annotated[
+        Literal["float32", "int8"], Parameter(help="How weights are stored; int8 is a quarter of the size, as fast.")
+    ] = "float32",
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="File; by default in the run folder.")] = None,
+    data: Data = None,
+    kind: Kind = None,
+    split: Split = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write a run as one file that needs nothing beside it, proven on the validation images, or not at all.
+
+    For example:
+
+        featherseg export runs/camvid_fastsegnet -o street.onnx
+
+    Args:
+        run: run folder or weights file.
+    """
+    need_training("Exporting")
+    from ..checkpoint import load_checkpoint
+    from ..compress.quantize import INT8_WEIGHTS, store_int8
+    from ..export.verify import export_verified
+    from ..inference import open_labelled
+    from ..progress import counting
+    from ..tables import print_json, print_text
+
+    if out is not None and out.suffix.lower() != f".{to}":
+        raise ConfigError(f"--out is {out}; an exported file ends in .{to}")
+    checkpoint = load_checkpoint(run)
+    dataset = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
+    path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}.{to}"
+    with counting("verify", len(dataset), quiet=quiet) as progress:
+        small: dict[str, Any] = {"tolerance": INT8_WEIGHTS, "transform": store_int8} if weights == "int8" else {}
+        result = export_verified(checkpoint, path, dataset, progress=lambda done, total: progress(done), **small)
+    if json:
+        print_json({"path": str(path), "bytes": path.stat().st_size, **result.to_dict()})
+        return
+    print_text(f"{result}\n{path}, {path.stat().st_size / 1e6:.2f} MB")
