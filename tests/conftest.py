@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,8 @@ from torch import Tensor, nn
 from featherseg.models import SegmentationModel, models
 
 torch.set_num_threads(1)
+
+pytest_plugins = ["export_fixtures"]
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -127,3 +133,80 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     val_set = create_dataset("synthetic", split="val", **config.data.options)
     export_verified(load_checkpoint(run), run / "jetnet.onnx", val_set)
     return Trained(run, run / "jetnet.onnx")
+
+
+TINY = (
+    "model.name=jetnet",
+    "data.name=synthetic",
+    "data.options={count=8, val_count=2, size=[64, 96]}",
+    "data.batch_size=4",
+    "data.workers=0",
+    "augment.crop=[64, 96]",
+    "train.epochs=1",
+    "train.precision=fp32",
+    "train.device=cpu",
+)
+"""Settings of a training that takes a second."""
+
+
+@dataclass
+class Ended:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def refused(self, *words: str, code: int = 2) -> bool:
+        """One line on standard error, and nothing on standard output."""
+        assert self.out == ""
+        assert self.err.startswith("error: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        assert self.code == code
+        for word in words:
+            assert word in self.err
+        return True
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run the command line in this process: ``run("eval", path, "--json")``."""
+    from featherseg.cli import main
+
+    def call(*words: object) -> Ended:
+        capfd.readouterr()
+        code = 0
+        try:
+            main([str(word) for word in words])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capfd.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of two pictures of different sizes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    from featherseg.data import create_dataset
+
+    street = create_dataset("synthetic", split="test", size=(64, 96))
+    for i, size in enumerate([(96, 64), (70, 130)]):  # (width, height), as PIL has it
+        Image.fromarray(street.read(i)[0]).resize(size).save(folder / f"photo{i}.png")
+    return folder
+
+
+def python(code: str, *words: object) -> str:
+    """Run code in a process of its own, and return what it printed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, words)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout

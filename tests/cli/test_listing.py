@@ -1,0 +1,33 @@
+"""`featherseg models`, `data` and `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import Ended, Trained
+
+
+class TestLists:
+    def test_models(self, run: Callable[..., Ended]) -> None:
+        assert run("models", "--json").json["jetnet"]["params"] == 133_301
+        table = run("models").out
+        assert "0.13" in table
+        assert "26.70" in table
+        lines = [line for line in table.splitlines() if "mobilenet_aspp" in line]
+        assert len(lines) == 1  # a pipe gets whole lines
+        assert "1905.02244" in lines[0]
+
+    def test_data(self, run: Callable[..., Ended]) -> None:
+        kinds = run("data", "--json").json
+        assert {"camvid", "cityscapes", "folder", "synthetic", "voc"} <= set(kinds)
+        text = run("data").out
+        assert "ImageSets/Segmentation" in text
+
+    def test_report(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
+        page = tmp_path / "docs" / "results.md"
+        assert run("report", trained.run, "-o", page).code == 0
+        assert "## tiny" in page.read_text()
+        other = tmp_path / "other.md"
+        assert run("report", trained.run, tmp_path, "-o", other).refused("is no run folder")
+        assert not other.exists()

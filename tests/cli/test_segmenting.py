@@ -1,0 +1,99 @@
+"""`featherseg predict` and `featherseg video`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Ended, Trained
+from featherseg.inference import STREET
+from featherseg.runtime.artifact import read_artifact
+from featherseg.runtime.segmenter import Segmenter
+
+
+class TestPredict:
+    def test_masks_are_palette_pngs_of_the_images_size(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        ended = run("predict", trained.file, photos, "-o", out, "--json")
+        assert ended.code == 0
+        assert ended.json["masks"] == [str(out / "masks" / f"photo{i}.png") for i in range(2)]
+        segmenter = Segmenter(trained.file)
+        for i in range(2):
+            image = np.array(Image.open(photos / f"photo{i}.png"))
+            with Image.open(out / "masks" / f"photo{i}.png") as mask:
+                assert mask.mode == "P"
+                assert mask.getpalette()[:3] == list(segmenter.artifact.classes.colors[0])
+                np.testing.assert_array_equal(np.array(mask), segmenter.segment(image))
+            with Image.open(out / "overlays" / f"photo{i}.jpg") as picture:
+                assert picture.size == image.shape[1::-1]
+
+    def test_masks_alone_and_a_table(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "[odd] :name:"
+        ended = run("predict", trained.run, photos / "photo0.png", photos / "photo1.png", "-o", out, "--no-overlays")
+        assert ended.code == 0
+        assert not (out / "overlays").exists()
+        assert "2 images" in ended.out
+        assert f"masks in {out / 'masks'}" in ended.out  # whatever rich would make of the brackets
+
+    def test_mistakes(self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        words = ("-o", out, "-q")
+        assert run("predict", trained.file, tmp_path / "none.png", *words).refused("none.png does not exist")
+        (tmp_path / "empty").mkdir()
+        assert run("predict", trained.file, tmp_path / "empty", *words).refused("no images in")
+        (tmp_path / "more").mkdir()
+        shutil.copy(photos / "photo0.png", tmp_path / "more" / "photo0.png")
+        assert run("predict", trained.file, photos, tmp_path / "more", *words).refused("'photo0'", "rename")
+        (tmp_path / "torn.png").write_bytes((photos / "photo0.png").read_bytes()[:100])
+        assert run("predict", trained.file, tmp_path / "torn.png", *words).refused("torn.png cannot be read")
+        (tmp_path / "other.onnx").write_bytes(b"no graph")
+        assert run("predict", tmp_path / "other.onnx", photos, *words).refused("other.onnx")
+        assert not out.exists()
+        (tmp_path / "file").write_text("")
+        assert run("predict", trained.file, photos, "-o", tmp_path / "file", "-q").refused("cannot write to")
+
+
+class TestVideo:
+    def test_a_folder_of_frames(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "video.mp4"
+        ended = run("video", trained.file, photos, "-o", out, "--mode", "side-by-side", "--json")
+        assert ended.code == 0
+        assert ended.json["frames"] == 2
+        assert ended.json["fps"] == pytest.approx(2 / ended.json["seconds"])
+        assert set(ended.json["latency"]["ms"]) == {"decode", "segment", "draw", "encode", "sum"}
+        assert out.stat().st_size > 0
+        timed = run("video", trained.file, photos, "-q")
+        assert "frames/s end to end" in timed.out
+
+    def test_mistakes(self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path) -> None:
+        assert run("video", trained.file, "none.mp4", "-q").refused("none.mp4 does not exist")
+        assert run("video", trained.file, photos, "--mode", "mask").refused("give --out too")
+        (tmp_path / "x.mp4").write_bytes(b"no video")
+        out = tmp_path / "out.mp4"
+        assert run("video", trained.file, tmp_path / "x.mp4", "-o", out, "-q").refused("cannot be decoded")
+        assert not out.exists()
+
+
+def test_the_network_that_comes_along_segments_and_says_what_it_is(
+    run: Callable[..., Ended], photos: Path, tmp_path: Path
+) -> None:
+    artifact = read_artifact(STREET)
+    assert STREET.stat().st_size <= 5_000_000
+    assert artifact.network == "fastsegnet"
+    assert artifact.training["dataset"] == "camvid"
+    assert artifact.verification["passed"]
+    ended = run("predict", photos / "photo0.png", "-o", tmp_path / "out", "--json")
+    assert len(json.loads(ended.out)["masks"]) == 1
+    assert run("predict", "mine.onnx").refused("mine.onnx is a network", "name images")
