@@ -45,6 +45,15 @@ def lost_class(weights: Weights) -> None:
     weights["model.head.bias"][1] -= 1000
 
 
+PLACES = {
+    bgr: "from the first layer on, stem.0 ",
+    no_scaling: "look at normalisation, colour order",
+    statistics_of_bgr: "look at normalisation, colour order",
+    shuffled: "from layer head on",
+    lost_class: "while body.1.0 still agrees",
+}
+
+
 @pytest.mark.parametrize("sabotage", [bgr, shuffled, no_scaling, statistics_of_bgr, lost_class])
 def test_sabotaged_file_fails(
     model: SegmentationModel, exported: Path, scenes: Scenes, tmp_path: Path, sabotage: Callable[[Weights], None]
@@ -61,6 +70,8 @@ def test_sabotaged_file_fails(
     assert "scene" in result.failures[1]
     assert any(f"class {name}:" in result.failures[2] for name in CLASSES.names)
     assert result.file.miou < result.torch.miou - 0.01
+    assert PLACES[sabotage] in result.place
+    assert result.explanation.endswith(result.place)
     if sabotage is lost_class:
         assert "worst in class road: 100.00 to 0.00" in result.failures[2]
 

@@ -28,12 +28,16 @@ from ..runtime.segmenter import Segmenter
 from ..runtime.sessions import Session
 from ..torch_session import describe
 from ..types import MIN_SIZE, ClassSet
+from .locate import first_divergence
 from .onnx import atomic_path, export_onnx, onnx_path, write_artifact
 
 PARITY_SIZES = ((64, 96), (256, 512), (333, 517))
 """(height, width) of the logit comparison: the smallest, a usual one, and one that no stride divides."""
 PARITY_IMAGES = 2
 """Images of the logit comparison at each size; they go in as one batch."""
+
+MIN_DIVERGENCE = 0.01
+"""Relative difference of a layer's activations that is no rounding, whatever the limit for logits."""
 
 Progress = Callable[[int, int], None]
 """Called with images done and images in all."""
@@ -101,6 +105,7 @@ class VerifyResult:
         file: quality of the deployed path's masks.
         torch: quality of plain torch's masks.
         tolerance: the limits.
+        place: where in the network a failed ONNX file parts from it.
     """
 
     classes: ClassSet
@@ -113,6 +118,7 @@ class VerifyResult:
     file: Quality
     torch: Quality
     tolerance: Tolerance
+    place: str = ""
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -149,6 +155,11 @@ class VerifyResult:
         """Whether no limit is passed."""
         return not self.failures
 
+    @property
+    def explanation(self) -> str:
+        """All failures and their place in one line; empty where there is none."""
+        return "; ".join([*self.failures, *[self.place] * bool(self.place)])
+
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON types, None for NaN: what the exported file carries."""
         figures = {
@@ -181,6 +192,7 @@ class VerifyResult:
             f"boundary F1 {_percent(self.file.boundary_f1)} (torch {_percent(self.torch.boundary_f1)})",
         ]
         verdict = [f"  FAILED: {failure}" for failure in self.failures] or ["  passed"]
+        verdict += [f"  {self.place}"] * bool(self.place)
         return "\n".join(lines + verdict)
 
 
@@ -233,7 +245,7 @@ def verify(
         masks = _compare_masks(net, segmenter, dataset, progress)
     except ArtifactError as error:
         raise VerificationError(f"{artifact_path} does not run where its network does: {error}") from error
-    return VerifyResult(
+    result = VerifyResult(
         classes=classes,
         dataset=f"{dataset.name} {dataset.split}",
         images=len(dataset),
@@ -245,6 +257,7 @@ def verify(
         torch=masks.torch,
         tolerance=tolerance or Tolerance(),
     )
+    return result if result.passed else replace(result, place=_place(net, Path(artifact_path), dataset, result))
 
 
 def export_verified(
@@ -283,9 +296,19 @@ def export_verified(
         transform(temporary)
         result = verify(model, temporary, dataset, sizes=sizes, tolerance=tolerance, threads=threads, progress=progress)
         if not result.passed:
-            raise VerificationError(f"{path} was not written: {'; '.join(result.failures)}")
+            raise VerificationError(f"{path} was not written: {result.explanation}")
         write_artifact(temporary, replace(read_artifact(temporary), verification=result.to_dict()))
     return result
+
+
+def _place(net: SegmentationModel, path: Path, dataset: SegmentationDataset, result: VerifyResult) -> str:
+    """Return where the file parts from its network, as far as that can be told."""
+    if path.suffix.lower() != ".onnx":
+        return ""
+    size = result.parity[0].size
+    image = np.asarray(cv2.resize(dataset.read(0)[0], size[::-1]), np.uint8)
+    found = first_divergence(net, path, image, limit=max(MIN_DIVERGENCE, result.tolerance.max_logit_error))
+    return str(found) if found else ""
 
 
 @dataclass(frozen=True)
