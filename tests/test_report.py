@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from conftest import Trained
@@ -29,9 +30,9 @@ def test_the_page_holds_the_folders_figures(trained: Trained) -> None:
     page = results_markdown([trained.run])
     result = json.loads((trained.run / "result.json").read_text())
     row = cells(page, "tiny")
-    assert row[1:7] == ["jetnet", "0.13", row[3], "synthetic", "2", f"{100 * result['miou']:.1f}"]
+    assert row[1:8] == ["jetnet", "0.13", row[3], "synthetic", "scratch", "2", f"{100 * result['miou']:.1f}"]
     assert row[3].endswith("at 64x96")
-    assert row[7] == f"{100 * result['boundary_f1']:.1f}"
+    assert row[8] == f"{100 * result['boundary_f1']:.1f}"
     ious = ["–" if iou is None else f"{100 * iou:.1f}" for iou in result["iou"]]
     assert cells(page, "IoU")[1:] == ious
     log = [json.loads(line) for line in (trained.run / "log.jsonl").read_text().splitlines()]
@@ -57,6 +58,34 @@ def test_better_runs_come_first(trained: Trained, copy: Path) -> None:
     page = results_markdown([trained.run, copy])
     assert page.index("## better") < page.index("## tiny")
     assert "weights not averaged" in page
+
+
+def test_seeds_of_one_recipe_are_one_line(trained: Trained, copy: Path) -> None:
+    first = json.loads((trained.run / "result.json").read_text())
+    iou = [0.5 if iou is not None else None for iou in first["iou"]]
+    (copy / "result.json").write_text(json.dumps(first | {"miou": 0.5, "iou": iou}))
+    config = (
+        (copy / "config.toml").read_text().replace('name = "tiny"', 'name = "tiny_s1"').replace("seed = 0", "seed = 1")
+    )
+    (copy / "config.toml").write_text(config)
+    page = results_markdown([copy, trained.run])
+    row = cells(page, "tiny")
+    mean, sd = np.mean([first["miou"], 0.5]), np.std([first["miou"], 0.5], ddof=1)
+    assert row[7] == f"{100 * mean:.1f} ± {100 * sd:.1f}"
+    assert "seeds 0, 1" in page
+    assert (
+        cells(page, "IoU")[1]
+        == f"{50 * (first['iou'][0] + 0.5):.1f} ± {np.std([first['iou'][0], 0.5], ddof=1) * 100:.1f}"
+    )
+    assert cells(page, "val mIoU, seed 1")[1:] == cells(page, "val mIoU, seed 0")[1:]
+    assert page.count("## ") == 1
+
+
+def test_the_start_is_told(trained: Trained, copy: Path) -> None:
+    config = (copy / "config.toml").read_text()
+    config = config.replace('teacher = ""', 'teacher = "runs/big"').replace('init = ""', 'init = "runs/first"')
+    (copy / "config.toml").write_text(config)
+    assert cells(results_markdown([copy]), "tiny")[5] == "first, teacher big"
 
 
 @pytest.mark.parametrize("name", ["result.json", "log.jsonl", "env.json"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .config import config_from_dict, config_to_dict, config_to_toml, load_config
+from .config import Config, config_from_dict, config_to_dict, config_to_toml, load_config
 from .errors import CheckpointError, first_line
 from .images import write_atomically
 
@@ -18,11 +20,15 @@ HEADER = """# Results
 
 Written by `featherseg report` from the run folders; do not edit by hand. Every figure is of the split the best epoch
 was chosen on, at the masks' original resolution, single scale, dataset-level mIoU over the classes that occur.
-Hours and images/s are of training, with whatever else the machine was doing meanwhile.
+Runs that differ in their seed alone are one line: mean ± standard deviation (of the sample). Hours (a run's mean) and
+images/s are of training, with whatever else the machine was doing meanwhile.
 """
 
+Run = dict[str, Any]
+"""What :func:`read_run` returns."""
 
-def read_run(folder: str | Path) -> dict[str, Any]:
+
+def read_run(folder: str | Path) -> Run:
     """Return a finished run: ``config``, ``env``, ``log`` and ``result``, as its folder holds them.
 
     Raises:
@@ -52,16 +58,21 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
         CheckpointError: a run is not finished.
     """
     sections = []
-    for run in map(read_run, folders):
+    for group in _by_recipe(map(read_run, folders)):
         try:
-            order = (run["config"].data.name, -(run["result"]["miou"] or 0.0))
-            details = [f"## {run['config'].name}\n", _protocol(run), _classes(run), _curve(run), _recipe(run)]
-            sections.append((order, _summary(run), details))
+            score = statistics.fmean(run["result"]["miou"] or 0.0 for run in group)
+            order = (group[0]["config"].data.name, -score)
+            details = [f"## {_name(group)}\n", _protocol(group), _classes(group), _curve(group), _recipe(group[0])]
+            sections.append((order, _summary(group), details))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise CheckpointError(f"run {run['folder']} has a damaged file: {reason}") from error
+            where = ", ".join(str(run["folder"]) for run in group)
+            raise CheckpointError(f"run {where} has a damaged file: {reason}") from error
     sections.sort(key=lambda section: section[0])
-    columns = ("run", "network", "M params", "GMACs", "data", "epochs", "val mIoU", "boundary F1", "hours", "images/s")
+    columns = (
+        *("run", "network", "M params", "GMACs", "data", "start", "epochs"),
+        *("val mIoU", "boundary F1", "hours", "images/s"),
+    )
     page = [HEADER, _table(columns, [row for _, row, _ in sections])]
     for _, _, details in sections:
         page += details
@@ -74,55 +85,89 @@ def write_results(folders: Iterable[str | Path], path: str | Path) -> Path:
     return write_atomically(Path(path), lambda file: file.write(text.encode()))
 
 
-def _summary(run: dict[str, Any]) -> tuple[str, ...]:
-    config, result, log = run["config"], run["result"], run["log"]
+def _by_recipe(runs: Iterable[Run]) -> list[list[Run]]:
+    """Return the runs in groups that differ in nothing but seed, name and folder, ordered by seed."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        tree = _portable(config_to_dict(run["config"]))
+        recipe = json.dumps({key: value for key, value in tree.items() if key not in ("seed", "name", "out")})
+        groups.setdefault(recipe, []).append(run)
+    return [sorted(group, key=lambda run: int(run["config"].seed)) for group in groups.values()]
+
+
+def _name(group: Sequence[Run]) -> str:
+    """Return the runs' name, without the seed at its end if there are several."""
+    name = str(group[0]["config"].name)
+    return re.sub(r"[-_.]?(seed|s)?\d+$", "", name) if len(group) > 1 else name
+
+
+def _summary(group: Sequence[Run]) -> tuple[str, ...]:
+    config, result = group[0]["config"], group[0]["result"]
     size = "x".join(map(str, config.augment.crop))
-    hours = sum(row["seconds"] for row in log) / 3600
-    speed = sorted(row["images_per_second"] for row in log)[len(log) // 2]
+    hours = statistics.fmean(sum(row["seconds"] for row in run["log"]) / 3600 for run in group)
+    speed = statistics.median(row["images_per_second"] for run in group for row in run["log"])
     return (
-        config.name,
+        _name(group),
         config.model.name,
         f"{result['params'] / 1e6:.2f}",
         f"{result['gmacs']:.2f} at {size}",
         result["protocol"]["dataset"],
-        f"{result['epochs']}",
-        _percent(result["miou"]),
-        _percent(result["boundary_f1"]),
+        _start(config),
+        f"{max(run['result']['epochs'] for run in group)}",
+        _spread([run["result"]["miou"] for run in group]),
+        _spread([run["result"]["boundary_f1"] for run in group]),
         f"{hours:.2f}",
         f"{speed:.1f}",
     )
 
 
-def _protocol(run: dict[str, Any]) -> str:
-    config, env, protocol = run["config"], run["env"], run["result"]["protocol"]
+def _start(config: Config) -> str:
+    """Return in a word or two what the weights started from, and who taught."""
+    words = "scratch"
+    if config.model.init:
+        words = Path(config.model.init).name
+    elif config.model.options.get("encoder_weights") or config.model.options.get("pretrained"):
+        words = "ImageNet encoder"
+    return f"{words}, teacher {Path(config.distill.teacher).name}" if config.distill.teacher else words
+
+
+def _protocol(group: Sequence[Run]) -> str:
+    config, env, protocol = group[0]["config"], group[0]["env"], group[0]["result"]["protocol"]
     versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
     where = env["gpu"] or f"{env['cpu']}, threads: {env['threads']}"
+    plural = "s" * (len(group) > 1)
     return (
         f"{protocol['dataset']} {protocol['split']}, {protocol['images']} images, {protocol['resolution']}; "
-        f"trained on the {config.data.train_split} split; seed {config.seed}; "
+        f"trained on the {config.data.train_split} split; "
+        f"seed{plural} {', '.join(str(run['config'].seed) for run in group)}; "
         f"{f'weights averaged with decay {config.train.ema}' if config.train.ema else 'weights not averaged'}; "
-        f"best epoch {run['result']['best_epoch']}; "
+        f"best epoch{plural} {', '.join(str(run['result']['best_epoch']) for run in group)}; "
         f"{where}; {versions}.\n"
     )
 
 
-def _classes(run: dict[str, Any]) -> str:
-    result = run["result"]
-    names = result["classes"]["names"]
-    rows = [
-        ("IoU", *(_percent(value) for value in result["iou"])),
-        ("boundary F1", *(_percent(value) for value in result["boundary_f1_per_class"])),
-    ]
-    return _table(("", *names), rows)
+def _classes(group: Sequence[Run]) -> str:
+    results = [run["result"] for run in group]
+    rows = []
+    for title, key in (("IoU", "iou"), ("boundary F1", "boundary_f1_per_class")):
+        rows.append((title, *(_spread(values) for values in zip(*(result[key] for result in results), strict=True))))
+    return _table(("", *results[0]["classes"]["names"]), rows)
 
 
-def _curve(run: dict[str, Any]) -> str:
-    scored = {row["epoch"]: row["miou"] for row in run["log"] if "miou" in row}
-    shown = sorted({e for e in scored if e in CURVE_EPOCHS} | {max(scored), run["result"]["best_epoch"]})
-    return _table(("epoch", *map(str, shown)), [("val mIoU", *(_percent(scored[epoch]) for epoch in shown))])
+def _curve(group: Sequence[Run]) -> str:
+    curves = [{row["epoch"]: row["miou"] for row in run["log"] if "miou" in row} for run in group]
+    epochs = set().union(*curves)
+    shown = sorted(
+        {e for e in epochs if e in CURVE_EPOCHS} | {max(epochs)} | {run["result"]["best_epoch"] for run in group}
+    )
+    rows = []
+    for run, curve in zip(group, curves, strict=True):
+        title = "val mIoU" if len(group) == 1 else f"val mIoU, seed {run['config'].seed}"
+        rows.append((title, *(_percent(curve.get(epoch)) for epoch in shown)))
+    return _table(("epoch", *map(str, shown)), rows)
 
 
-def _recipe(run: dict[str, Any]) -> str:
+def _recipe(run: Run) -> str:
     recipe = config_to_toml(config_from_dict(_portable(config_to_dict(run["config"]))))
     return f"<details><summary>recipe</summary>\n\n```toml\n{recipe}```\n\n</details>\n"
 
@@ -146,3 +191,11 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _spread(fractions: Sequence[float | None]) -> str:
+    """Return the mean in percent, of several runs with their standard deviation."""
+    known = [value for value in fractions if value is not None]
+    if len(known) < 2:
+        return _percent(known[0] if known else None)
+    return f"{_percent(statistics.fmean(known))} ± {100 * statistics.stdev(known):.1f}"
