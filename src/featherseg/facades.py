@@ -140,7 +140,7 @@ class RealtimeSegmentation:
 
     Args:
         model_path: weights (``.pth``, ``.safetensors``), run folder or ``.onnx`` file.
-        backend: "auto", "pytorch", "onnxruntime" or "openvino".
+        backend: "auto", "pytorch" for weights, or a session of :mod:`featherseg.runtime.sessions` for exported files.
         device: "auto", "cpu", "cuda", …; exported files run on the CPU.
         size: (height, width) for the network; images' own where left out.
 

@@ -15,13 +15,11 @@ from .data.datasets import SegmentationDataset, datasets
 from .errors import CheckpointError, ConfigError, DataError, require
 from .images import list_images, read_image, write_image
 from .runtime.segmenter import Prediction, Segmenter
-
-ONNX_SUFFIXES = (".onnx",)
-
+from .runtime.sessions import artifact_suffixes
 
 STREET = Path(__file__).parent / "pretrained" / "street.onnx"
 """The network that comes with featherseg: FastSegNet for streets, trained on CamVid; see the README beside it."""
-MODEL_SUFFIXES = (*ONNX_SUFFIXES, ".safetensors", ".pth", ".pt")
+MODEL_SUFFIXES = (*artifact_suffixes(), ".safetensors", ".pth", ".pt")
 
 
 def split_model(words: Sequence[str | Path]) -> tuple[Path, list[Path]]:
@@ -52,8 +50,8 @@ def open_segmenter(
     """Open an exported file, or a run folder or weights file, as a segmenter.
 
     Args:
-        source: ``.onnx`` file, run folder, ``.safetensors`` or ``.pth``; the street network that comes with
-            featherseg where left out.
+        source: exported file (``.onnx``, ``.xml``, …), run folder, ``.safetensors`` or ``.pth``; the street network that
+            comes with featherseg where left out.
         size: (height, width) for the network; images' own where left out.
         backend: engine for an exported file; see :func:`featherseg.runtime.sessions.open_session`. "pytorch" for
             weights.
@@ -66,11 +64,11 @@ def open_segmenter(
         ArtifactError, CheckpointError: the file cannot be used.
     """
     path = Path(source)
-    if path.suffix.lower() in ONNX_SUFFIXES:
-        if backend in ("torch", "pytorch"):
+    if path.suffix.lower() in artifact_suffixes():
+        if backend == "pytorch":
             raise ConfigError(f"backend {backend!r} runs weights; {path} is an exported file: use auto or onnxruntime")
         if device not in ("auto", "cpu"):
-            raise ConfigError(f"device is {device!r}, but exported files run on the CPU here; open the weights for it")
+            raise ConfigError(f"device is {device!r}, but an exported file runs where its engine does; leave it out")
         return Segmenter(path, size=size, backend=backend, threads=threads)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; give a run folder, weights file or .onnx file")

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,23 +11,20 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from featherseg.compress.quantize import _to_int8
 from featherseg.errors import ArtifactError, ConfigError, MissingExtraError
 from featherseg.export import tensorrt as module
-from featherseg.export.onnx import export_onnx
+from featherseg.export.fixed import fix_size
 from featherseg.export.tensorrt import build_engine
-from featherseg.models import create_model
-from featherseg.runtime.artifact import Artifact
-from featherseg.torch_session import describe
+from featherseg.runtime.artifact import Artifact, read_artifact
+from featherseg.runtime.containers import read_companion
 from featherseg.types import ClassSet, InputSpec
 
 CLASSES = ClassSet(("a", "b", "c", "d"))
-ARTIFACT = Artifact(CLASSES, InputSpec(), 4, "hand", 1)
-INSTALLED = [name for name in ("tensorrt", "tensorrt_rtx") if importlib.util.find_spec(name)]
+ARTIFACT = Artifact(CLASSES, InputSpec(), 4, "hand", 1, {"epochs": 2}, {"agreement": 1.0})
 
 
 def network(path: Path, nodes: list[Any] | None = None, **tensors: NDArray[Any]) -> Path:
@@ -180,6 +177,17 @@ class Recorder:
             def clear_flag(self, flag: str) -> None:
                 calls.append(("clear_flag", flag))
 
+            def create_timing_cache(self, content: bytes) -> bytes:
+                return content
+
+            def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+                calls.append(("set_timing_cache", cache))
+                assert not ignore_mismatch
+                return cache != b"of another GPU"
+
+            def get_timing_cache(self) -> Any:
+                return SimpleNamespace(serialize=lambda: memoryview(b"timings"))
+
             def add_optimization_profile(self, profile: Any) -> int:
                 calls.append(("add_optimization_profile", profile))
                 return 0
@@ -237,6 +245,7 @@ class Recorder:
 def install(monkeypatch: pytest.MonkeyPatch, recorder: Recorder, name: str = "tensorrt_rtx") -> Recorder:
     for other in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, other, recorder.module if other == name else None)
+    recorder.module.__name__ = name
     return recorder
 
 
@@ -256,7 +265,9 @@ def test_calls(hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack
     target = tmp_path / "new" / "model.engine"
     assert build_engine(hand, target, opt_size=(128, 256), max_batch=4) == target
     assert target.read_bytes() == b"engine"
-    assert [p.name for p in target.parent.iterdir()] == ["model.engine"]
+    assert sorted(p.name for p in target.parent.iterdir()) == ["model.engine", "model.engine.json"]
+    assert read_artifact(target) == replace(ARTIFACT, verification={})
+    assert read_companion(target)["built_with"] == f"{package} 1.0, fp16"
     assert trt.named("create_network") == [(2,)], "strongly typed"
     assert trt.named("set_shape") == [("image", (1, 64, 64, 3), (1, 128, 256, 3), (4, 1088, 2048, 3))]
     assert len(trt.named("add_optimization_profile")) == len(trt.named("build")) == 1
@@ -293,6 +304,33 @@ def test_int8_needs_a_quantised_file(hand: Path, tmp_path: Path, monkeypatch: py
     for precision in ("fp16", "fp32"):
         with pytest.raises(ConfigError, match=f"none of {precision}; give precision int8"):
             build_engine(quantized, tmp_path / "b.engine", precision=precision)
+
+
+def test_timing_cache(hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trt = install(monkeypatch, Recorder(), "tensorrt")
+    cache = tmp_path / "new" / "timings"
+    for known in (b"", b"timings"):
+        build_engine(hand, tmp_path / "a.engine", timing_cache=cache)
+        assert trt.named("set_timing_cache")[-1] == (known,)
+        assert cache.read_bytes() == b"timings"
+    cache.write_bytes(b"of another GPU")
+    with pytest.raises(ConfigError, match="is not of this GPU"):
+        build_engine(hand, tmp_path / "b.engine", timing_cache=cache)
+    assert not (tmp_path / "b.engine").exists()
+    build_engine(hand, tmp_path / "b.engine")
+    assert len(trt.named("set_timing_cache")) == 3
+    install(monkeypatch, Recorder())
+    with pytest.raises(ConfigError, match="tensorrt_rtx times nothing"):
+        build_engine(hand, tmp_path / "c.engine", timing_cache=cache)
+
+
+def test_file_of_one_size(hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trt = install(monkeypatch, Recorder())
+    fixed = fix_size(hand, tmp_path / "fixed.onnx", (96, 128))
+    build_engine(fixed, tmp_path / "a.engine", max_batch=2, opt_size=(96, 128))
+    assert trt.named("set_shape") == [("image", (1, 96, 128, 3), (1, 96, 128, 3), (2, 96, 128, 3))]
+    with pytest.raises(ConfigError, match=r"max_size is \(512, 512\), but the file takes 96x128 alone"):
+        build_engine(fixed, tmp_path / "b.engine", max_size=(512, 512))
 
 
 @pytest.mark.parametrize(
@@ -335,6 +373,7 @@ def test_what_tensorrt_says(
     [
         ({"precision": "fp61"}, 'did you mean "fp16"'),
         ({"path": "a.onnx"}, "call it a.engine"),
+        ({"path": "a.plan"}, "call it a.engine"),
         ({"min_size": (32, 64)}, "min_size"),
         ({"opt_size": (2000, 1024)}, "do not rise"),
         ({"max_size": (512, 1000)}, "do not rise"),
@@ -353,30 +392,3 @@ def test_what_is_missing(hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         build_engine(hand, tmp_path / "a.engine")
     with pytest.raises(ArtifactError, match="no such file"):
         build_engine(tmp_path / "none.onnx", tmp_path / "a.engine")
-
-
-@pytest.mark.skipif(not INSTALLED, reason="neither tensorrt nor tensorrt_rtx is installed (extra tensorrt)")
-def test_real_engines(tmp_path: Path) -> None:
-    if INSTALLED[0] == "tensorrt" and not torch.cuda.is_available():
-        pytest.skip("the full TensorRT builds no engines without a GPU")
-    torch.manual_seed(0)
-    model = create_model("jetnet", len(CLASSES)).eval()
-    source = export_onnx(model, tmp_path / "jetnet.onnx", describe(model, CLASSES))
-    sizes = {}
-    for precision in ("fp32", "fp16"):
-        engine = build_engine(source, tmp_path / f"{precision}.engine", precision=precision)
-        sizes[precision] = engine.stat().st_size
-    assert sizes["fp32"] - sizes["fp16"] > model_bytes(model) / 3, "float16 weights take half the space"
-    unknown = [
-        helper.make_node("Cast", ["image"], ["float"], "cast", to=TensorProto.FLOAT),
-        helper.make_node("Det", ["float"], ["areas"], "det"),
-        helper.make_node("Reshape", ["areas", "form"], ["logits"]),
-    ]
-    det = network(tmp_path / "det.onnx", unknown, form=np.array([1, 4, -1, 1], np.int64))
-    with pytest.raises(ArtifactError, match=r"node det \(Det: unsupported node"):
-        build_engine(det, tmp_path / "det.engine", precision="fp32")
-    assert not (tmp_path / "det.engine").exists()
-
-
-def model_bytes(model: torch.nn.Module) -> int:
-    return sum(4 * parameter.numel() for parameter in model.parameters())

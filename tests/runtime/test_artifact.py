@@ -3,17 +3,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from featherseg.errors import ArtifactError
-from featherseg.runtime import artifact as module
-from featherseg.runtime.artifact import METADATA_KEY, Artifact, read_artifact
+from featherseg.runtime import containers as module
+from featherseg.runtime.artifact import Artifact, read_artifact
+from featherseg.runtime.containers import METADATA_KEY, companion_path, write_companion
 from featherseg.types import ClassSet, InputSpec
 
 ARTIFACT = Artifact(
@@ -108,6 +112,7 @@ def test_text_that_is_no_metadata(text: str, word: str) -> None:
 def test_what_json_cannot_hold_is_not_written() -> None:
     assert "JSON" in refusal(replace(ARTIFACT, training={"loss": float("nan")}).to_metadata)
     assert "JSON" in refusal(replace(ARTIFACT, training={"path": Path("x")}).to_metadata)
+    assert "JSON" in refusal(replace(ARTIFACT, training={"half a pair": "\ud83d"}).to_metadata)
     assert "bytes" in refusal(replace(ARTIFACT, training={"log": "x" * (1 << 20)}).to_metadata)
 
 
@@ -147,6 +152,124 @@ def test_absurd_metadata_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = write_model(tmp_path / "a.onnx", {"junk": "x" * (2 << 20), **ARTIFACT.to_metadata()})
     monkeypatch.setattr(module, "_read_entry", lambda *_: pytest.fail("it was read"))
     assert "too many" in refusal(read_artifact, path)
+
+
+TEXT = ARTIFACT.to_metadata()[METADATA_KEY]
+
+
+def write_xml(path: Path, info: str, head: str = "") -> Path:
+    """A model as OpenVINO writes it, with runtime information of a layer before the model's own."""
+    layer = '<layer id="0"><rt_info><featherseg value="of a layer"/></rt_info></layer>'
+    path.write_text(f'<?xml version="1.0"?>{head}<net name="n" version="11"><layers>{layer}</layers>{info}</net>')
+    return path
+
+
+def test_openvino_file(tmp_path: Path) -> None:
+    other = '<framework><featherseg value="of another framework"/></framework>'
+    info = f"<rt_info>{other}<featherseg value={quoteattr(TEXT)} /></rt_info>"
+    assert read_artifact(write_xml(tmp_path / "a.xml", info)) == ARTIFACT
+    assert "no featherseg metadata" in refusal(
+        read_artifact, write_xml(tmp_path / "b.xml", f"<rt_info>{other}</rt_info>")
+    )
+    whole = (tmp_path / "a.xml").read_bytes()
+    for end in [0, 1, 30, len(whole) // 2, *range(len(whole) - 60, len(whole) - 1, 7)]:
+        (tmp_path / "c.xml").write_bytes(whole[:end])
+        assert "whole OpenVINO" in refusal(read_artifact, tmp_path / "c.xml")
+
+
+def test_hostile_xml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entities = '<!ENTITY a "aaaaaaaaaa">' + "".join(
+        f'<!ENTITY {name} "{f"&{inner};" * 10}">' for inner, name in zip("abcdefghi", "bcdefghij", strict=True)
+    )
+    bomb = write_xml(tmp_path / "a.xml", '<rt_info><featherseg value="&j;"/></rt_info>', f"<!DOCTYPE net [{entities}]>")
+    assert "document type" in refusal(read_artifact, bomb)
+    outside = '<!DOCTYPE net SYSTEM "file:///etc/passwd">'
+    assert "document type" in refusal(read_artifact, write_xml(tmp_path / "b.xml", "", outside))
+    assert "no OpenVINO model" in refusal(read_artifact, write_xml(tmp_path / "c.xml", "<a>" * 200 + "</a>" * 200))
+    (tmp_path / "d.xml").write_text("<html><body/></html>")
+    assert "no OpenVINO model" in refusal(read_artifact, tmp_path / "d.xml")
+    (tmp_path / "e.xml").write_bytes(bytes(range(256)))
+    assert "whole OpenVINO" in refusal(read_artifact, tmp_path / "e.xml")
+    long = write_xml(tmp_path / "f.xml", f"<rt_info><featherseg value='{'x' * (1 << 21)}'/></rt_info>")
+    assert "too many" in refusal(read_artifact, long)
+    monkeypatch.setattr(module, "_MAX_XML_BYTES", 1 << 20)
+    assert "too many" in refusal(read_artifact, long)
+
+
+def write_program(path: Path, content: bytes | None, entries: dict[str, bytes] | None = None) -> Path:
+    """An archive as torch.export writes it: all in one folder, nothing compressed."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data/weights/weight_0", bytes(100_000))
+        for name, value in (entries or {}).items():
+            archive.writestr(name, value)
+        if content is not None:
+            archive.writestr("net/extra/featherseg", content)
+    return path
+
+
+def test_program_file(tmp_path: Path) -> None:
+    nearby = {"net/extra/featherseg2": b"{}", "extra/featherseg": b"{}", "net/x/extra/featherseg": b"{}"}
+    path = write_program(tmp_path / "a.pt2", TEXT.encode(), nearby)
+    assert read_artifact(path) == ARTIFACT
+    whole = path.read_bytes()
+    for end in (0, 3, 5000, len(whole) - 30):
+        path.write_bytes(whole[:end])
+        assert "whole .pt2" in refusal(read_artifact, path)
+    assert "no featherseg metadata" in refusal(read_artifact, write_program(tmp_path / "b.pt2", None, nearby))
+    assert "UTF-8" in refusal(read_artifact, write_program(tmp_path / "c.pt2", b"\xff\xfe"))
+    damaged = bytearray(whole)
+    damaged[damaged.index(b'"network"') + 4] ^= 1
+    path.write_bytes(damaged)
+    assert "whole .pt2" in refusal(read_artifact, path)
+
+
+def test_hostile_archive_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt2"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/extra/featherseg", bytes(64 << 20))
+    assert path.stat().st_size < 1 << 17
+    tracemalloc.start()
+    assert "too many" in refusal(read_artifact, path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_companion(tmp_path: Path) -> None:
+    path = tmp_path / "a.engine"
+    path.write_bytes(b"engine")
+    assert "a.engine.json is not beside it" in refusal(read_artifact, path)
+    assert write_companion(path, TEXT, "tensorrt_rtx 1.0, fp16") == companion_path(path) == tmp_path / "a.engine.json"
+    assert read_artifact(path) == ARTIFACT
+    known = json.loads(companion_path(path).read_text())
+    # SHA-256 of b"engine", from the command line tool of that name.
+    assert known["sha256"] == "ed9f6f25068608efd412958da4dfc19328ca3511251fa6d5f9c42baf230e32f8"
+    assert known["built_with"] == "tensorrt_rtx 1.0, fp16"
+    for content, word in [
+        ("", "JSON"),
+        ("[1]", "does not hold"),
+        (json.dumps(known | {"sha256": 7}), "does not hold"),
+        (json.dumps(known | {"featherseg": TEXT}), "does not hold"),
+        (json.dumps(known | {"featherseg": {"format_version": 9}}), "format 9"),
+        ("[" * 100_000, "JSON"),
+        (" " * (3 << 20), "too many"),
+    ]:
+        companion_path(path).write_text(content)
+        assert word in refusal(read_artifact, path)
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.xml", "a.pt2", "a.engine"])
+def test_unreadable_file(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"x")
+
+    def denied(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "read_companion", denied)
+    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr(module.zipfile, "ZipFile", denied)
+    assert "Permission denied" in refusal(read_artifact, path)
 
 
 def test_runtime_imports_without_torch() -> None:

@@ -1,1 +1,1 @@
-"""From a trained network to a proven file: :mod:`.onnx` writes it, :mod:`.verify` runs and compares it."""
+"""From a trained network to proven files: :mod:`.onnx` writes one, :mod:`.targets` others, :mod:`.verify` compares."""

@@ -11,17 +11,24 @@ Source of the interface: https://docs.nvidia.com/deeplearning/tensorrt/latest/ap
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArtifactError, ConfigError, did_you_mean, require
+from ..images import write_atomically
 from ..runtime.artifact import read_artifact
+from ..runtime.containers import METADATA_KEY, write_companion
+from ..runtime.sessions.tensorrt import error_log, first_message
 from ..types import MIN_SIZE
-from .onnx import atomic_path
+from .fixed import graph_size
+from .staging import staged
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp16", "fp32", "int8")
+SIZES = ((MIN_SIZE, MIN_SIZE), (512, 1024), (1088, 2048))
+"""Smallest, best and largest (height, width) where neither caller nor file says."""
 MAX_HALF = float(np.finfo(np.float16).max)
 
 _FLOAT32_OPERATORS = {"GlobalAveragePool", "Range", "ReduceMean", "ReduceSum"}
@@ -35,26 +42,30 @@ def build_engine(
     path: str | Path,
     *,
     precision: str = "fp16",
-    min_size: tuple[int, int] = (MIN_SIZE, MIN_SIZE),
-    opt_size: tuple[int, int] = (512, 1024),
-    max_size: tuple[int, int] = (1088, 2048),
+    min_size: tuple[int, int] | None = None,
+    opt_size: tuple[int, int] | None = None,
+    max_size: tuple[int, int] | None = None,
     max_batch: int = 1,
+    timing_cache: str | Path | None = None,
 ) -> Path:
     """Build an engine that takes ``image``, uint8 RGB (B, H, W, 3), and gives what the file gives, such as logits.
 
     The package ``tensorrt`` is used where it is installed; its engines run on GPUs like the one they are built on.
     Else ``tensorrt_rtx``, which needs no GPU to build; its engines run on RTX GPUs from Ampere on, with that package.
-    Neither is verified here, and an engine carries no metadata: keep the ONNX file beside it.
+    An engine cannot say what it is, so ``model.engine.json`` does, beside ``model.engine``; it is a plain engine for
+    other programs. Neither is verified here.
 
     Args:
         onnx_path: the exported file.
-        path: engine to write, such as ``model.engine``; it appears whole or not at all.
+        path: engine to write, ending in ``.engine``; it appears whole, with its companion, or not at all.
         precision: ``"fp32"``, exact (no TF32); ``"fp16"``, sums over whole maps still in float32; ``"int8"``, for a
             file with ``QuantizeLinear`` operators, whose other operators stay float32.
-        min_size: smallest (height, width) of images.
-        opt_size: (height, width) that the engine is fastest at.
-        max_size: largest (height, width); memory is set aside for it.
+        min_size: smallest (height, width) of images; 64x64 where left out. A file of one size has that alone.
+        opt_size: (height, width) that the engine is fastest at; 512x1024 where left out.
+        max_size: largest (height, width), which memory is set aside for; 1088x2048 where left out.
         max_batch: largest number of images at once; it is fastest at one.
+        timing_cache: file of kernel timings to read, if it is there, and to write: building again is then much
+            faster. TensorRT-RTX has none.
 
     Returns:
         `path`.
@@ -67,16 +78,24 @@ def build_engine(
     onnx_path, path = Path(onnx_path), Path(path)
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}; {did_you_mean(precision, PRECISIONS)}")
-    if path.suffix.lower() == ".onnx":
-        raise ConfigError(f"{path}: an engine is no ONNX file; call it {path.with_suffix('.engine').name}")
-    shapes = _profile_shapes(min_size, opt_size, max_size, max_batch)
-    read_artifact(onnx_path)
+    if path.suffix.lower() != ".engine":
+        raise ConfigError(f"{path}: engines end in .engine; call it {path.with_suffix('.engine').name}")
+    artifact = read_artifact(onnx_path)
     onnx = require("onnx", "train", "Reading an exported file")
+    proto = onnx.load(str(onnx_path))
+    shapes = _profile_shapes((min_size, opt_size, max_size), graph_size(proto), max_batch)
     trt = _tensorrt()
-    proto = _prepare(onnx, onnx.load(str(onnx_path)), onnx_path, precision)
-    engine = _build(trt, proto.SerializeToString(), onnx_path, precision, shapes)
-    with atomic_path(path) as temporary:
+    if timing_cache is not None and trt.__name__ == "tensorrt_rtx":
+        raise ConfigError(
+            f"timing_cache is {timing_cache}, but tensorrt_rtx times nothing when it builds; leave it out"
+        )
+    proto = _prepare(onnx, proto, onnx_path, precision)
+    cache = Path(timing_cache) if timing_cache is not None else None
+    engine = _build(trt, proto.SerializeToString(), onnx_path, precision, shapes, cache)
+    with staged(path) as temporary:
         temporary.write_bytes(engine)
+        text = replace(artifact, verification={}).to_metadata()[METADATA_KEY]
+        write_companion(temporary, text, f"{trt.__name__} {trt.__version__}, {precision}")
     return path
 
 
@@ -88,41 +107,34 @@ def _tensorrt() -> Any:
 
 
 def _profile_shapes(
-    min_size: tuple[int, int], opt_size: tuple[int, int], max_size: tuple[int, int], max_batch: int
+    given: tuple[tuple[int, int] | None, ...], fixed: tuple[int, int] | None, max_batch: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the smallest, best and largest shape of ``image``."""
-    sizes = {"min_size": min_size, "opt_size": opt_size, "max_size": max_size}
-    for name, size in sizes.items():
-        if len(size) != 2 or min(size) < MIN_SIZE:
+    """Return the smallest, best and largest shape of ``image``, from the sizes that were given and the file's own."""
+    names = ("min_size", "opt_size", "max_size")
+    sizes = []
+    for name, size, default in zip(names, given, SIZES, strict=True):
+        if size is not None and (len(size) != 2 or min(size) < MIN_SIZE):
             raise ConfigError(f"{name} is {size}; give (height, width) of at least {MIN_SIZE} each")
-    if not all(min_size[i] <= opt_size[i] <= max_size[i] for i in (0, 1)):
-        raise ConfigError(
-            f"sizes {min_size}, {opt_size}, {max_size} do not rise; give min_size <= opt_size <= max_size"
-        )
+        if fixed is not None and size not in (None, fixed):
+            raise ConfigError(f"{name} is {size}, but the file takes {fixed[0]}x{fixed[1]} alone; leave it out")
+        sizes.append(fixed or size or default)
+    low, best, high = sizes
+    if not all(low[i] <= best[i] <= high[i] for i in (0, 1)):
+        raise ConfigError(f"sizes {low}, {best}, {high} do not rise; give min_size <= opt_size <= max_size")
     if max_batch < 1:
         raise ConfigError(f"max_batch is {max_batch}; give at least 1")
-    return (1, *min_size, 3), (1, *opt_size, 3), (max_batch, *max_size, 3)
+    return (1, *low, 3), (1, *best, 3), (max_batch, *high, 3)
 
 
-def _build(trt: Any, content: bytes, source: Path, precision: str, shapes: tuple[tuple[int, ...], ...]) -> Any:
+def _build(
+    trt: Any, content: bytes, source: Path, precision: str, shapes: tuple[tuple[int, ...], ...], cache: Path | None
+) -> Any:
     """Return the engine of an ONNX file's `content`, a buffer of bytes."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps the errors, which TensorRT would print."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR:
-                self.errors.append(message)
-
-    log = Log()
+    log = error_log(trt)
     try:
         builder = trt.Builder(log)
     except Exception as error:  # the full TensorRT has no builder without a GPU, and says so with a TypeError
-        reason = _first_line([*log.errors, str(error)])
+        reason = first_message([*log.errors, str(error)])
         raise ConfigError(
             f"{trt.__name__} {trt.__version__} cannot build engines on this machine ({reason}); build on one with an "
             "NVIDIA GPU and its driver, or with tensorrt-rtx instead"
@@ -139,10 +151,16 @@ def _build(trt: Any, content: bytes, source: Path, precision: str, shapes: tuple
     profile = builder.create_optimization_profile()
     profile.set_shape("image", *shapes)
     config.add_optimization_profile(profile)
+    if cache is not None:
+        timings = config.create_timing_cache(cache.read_bytes() if cache.is_file() else b"")
+        if timings is None or not config.set_timing_cache(timings, False):
+            raise ConfigError(f"timing_cache {cache} is not of this GPU and TensorRT; name another, or delete it")
     log.errors.clear()
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise ArtifactError(f"{source}: TensorRT cannot build it ({_first_line(log.errors)}); try smaller sizes")
+        raise ArtifactError(f"{source}: TensorRT cannot build it ({first_message(log.errors)}); try smaller sizes")
+    if cache is not None:
+        write_atomically(cache, lambda file: file.write(config.get_timing_cache().serialize()))
     return engine
 
 
@@ -153,15 +171,10 @@ def _failing_node(parser: Any) -> str:
     error = parser.get_error(0)
     lines = [line.strip() for line in error.desc().splitlines() if line.strip()]
     # The first line only repeats the node's name where there is a second; of a check that failed it is "false".
-    reason = _first_line(lines[1:] or lines)
+    reason = first_message(lines[1:] or lines)
     code = error.code().name.lower().replace("_", " ")
     words = [error.node_operator(), code, *([] if reason == "false" else [reason])]
     return f"node {error.node_name() or error.node()} ({': '.join(words)})"
-
-
-def _first_line(messages: list[str]) -> str:
-    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
-    return lines[0][:200] if lines else "no reason given"
 
 
 def _prepare(onnx: Any, proto: Any, source: Path, precision: str) -> Any:
@@ -190,7 +203,7 @@ def _prepare(onnx: Any, proto: Any, source: Path, precision: str) -> Any:
             _Halver(onnx, graph, inferred, source).run()
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = _first_line([str(error)])
+        reason = first_message([str(error)])
         raise ArtifactError(
             f"{source}: ONNX finds its graph faulty in {precision} ({reason}); export it again"
         ) from error

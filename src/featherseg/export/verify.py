@@ -17,17 +17,18 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from ..checkpoint import Checkpoint
 from ..data.datasets import SegmentationDataset
 from ..errors import ArtifactError, ConfigError, DataError, VerificationError
 from ..metrics import BoundaryF1, ConfusionMatrix
-from ..models.base import SegmentationModel, resize_like
+from ..models.base import SegmentationModel
 from ..runtime.artifact import read_artifact
-from ..runtime.segmenter import Segmenter
+from ..runtime.segmenter import Segmenter, resized
 from ..runtime.sessions import Session
 from ..torch_session import describe
-from ..types import MIN_SIZE, ClassSet
+from ..types import MIN_SIZE, ClassSet, ImageArray, MaskArray
 from .locate import first_divergence
 from .onnx import atomic_path, export_onnx, onnx_path, write_artifact
 
@@ -201,7 +202,7 @@ def verify(
     artifact_path: str | Path,
     dataset: SegmentationDataset,
     *,
-    sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
+    sizes: Sequence[tuple[int, int]] | None = None,
     tolerance: Tolerance | None = None,
     backend: str = "auto",
     threads: int | None = None,
@@ -213,7 +214,7 @@ def verify(
         model: the network; compared on the CPU in float32 and eval mode, and left as it is.
         artifact_path: the exported file.
         dataset: labelled images, such as the validation split.
-        sizes: (height, width) of the logit comparison, at least ``MIN_SIZE`` a side.
+        sizes: (height, width) of the logit comparison; ``PARITY_SIZES`` where left out, or a fixed file's one.
         tolerance: the limits; :class:`Tolerance`'s defaults where not given.
         backend: engine to run the file with.
         threads: threads of that engine.
@@ -236,6 +237,8 @@ def verify(
         )
     if len(dataset) == 0:
         raise DataError(f"dataset {dataset.name} {dataset.split} is empty; verify on one with images")
+    if sizes is None:
+        sizes = (segmenter.size,) if segmenter.size else PARITY_SIZES
     if not sizes or min(min(size) for size in sizes) < MIN_SIZE:
         raise ConfigError(f"sizes is {list(sizes)}; give at least one (height, width) from {MIN_SIZE} each")
     # A copy, so that a network on a GPU, in training or in bf16 is compared as the plain one it stands for.
@@ -361,7 +364,7 @@ def _compare_masks(
     worst = ("", math.inf)
     for i in range(len(dataset)):
         image, target = dataset.read(i)
-        ours, theirs = segmenter.segment(image), _torch_mask(net, image)
+        ours, theirs = segmenter.segment(image), _torch_mask(net, image, segmenter.size)
         file.update(target, ours)
         reference.update(target, theirs)
         same = int(np.count_nonzero(ours == theirs))
@@ -372,12 +375,15 @@ def _compare_masks(
     return _Masks(equal / total, worst, file.quality(), reference.quality())
 
 
-def _torch_mask(net: SegmentationModel, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the mask by the network alone: full-size logits and their arg max, nothing of the deployed path."""
+def _torch_mask(net: SegmentationModel, image: ImageArray, size: tuple[int, int] | None = None) -> MaskArray:
+    """Return the mask by the network alone: full-size logits and their arg max, nothing of the deployed path.
+
+    `size` is the one (height, width) that the file takes, if it does; the network then sees the same picture.
+    """
     with torch.inference_mode():
-        pixels = torch.from_numpy(net.input_spec.normalize(image))[None]
-        logits = resize_like(net.outputs(pixels)["out"], pixels)
-    mask: NDArray[np.uint8] = logits.argmax(dim=1)[0].to(torch.uint8).numpy()
+        pixels = torch.from_numpy(net.input_spec.normalize(resized(image, size) if size else image))[None]
+        logits = F.interpolate(net.outputs(pixels)["out"], size=image.shape[:2], mode="bilinear", align_corners=False)
+    mask: MaskArray = logits.argmax(dim=1)[0].to(torch.uint8).numpy()
     return mask
 
 

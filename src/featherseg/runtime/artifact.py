@@ -1,32 +1,23 @@
 """What an exported file says of itself.
 
-The facts travel as one JSON text in the file's ONNX metadata, under one key. They are read with a small
-protobuf walk that skips the weights, so that looking at a file costs no session and needs no ``onnx``.
+The facts travel as one JSON text with the file; where, depends on its format: see :mod:`.containers`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ..errors import ArtifactError
 from ..types import ClassSet, InputSpec
+from .containers import MAX_METADATA_BYTES, METADATA_KEY, REMEDY, read_metadata
 
-METADATA_KEY = "featherseg"
 FORMAT_VERSION = 1
-MAX_METADATA_BYTES = 1 << 20
-"""Real metadata is a few kB; more than this is a damaged or hostile file, and is not read."""
 OUTPUTS = ("logits", "mask")
-
-_REMEDY = "export it again with featherseg"
-_METADATA_FIELD = 14  # ModelProto.metadata_props, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-_MAX_FIELDS = 10_000  # of a ModelProto; real ones have about ten, and one for each function
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
 
 
 @dataclass(frozen=True)
@@ -77,10 +68,11 @@ class Artifact:
         }
         try:
             text = json.dumps(data, allow_nan=False, ensure_ascii=False)
+            size = len(text.encode())
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"metadata cannot be written as JSON ({error}); use numbers, text, lists") from error
-        if len(text.encode()) > MAX_METADATA_BYTES:
-            raise ArtifactError(f"metadata has {len(text.encode())} bytes; at most {MAX_METADATA_BYTES} fit")
+        if size > MAX_METADATA_BYTES:
+            raise ArtifactError(f"metadata has {size} bytes; at most {MAX_METADATA_BYTES} fit")
         return {METADATA_KEY: text}
 
     @classmethod
@@ -92,21 +84,21 @@ class Artifact:
         """
         text = metadata.get(METADATA_KEY)
         if text is None:
-            raise ArtifactError(f"it has no {METADATA_KEY} metadata, so its classes are unknown; {_REMEDY}")
+            raise ArtifactError(f"it has no {METADATA_KEY} metadata, so its classes are unknown; {REMEDY}")
         if len(text) > MAX_METADATA_BYTES:
-            raise ArtifactError(f"its metadata has {len(text)} characters, too many to be real; {_REMEDY}")
+            raise ArtifactError(f"its metadata has {len(text)} characters, too many to be real; {REMEDY}")
         try:
             data = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"its metadata is not JSON ({error}); {_REMEDY}") from error
+            raise ArtifactError(f"its metadata is not JSON ({error}); {REMEDY}") from error
         if not isinstance(data, dict):
-            raise ArtifactError(f"its metadata is a JSON {type(data).__name__}, not an object; {_REMEDY}")
+            raise ArtifactError(f"its metadata is a JSON {type(data).__name__}, not an object; {REMEDY}")
         written = _integer(data, "format_version")
         if written > FORMAT_VERSION:
             raise ArtifactError(f"it has format {written}, and this featherseg reads up to {FORMAT_VERSION}; update it")
         output = _typed(data, "output", str)
         if output not in OUTPUTS:
-            raise ArtifactError(f"its metadata has output {output!r}, not one of {', '.join(OUTPUTS)}; {_REMEDY}")
+            raise ArtifactError(f"its metadata has output {output!r}, not one of {', '.join(OUTPUTS)}; {REMEDY}")
         return cls(
             classes=_classes(_typed(data, "classes", dict)),
             input_spec=_input_spec(_typed(data, "input_spec", dict)),
@@ -122,17 +114,19 @@ class Artifact:
 
 
 def read_artifact(path: str | Path) -> Artifact:
-    """Read what the file at `path` says of itself, without building a session.
+    """Read what the exported file at `path` says of itself, without building a session.
+
+    Args:
+        path: an ``.onnx``, ``.xml`` (OpenVINO), ``.pt2`` (torch.export) or ``.engine`` (TensorRT) file.
 
     Raises:
-        ArtifactError: there is no such file, it is not ONNX, or it was not written by featherseg.
+        ArtifactError: there is no such file, it is damaged, or it was not written by featherseg.
     """
     path = Path(path)
     if not path.is_file():
-        raise ArtifactError(f"{path}: no such file; give the .onnx file that `featherseg export` wrote")
+        raise ArtifactError(f"{path}: no such file; give the file that `featherseg export` wrote")
     try:
-        with path.open("rb") as stream:
-            return Artifact.from_metadata(_read_metadata(stream, path.stat().st_size))
+        return Artifact.from_metadata(read_metadata(path))
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
     except OSError as error:
@@ -146,14 +140,14 @@ def _refuse_constant(name: str) -> Any:
 def _typed(data: dict[str, Any], key: str, kind: type) -> Any:
     value = data.get(key)
     if not isinstance(value, kind):
-        raise ArtifactError(f"its metadata has {key} = {str(value)[:40]!r}, not a JSON {kind.__name__}; {_REMEDY}")
+        raise ArtifactError(f"its metadata has {key} = {str(value)[:40]!r}, not a JSON {kind.__name__}; {REMEDY}")
     return value
 
 
 def _integer(data: dict[str, Any], key: str) -> int:
     value = data.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ArtifactError(f"its metadata has {key} = {str(value)[:40]!r}, not an integer from 1; {_REMEDY}")
+        raise ArtifactError(f"its metadata has {key} = {str(value)[:40]!r}, not an integer from 1; {REMEDY}")
     return value
 
 
@@ -161,7 +155,7 @@ def _classes(data: dict[str, Any]) -> ClassSet:
     try:
         return ClassSet.from_dict(data)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ArtifactError(f"its metadata has unusable classes ({str(error)[:200]}); {_REMEDY}") from error
+        raise ArtifactError(f"its metadata has unusable classes ({str(error)[:200]}); {REMEDY}") from error
 
 
 def _input_spec(data: dict[str, Any]) -> InputSpec:
@@ -170,7 +164,7 @@ def _input_spec(data: dict[str, Any]) -> InputSpec:
         values = data.get(key)
         numbers = [float(v) for v in values if _is_modest(v)] if isinstance(values, list) else []
         if not isinstance(values, list) or not len(numbers) == len(values) == 3 or (key == "std" and min(numbers) <= 0):
-            raise ArtifactError(f"its metadata has {key} = {str(values)[:40]!r}, not three usable numbers; {_REMEDY}")
+            raise ArtifactError(f"its metadata has {key} = {str(values)[:40]!r}, not three usable numbers; {REMEDY}")
         triples.append((numbers[0], numbers[1], numbers[2]))
     return InputSpec(*triples)
 
@@ -178,67 +172,3 @@ def _input_spec(data: dict[str, Any]) -> InputSpec:
 def _is_modest(value: Any) -> bool:
     """Whether `value` is a number that statistics of pixels on [0, 1] can be; NaN and huge integers are not."""
     return type(value) in (int, float) and abs(value) < 1e6
-
-
-def _read_metadata(stream: BinaryIO, size: int) -> dict[str, str]:
-    """Walk the top-level fields of an ONNX ModelProto and collect metadata_props; all else is skipped, unread."""
-    found: dict[str, str] = {}
-    total = 0
-    for _ in range(_MAX_FIELDS):
-        if stream.tell() >= size:
-            return found
-        number, wire, length = _next_field(stream)
-        if wire != _BYTES:
-            continue
-        if stream.tell() + length > size:
-            raise ArtifactError("it is not a whole ONNX file (cut off, or another format); copy or export it again")
-        if number != _METADATA_FIELD:
-            stream.seek(length, os.SEEK_CUR)
-            continue
-        total += length
-        if total > MAX_METADATA_BYTES:
-            raise ArtifactError(f"its metadata has {total} bytes, too many to be real; {_REMEDY}")
-        entry = _read_entry(stream, stream.tell() + length)
-        found[entry.get(1, "")] = entry.get(2, "")
-    raise ArtifactError(f"it has more than {_MAX_FIELDS} parts, too many to be real; {_REMEDY}")
-
-
-def _read_entry(stream: BinaryIO, end: int) -> dict[int, str]:
-    """Read one StringStringEntryProto up to `end`: {1: key, 2: value}."""
-    entry: dict[int, str] = {}
-    while stream.tell() < end:
-        number, wire, length = _next_field(stream)
-        if wire != _BYTES or stream.tell() + length > end:
-            raise ArtifactError(f"its metadata is damaged; {_REMEDY}")
-        try:
-            entry[number] = stream.read(length).decode()
-        except UnicodeDecodeError as error:
-            raise ArtifactError(f"its metadata is not UTF-8 text; {_REMEDY}") from error
-    return entry
-
-
-def _next_field(stream: BinaryIO) -> tuple[int, int, int]:
-    """Read a field's number, wire type and, of length-delimited ones, length; values of the others are skipped."""
-    tag = _varint(stream)
-    number, wire = tag >> 3, tag & 7
-    if wire == _BYTES:
-        return number, wire, _varint(stream)
-    if wire == _VARINT:
-        _varint(stream)
-    elif wire in (_FIXED64, _FIXED32):
-        stream.seek(8 if wire == _FIXED64 else 4, os.SEEK_CUR)
-    else:
-        raise ArtifactError("it is not an ONNX file; give the .onnx file that `featherseg export` wrote")
-    return number, wire, 0
-
-
-def _varint(stream: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):  # 64 bits take ten bytes at most
-        byte = stream.read(1)
-        if not byte:
-            break
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise ArtifactError("it is not a whole ONNX file (cut off, or another format); copy or export it again")

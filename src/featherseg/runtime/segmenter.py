@@ -71,7 +71,7 @@ class Segmenter:
     Args:
         source: an open session, or the path of an exported file.
         size: (height, width) that frames are resized to for the network, their shape not kept; by default they
-            go in as they are. The mask always has the frame's own size.
+            go in as they are, or in the one size that the file takes. The mask always has the frame's own size.
         backend: which engine opens a path; see :func:`featherseg.runtime.sessions.open_session`.
         threads: threads of that engine; all that the process may use where not given.
 
@@ -101,7 +101,7 @@ class Segmenter:
             raise ConfigError(f"source is a {type(source).__name__}; give an open session or the path of a file")
         else:
             self.session = source
-        self.size = size
+        self.size = size if size is not None else getattr(self.session, "size", None)
 
     @property
     def artifact(self) -> Artifact:
@@ -158,12 +158,9 @@ class Segmenter:
     def _prepare(self, frame: ImageArray) -> tuple[NDArray[np.uint8], tuple[int, int]]:
         """Return the network's input (1, H, W, 3) and the (height, width) of it that the frame fills."""
         check_frame(frame)
+        if self.size is not None:
+            frame = resized(frame, self.size)
         height, width = frame.shape[:2]
-        if self.size is not None and self.size != (height, width):
-            shrinks = self.size[0] <= height and self.size[1] <= width
-            method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            frame = np.asarray(cv2.resize(np.ascontiguousarray(frame), self.size[::-1], interpolation=method), np.uint8)
-            height, width = self.size
         short_h, short_w = max(MIN_SIZE - height, 0), max(MIN_SIZE - width, 0)
         if short_h or short_w:
             frame = np.pad(frame, ((0, short_h), (0, short_w), (0, 0)), mode="edge")
@@ -174,6 +171,15 @@ class Segmenter:
         logits = self.session.run(images)
         rows, columns = (-(-size[i] * logits.shape[2 + i] // images.shape[1 + i]) for i in (0, 1))
         return logits[0, :, :rows, :columns]
+
+
+def resized(frame: ImageArray, size: tuple[int, int]) -> ImageArray:
+    """Return an RGB frame (H, W, 3) as the network gets it at another (height, width), its shape not kept."""
+    height, width = frame.shape[:2]
+    if size == (height, width):
+        return frame
+    method = cv2.INTER_AREA if size[0] <= height and size[1] <= width else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(np.ascontiguousarray(frame), size[::-1], interpolation=method), np.uint8)
 
 
 def check_frame(frame: Any) -> None:

@@ -1,0 +1,70 @@
+"""ONNX Runtime, which the base install brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import (
+    check_ports,
+    check_size,
+    checked_threads,
+    cpu_name,
+    fixed_size,
+    logits_artifact,
+    refusal,
+    run_failure,
+    sessions,
+)
+
+
+@sessions.register("onnxruntime")
+class OnnxSession:
+    """ONNX Runtime on the CPU.
+
+    Args:
+        path: the exported ``.onnx`` file.
+        threads: threads inside an operator; all that the process may use where not given.
+
+    Raises:
+        ArtifactError: see :func:`open_session`.
+        ConfigError: `threads` is below 1.
+    """
+
+    name = "onnxruntime"
+    suffixes = (".onnx",)
+
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        import onnxruntime as ort
+
+        threads = checked_threads(threads)
+        self.artifact = logits_artifact(path)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 4  # fatal only: what matters comes as an exception
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has a dozen of its own, with Exception as their only base
+            raise refusal(path, "ONNX Runtime", error) from error
+        inputs = {port.name: port for port in self._session.get_inputs()}
+        outputs = {port.name: list(port.shape) for port in self._session.get_outputs()}
+        check_ports(path, self.artifact, {name: port.type for name, port in inputs.items()}, outputs)
+        self.size = fixed_size(inputs["image"].shape)
+        self.device = f"{cpu_name()}, threads: {threads}, CPUExecutionProvider, f32, onnxruntime {ort.__version__}"
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3).
+
+        Raises:
+            ArtifactError: the file is fixed to another size, or the graph breaks on images of this one.
+        """
+        check_size(self.size, images)
+        try:
+            logits: NDArray[np.float32] = self._session.run(["logits"], {"image": images})[0]
+        except Exception as error:  # of its own again
+            raise run_failure("ONNX Runtime", images, error) from error
+        return logits
