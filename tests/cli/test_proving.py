@@ -14,6 +14,7 @@ from PIL import Image
 from conftest import Ended, Trained
 from featherseg.export import verify
 from featherseg.runtime.artifact import read_artifact
+from featherseg.runtime.segmenter import Segmenter
 
 
 class TestEval:
@@ -104,10 +105,49 @@ class TestExport:
         self, run: Callable[..., Ended], trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         honest = verify._torch_mask
-        monkeypatch.setattr(verify, "_torch_mask", lambda net, image: (honest(net, image) + 1) % 3)
+        monkeypatch.setattr(verify, "_torch_mask", lambda net, image, size: (honest(net, image, size) + 1) % 3)
         path = tmp_path / "street.onnx"
         assert run("export", trained.run, "-o", path, "-q").refused("street.onnx was not written", "agree", code=1)
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("words", "name", "network_size"),
+        [(("--fixed", "80x112"), "fixed.onnx", (80, 112)), (("--to", "torch"), "street.pt2", None)],
+    )
+    def test_other_kinds_of_files(
+        self,
+        run: Callable[..., Ended],
+        trained: Trained,
+        tmp_path: Path,
+        words: tuple[str, ...],
+        name: str,
+        network_size: tuple[int, int] | None,
+    ) -> None:
+        path = tmp_path / name
+        ended = run("export", trained.run, *words, "-o", path, "--json")
+        assert ended.code == 0, ended.err
+        assert ended.json["passed"] is True
+        assert [entry.name for entry in tmp_path.iterdir()] == [name]
+        assert Segmenter(path).size == network_size
+        scored = run("eval", path, "--kind", "synthetic", "--json", "-q")
+        assert scored.code == 0, scored.err
+
+    def test_openvino(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
+        pytest.importorskip("openvino", reason="needs OpenVINO")
+        path = tmp_path / "street.xml"
+        ended = run("export", trained.run, "--to", "openvino", "--precision", "fp16", "-o", path, "--json")
+        assert ended.json["passed"] is True
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["street.bin", "street.xml"]
+
+    def test_an_unproven_file_says_so(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
+        path = tmp_path / "street.onnx"
+        assert "not verified" in run("export", trained.run, "--unproven", "-o", path).out
+        assert read_artifact(path).verification == {}
+
+    def test_settings_that_do_not_go_together(self, run: Callable[..., Ended], trained: Trained) -> None:
+        assert run("export", trained.run, "--weights", "int8", "--to", "openvino").refused("--weights int8")
+        assert run("export", trained.run, "--fixed", "64x64", "--to", "torch").refused("--fixed is 64x64")
+        assert run("export", trained.run, "--to", "torch", "--precision", "fp16").refused("no precision 'fp16'")
 
     def test_mistakes(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
         assert run("export", tmp_path / "none", "-q").refused("does not exist")

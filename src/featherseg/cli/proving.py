@@ -63,10 +63,20 @@ def export(
     run: Path,
     /,
     *,
-    to: Annotated[Literal["onnx"], Parameter(help="Format.")] = "onnx",
+    to: Annotated[
+        Literal["onnx", "openvino", "tensorrt", "torch"], Parameter(help="Kind of file; ONNX runs everywhere.")
+    ] = "onnx",
+    precision: Annotated[
+        Literal["fp32", "fp16"] | None, Parameter(help="What weights are stored (TensorRT: computed) in.")
+    ] = None,
     weights: Annotated[
-        Literal["float32", "int8"], Parameter(help="How weights are stored; int8 is a quarter of the size, as fast.")
+        Literal["float32", "int8"],
+        Parameter(help="How an ONNX file stores its weights; int8 is a quarter of the size, as fast."),
     ] = "float32",
+    fixed: Annotated[str | None, Parameter(name="--fixed", help="HxW of an ONNX file for that size alone.")] = None,
+    unproven: Annotated[
+        bool, Parameter(help="Do not run the file, which this machine may not be able to.", show_default=False)
+    ] = False,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="File; by default in the run folder.")] = None,
     data: Data = None,
     kind: Kind = None,
@@ -79,6 +89,8 @@ def export(
     For example:
 
         featherseg export runs/camvid_fastsegnet -o street.onnx
+        featherseg export runs/camvid_fastsegnet --to openvino -o street.xml
+        featherseg export runs/camvid_fastsegnet --to tensorrt --precision fp16 --unproven
 
     Args:
         run: run folder or weights file.
@@ -86,19 +98,42 @@ def export(
     need_training("Exporting")
     from ..checkpoint import load_checkpoint
     from ..compress.quantize import INT8_WEIGHTS, store_int8
+    from ..export.targets import export_checkpoint, targets
     from ..export.verify import export_verified
-    from ..inference import open_labelled
+    from ..inference import open_labelled, parse_size
     from ..progress import counting
     from ..tables import print_json, print_text
 
-    if out is not None and out.suffix.lower() != f".{to}":
-        raise ConfigError(f"--out is {out}; an exported file ends in .{to}")
+    target = targets.get(to)
+    target.checked(precision)
+    if out is not None and out.suffix.lower() != target.suffix:
+        raise ConfigError(f"--out is {out}; an exported {to} file ends in {target.suffix}")
+    if weights == "int8" and (to != "onnx" or precision or fixed or unproven):
+        raise ConfigError("--weights int8 is of a proven ONNX file of any size; leave --to, --precision and others out")
+    if fixed and to != "onnx":
+        raise ConfigError(f"--fixed is {fixed}, which --to {to} does not know; it is for ONNX files")
     checkpoint = load_checkpoint(run)
+    path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}{target.suffix}"
+    options: dict[str, Any] = {"size": parse_size(fixed)} if fixed else {}
+    if unproven:
+        export_checkpoint(to, checkpoint, path, None, precision=precision, **options)
+        if json:
+            print_json({"path": str(path), "bytes": path.stat().st_size, "passed": None})
+        else:
+            print_text(f"{path}, {path.stat().st_size / 1e6:.2f} MB, not verified: prove it where it runs")
+        return
     dataset = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
-    path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}.{to}"
     with counting("verify", len(dataset), quiet=quiet) as progress:
-        small: dict[str, Any] = {"tolerance": INT8_WEIGHTS, "transform": store_int8} if weights == "int8" else {}
-        result = export_verified(checkpoint, path, dataset, progress=lambda done, total: progress(done), **small)
+
+        def advance(done: int, total: int) -> None:
+            progress(done)
+
+        if weights == "int8":
+            result = export_verified(checkpoint, path, dataset, INT8_WEIGHTS, transform=store_int8, progress=advance)
+        else:
+            proven = export_checkpoint(to, checkpoint, path, dataset, precision=precision, progress=advance, **options)
+            assert proven is not None  # there was a dataset
+            result = proven
     if json:
         print_json({"path": str(path), "bytes": path.stat().st_size, **result.to_dict()})
         return

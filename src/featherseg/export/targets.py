@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +19,14 @@ from typing import Any
 from ..checkpoint import Checkpoint
 from ..data.datasets import SegmentationDataset
 from ..errors import ConfigError, VerificationError, did_you_mean
+from ..images import TEMPORARY
 from ..models.base import SegmentationModel
 from ..registry import Registry
 from ..runtime.artifact import Artifact, read_artifact
 from ..runtime.containers import METADATA_KEY, read_companion, write_companion
+from ..torch_session import describe
 from .fixed import fix_size
-from .onnx import atomic_path, write_artifact
+from .onnx import atomic_path, export_onnx, write_artifact
 from .openvino import PRECISIONS as OPENVINO_PRECISIONS
 from .openvino import export_openvino, write_openvino_artifact
 from .program import export_program, write_program_artifact
@@ -218,6 +221,59 @@ def export_target_verified(
             raise VerificationError(f"{path} was not written: {result.explanation}")
         target.stamp(temporary, replace(read_artifact(temporary), verification=result.to_dict()))
     return result
+
+
+def export_checkpoint(
+    name: str,
+    checkpoint: Checkpoint,
+    path: str | Path,
+    dataset: SegmentationDataset | None,
+    tolerance: Tolerance | None = None,
+    *,
+    precision: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> VerifyResult | None:
+    """Write a trained network as a file of any kind, proven; the ONNX file that it is derived from is not left.
+
+    Args:
+        name: of the target.
+        checkpoint: the network.
+        path: file to write, ending in the target's suffix.
+        dataset: labelled images to prove it on; None writes a file that says it is not verified, for machines that
+            build what only others can run.
+        tolerance: the limits; see :func:`export_target_verified`, and so for the other arguments.
+        precision: one that the target knows.
+        threads: threads of the engine that runs the file.
+        progress: called after each image.
+        options: of the target.
+
+    Raises:
+        VerificationError: a figure is past the tolerance; nothing was written.
+    """
+    path, target = Path(path), targets.get(name)
+    target.checked(precision)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as folder:
+        source = Path(folder, "source.onnx")
+        artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.training)
+        export_onnx(checkpoint.model, source, artifact)
+        if dataset is None:
+            export_target(name, checkpoint, source, path, precision=precision, **options)
+            return None
+        return export_target_verified(
+            name,
+            checkpoint,
+            source,
+            path,
+            dataset,
+            tolerance,
+            precision=precision,
+            threads=threads,
+            progress=progress,
+            **options,
+        )
 
 
 @register_target(
