@@ -1,28 +1,53 @@
-"""Run an exported file with onnxruntime, numpy and Pillow: python onnxruntime_only.py FILE.onnx IMAGE MASK.png."""
+"""Masks with onnxruntime and numpy: python run.py FILE.onnx IMAGE MASK.png (Pillow opens these), or run.py --check."""
 
+import hashlib
 import json
 import sys
+import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+
+
+def segment(session: Any, rgb: Any) -> Any:  # uint8 (H, W, 3), at least 64 pixels a side, to class ids (H, W)
+    maps = session.run(["logits"], {"image": rgb[None]})[0][0]  # float32 (C, h, w); normalisation is inside the file
+    for size in (rgb.shape[1], rgb.shape[0]):  # bilinear with half-pixel centres: first the rows, then the columns
+        place = np.maximum((np.arange(size, dtype=np.float32) + 0.5) * (np.float32(maps.shape[2]) / size) - 0.5, 0)
+        left = np.minimum(place.astype(int), maps.shape[2] - 1)
+        right, share = np.minimum(left + 1, maps.shape[2] - 1), place - left.astype(np.float32)
+        maps = (maps[..., left] * (1 - share) + maps[..., right] * share).swapaxes(1, 2)
+    return maps.argmax(0).astype(np.uint8)
+
+
+def golden(path: Path) -> Any:  # reads golden*.png and no other PNG: one chunk of pixels, their rows not filtered
+    data = path.read_bytes()
+    width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+    rows = np.frombuffer(zlib.decompressobj().decompress(data[data.index(b"IDAT") + 4 :]), np.uint8)
+    return rows.reshape(height, -1)[:, 1:].reshape(height, width, -1)
+
+
+def check(folder: Path) -> None:
+    for digest, name in map(str.split, (folder / "SHA256SUMS").read_text().splitlines()):
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            sys.exit(f"failed: {name} is not as it was shipped")
+    model = folder / json.loads((folder / "labels.json").read_text())["model"]
+    ids = segment(onnxruntime.InferenceSession(model), golden(folder / "golden.png"))
+    same = (ids == golden(folder / "golden_mask.png")[..., 0]).mean()
+    print(f"{model.name}: {same:.4%} of the golden mask's pixels")
+    sys.exit(0 if same >= 0.999 else "failed: at least 99.9 % must be the same")
 
 
 def main(file: str, image: str, mask: str) -> None:
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    about = json.loads(session.get_modelmeta().custom_metadata_map["featherseg"])
-    rgb = np.asarray(Image.open(image).convert("RGB"))  # uint8 (H, W, 3): normalisation is inside the file
-    logits = session.run(None, {"image": rgb[None]})[0][0]  # float32 (C, h, w), at the network's stride
-    # Bilinear upsampling of each class's map to the image's size, then the best class of each pixel.
-    size = (rgb.shape[1], rgb.shape[0])
-    maps = [np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR)) for channel in logits]
-    ids = np.argmax(maps, axis=0).astype(np.uint8)
-    for i, name in enumerate(about["classes"]["names"]):
-        print(f"{name:12} {(ids == i).mean():6.1%}")
-    picture = Image.fromarray(ids)
-    picture.putpalette([value for color in about["classes"]["colors"] for value in color])
+    from PIL import Image
+
+    session = onnxruntime.InferenceSession(file)
+    picture = Image.fromarray(segment(session, np.asarray(Image.open(image).convert("RGB"))))
+    classes = json.loads(session.get_modelmeta().custom_metadata_map["featherseg"])["classes"]
+    picture.putpalette([part for color in classes["colors"] for part in color])
     picture.save(mask)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    check(Path(__file__).parent) if sys.argv[1:] == ["--check"] else main(*sys.argv[1:])
