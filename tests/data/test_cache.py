@@ -73,6 +73,39 @@ def test_the_file_goes_with_the_object(source: Any, own_temporary_folder: Path) 
     assert not list(own_temporary_folder.iterdir())
 
 
+def test_what_was_read_does_not_travel_with_a_pickle(source: Any) -> None:
+    cached = CachedDataset(source)
+    fresh = len(pickle.dumps(cached))
+    cached.read(1)
+    assert len(pickle.dumps(cached)) == fresh < 4000 < cached.nbytes
+
+
+def test_the_file_is_mapped_once(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapped: list[Path] = []
+    memmap = np.memmap
+
+    def counted(path: Path, *args: Any, **options: Any) -> Any:
+        mapped.append(path)
+        return memmap(path, *args, **options)
+
+    monkeypatch.setattr(np, "memmap", counted)
+    cached, other = CachedDataset(source), CachedDataset(source)
+    for i in (0, 3, 0, 9):
+        cached.read(i)
+        other.read(i)
+    assert len(mapped) == len(set(mapped)) == 2
+
+
+def test_a_sample_outlives_its_cache(source: Any, own_temporary_folder: Path) -> None:
+    cached = CachedDataset(source)
+    sample = cached.read(4)
+    del cached
+    gc.collect()
+    assert not list(own_temporary_folder.iterdir())
+    for part, expected in zip(sample, source.read(4), strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
 def _forget(holder: list[CachedDataset]) -> None:
     holder[0].read(0)
     holder.clear()

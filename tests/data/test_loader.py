@@ -12,16 +12,23 @@ from featherseg.config import AugmentConfig
 from featherseg.data import create_dataset
 from featherseg.data.cache import CachedDataset
 from featherseg.data.loader import EpochBatches, TrainSamples, train_loader
-from featherseg.data.transforms import TrainTransform
+from featherseg.data.transforms import Look, TrainTransform
 
 
-def samples(root: Path, seed: int = 0) -> TrainSamples:
+def samples(root: Path, seed: int = 0, **options: Any) -> TrainSamples:
     dataset = create_dataset("folder", root, "all")
-    return TrainSamples(dataset, TrainTransform(AugmentConfig(crop=(32, 40))), seed)
+    return TrainSamples(dataset, TrainTransform(AugmentConfig(crop=(32, 40), **options)), seed)
 
 
-def run(root: Path, workers: int, epochs: tuple[int, ...] = (0,), start: int = 0, cached: bool = False) -> list[Any]:
-    source = samples(root)
+def run(
+    root: Path,
+    workers: int,
+    epochs: tuple[int, ...] = (0,),
+    start: int = 0,
+    cached: bool = False,
+    **options: Any,
+) -> list[Any]:
+    source = samples(root, **options)
     if cached:
         source = TrainSamples(CachedDataset(source.dataset), source.transform, source.seed)
     batches = EpochBatches(len(source), 3, seed=0)
@@ -48,14 +55,51 @@ def test_batches_have_the_shape_of_the_contract(street_folder: Path) -> None:
         assert (batch["mask"].shape, batch["mask"].dtype) == ((3, 32, 40), torch.int64)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("cached", [False, True])
-def test_samples_do_not_depend_on_the_workers(street_folder: Path, workers: int, cached: bool) -> None:
+@pytest.mark.parametrize(
+    ("workers", "cached", "options"),
+    [(1, False, {}), (2, True, {}), (2, True, {"mosaic": 0.5, "copy_paste": 0.5, "class_balance": 0.5})],
+)
+def test_samples_do_not_depend_on_the_workers(
+    street_folder: Path, workers: int, cached: bool, options: dict[str, float]
+) -> None:
     torch.manual_seed(workers)
-    ours = run(street_folder, workers, epochs=(0, 1), cached=cached)  # the workers live on to the second epoch
+    ours = run(street_folder, workers, epochs=(0, 1), cached=cached, **options)  # workers live on to the second epoch
     torch.manual_seed(99)
-    theirs = run(street_folder, 0, epochs=(0, 1))
+    theirs = run(street_folder, 0, epochs=(0, 1), **options)
     assert_equal(ours, theirs)
+
+
+def test_workers_leave_the_global_generator_alone(street_folder: Path) -> None:
+    torch.manual_seed(5)
+    run(street_folder, 1)
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1))
+
+
+def test_mixing_that_is_off_changes_no_sample(street_folder: Path) -> None:
+    """A share so small that no sample is mixed still draws numbers; 0 must not."""
+    off, rare = samples(street_folder, mosaic=0.0, copy_paste=0.0), samples(street_folder, copy_paste=1e-9)
+    for index in range(10):
+        rng = np.random.default_rng((0, 1, index))
+        image, mask = off.transform(*off.dataset.read(index), rng)
+        np.testing.assert_array_equal(off[1, index]["image"].permute(1, 2, 0).numpy(), image)
+        np.testing.assert_array_equal(off[1, index]["mask"].numpy(), mask)
+    assert any(not torch.equal(off[1, i]["image"], rare[1, i]["image"]) for i in range(10))
+
+
+def test_raw_samples_are_cut_but_not_changed_in_look(street_folder: Path) -> None:
+    whole = samples(street_folder, seed=3, blur=0.5)
+    raw = TrainSamples(whole.dataset, whole.transform, 3, raw=True)
+    for index in range(5):
+        sample, expected = raw[2, index], whole[2, index]
+        assert (sample["image"].shape, sample["image"].dtype) == ((32, 40, 3), torch.uint8)
+        assert (sample["mask"].shape, sample["mask"].dtype) == ((32, 40), torch.uint8)
+        look = Look(*sample["look"].tolist())
+        look = look._replace(hue=round(look.hue))
+        image, mask = whole.transform.apply(sample["image"].numpy(), sample["mask"].numpy(), look)
+        np.testing.assert_array_equal(expected["image"].permute(1, 2, 0).numpy(), image)
+        np.testing.assert_array_equal(expected["mask"].numpy(), mask)
 
 
 def test_epochs_and_seeds_differ(street_folder: Path) -> None:

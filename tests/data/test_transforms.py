@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from featherseg.config import AugmentConfig
-from featherseg.data.transforms import PADDING_COLOR, TrainTransform, jitter_colors
+from featherseg.data.transforms import PADDING_COLOR, Look, TrainTransform, id_counts, jitter_colors
 
 CODES = np.zeros((256, 3), np.uint8)
 CODES[:6] = (0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)
@@ -177,22 +177,129 @@ def test_sources_stay_as_they_are() -> None:
     np.testing.assert_array_equal(image, CODES[mask])
 
 
-def test_jitter_of_strength_0_changes_nothing_but_rounding() -> None:
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])
+def test_a_crop_that_is_left_alone_may_be_written_too(scale: float) -> None:
+    image, mask = coded(64, 80)
+    image.flags.writeable = mask.flags.writeable = False
+    out, ids = TrainTransform(config(crop=(64, 80), scale=(scale, scale), flip=0.0))(image, mask, rng(0))
+    out[:], ids[:] = 0, 0
+    np.testing.assert_array_equal(image, CODES[mask])
+
+
+def test_neutral_jitter_changes_nothing_but_rounding() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    out = jitter_colors(image, 0.0, rng(0))
+    out = jitter_colors(image, Look(flip=False))
     change = np.abs(out.astype(int) - image)
     assert change.max() <= 8  # hue is kept in 256 steps round the circle
     assert change.mean() < 1
     assert abs(float(out.mean()) - float(image.mean())) < 0.3
     grey = np.repeat(image[..., :1], 3, 2)
-    np.testing.assert_array_equal(jitter_colors(grey, 0.0, rng(0)), grey)
+    np.testing.assert_array_equal(jitter_colors(grey, Look(flip=False)), grey)
 
 
 def test_jitter_moves_brightness_within_its_strength() -> None:
     grey = np.full((8, 8, 3), 100, np.uint8)
-    levels = [int(jitter_colors(grey, 0.3, rng(seed))[0, 0, 0]) for seed in range(200)]
+    transform = TrainTransform(config(jitter=0.3))
+    levels = [int(jitter_colors(grey, transform.draw_look(rng(seed)))[0, 0, 0]) for seed in range(200)]
     assert min(levels) >= 70
     assert max(levels) <= 130
     assert min(levels) < 75
     assert max(levels) > 125
     assert abs(np.mean(levels) - 100) < 4
+
+
+def test_hue_turns_the_circle_and_saturation_fades() -> None:
+    red = np.full((4, 4, 3), (200, 0, 0), np.uint8)
+    green = jitter_colors(red, Look(flip=False, hue=85))[0, 0].astype(int)  # a third of 256
+    assert np.abs(green - (0, 200, 0)).max() <= 6
+    back = jitter_colors(red, Look(flip=False, hue=-171))[0, 0].astype(int)
+    np.testing.assert_array_equal(back, green)
+    np.testing.assert_array_equal(jitter_colors(red, Look(flip=False, saturation=0.0)), np.full_like(red, 200))
+
+
+def test_looks_keep_their_ranges() -> None:
+    transform = TrainTransform(AugmentConfig(flip=0.25, jitter=0.4, blur=0.75))
+    looks = np.array([transform.draw_look(rng(seed)) for seed in range(2000)])
+    flips, factors, hues, sigmas = looks[:, 0], looks[:, 1:4], looks[:, 4], looks[:, 5]
+    assert abs(flips.mean() - 0.25) < 0.04
+    assert 0.6 <= factors.min() < 0.61
+    assert 1.39 < factors.max() <= 1.4
+    assert (hues.min(), hues.max()) == (-10, 10)  # 0.4 of a tenth of 256
+    assert abs((sigmas > 0).mean() - 0.75) < 0.04
+    assert 0.3 <= sigmas[sigmas > 0].min() < 0.31
+    assert 1.49 < sigmas.max() <= 1.5
+    assert set(map(tuple, looks[:, 1:].round(12))) != {(1.0, 1.0, 1.0, 0.0, 0.0)}
+    still = TrainTransform(AugmentConfig(flip=0.0, jitter=0.0, blur=0.0))
+    assert still.draw_look(rng(0)) == Look(flip=False)
+
+
+def as_of_old(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], options: AugmentConfig, draw: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return what the first version of the transform gave, with windows that lie within the image, written plainly."""
+    scale = draw.uniform(*options.scale)
+    sides = [max(round(side / scale), 1) for side in options.crop]
+    room = [side - window for side, window in zip(mask.shape, sides, strict=True)]
+    assert min(room) >= 0
+    if draw.random() < options.class_balance:
+        present = np.unique(mask)
+        rows, columns = np.nonzero(mask == draw.choice(present[present != 255]))
+        pick = draw.integers(len(rows))
+        top, left = int(rows[pick] - draw.integers(sides[0])), int(columns[pick] - draw.integers(sides[1]))
+        top, left = min(max(top, 0), room[0]), min(max(left, 0), room[1])
+    else:
+        top, left = int(draw.integers(room[0] + 1)), int(draw.integers(room[1] + 1))
+    image, mask = (part[top : top + sides[0], left : left + sides[1]] for part in (image, mask))
+    method = cv2.INTER_AREA if options.crop[0] < sides[0] else cv2.INTER_LINEAR
+    image = cv2.resize(image, options.crop[::-1], interpolation=method)
+    mask = cv2.resize(mask, options.crop[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    if draw.random() < options.flip:
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    if options.jitter:
+        brightness, contrast, saturation = 1 + options.jitter * draw.uniform(-1, 1, 3)
+        hue = options.jitter * draw.uniform(-0.1, 0.1)
+        values, grey = np.arange(256, dtype=np.float32), float(image.mean())
+        curve = np.clip((values - grey) * contrast * brightness + grey * brightness, 0, 255)
+        hsv = cv2.cvtColor(np.rint(curve).astype(np.uint8)[image], cv2.COLOR_RGB2HSV_FULL)
+        hsv[..., 0] += np.uint8(round(hue * 256) % 256)
+        hsv[..., 1] = np.rint(np.clip(values * saturation, 0, 255)).astype(np.uint8)[hsv[..., 1]]
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    if draw.random() < options.blur:
+        image = cv2.GaussianBlur(image, (0, 0), sigmaX=draw.uniform(0.3, 1.5))
+    return image, mask
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"jitter": 0.3, "blur": 0.5}, {"class_balance": 0.5}, {"jitter": 1.0, "blur": 0.1, "class_balance": 1.0}],
+)
+def test_samples_of_a_seed_stay_what_they_were(options: dict[str, Any]) -> None:
+    chosen = config(**{"scale": (0.6, 2.0)} | options)
+    transform = TrainTransform(chosen)
+    for seed in range(25):
+        image = rng(seed).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+        mask = coded(200, 300, seed)[1]
+        mask[:9, :9] = 255
+        ours, theirs = rng(seed), rng(seed)
+        for part, expected in zip(transform(image, mask, ours), as_of_old(image, mask, chosen, theirs), strict=True):
+            np.testing.assert_array_equal(part, expected)
+        assert ours.random() == theirs.random()  # no draw more, none less
+
+
+def test_contrast_curves_of_a_seed_stay_what_they_were() -> None:
+    """All levels under many curves: a product in float32 instead of float64 changes one of them now and then."""
+    ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    mask = np.zeros((16, 16), np.uint8)
+    chosen = config(scale=(1.0, 1.0), crop=(16, 16), jitter=1.0)
+    transform = TrainTransform(chosen)
+    for seed in range(1500):
+        image, _ = transform(ramp, mask, rng(seed))
+        np.testing.assert_array_equal(image, as_of_old(ramp, mask, chosen, rng(seed))[0])
+
+
+def test_ids_are_counted() -> None:
+    mask = np.random.default_rng(0).integers(0, 256, (70, 90), dtype=np.uint8)
+    mask[mask == 7] = 8
+    mask.flags.writeable = False
+    np.testing.assert_array_equal(id_counts(mask), np.bincount(mask.ravel(), minlength=256))
+    np.testing.assert_array_equal(id_counts(mask[5:50, 3:40]), np.bincount(mask[5:50, 3:40].ravel(), minlength=256))

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..types import ImageArray, MaskArray
 from .datasets import SegmentationDataset
@@ -34,9 +35,10 @@ class CachedDataset:
         self._stems = [dataset.stem(i) for i in range(len(dataset))]
         self._shapes: list[tuple[int, int]] = []
         self._offsets: list[int] = []
+        self._mapped: list[NDArray[np.uint8]] = []
         with tempfile.NamedTemporaryFile(prefix="featherseg-cache-", delete=False) as file:
             self._path = Path(file.name)
-            self._finalizer = weakref.finalize(self, _remove, self._path, os.getpid())
+            self._finalizer = weakref.finalize(self, _remove, self._path, self._mapped, os.getpid())
             with ThreadPoolExecutor(4) as pool:  # decoders release the interpreter lock
                 for done, (image, mask) in enumerate(pool.map(dataset.read, range(len(dataset))), start=1):
                     self._offsets.append(file.tell())
@@ -46,8 +48,8 @@ class CachedDataset:
                     progress(done)
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the finalizer behind: only the process that made the file removes it."""
-        return {key: value for key, value in self.__dict__.items() if key != "_finalizer"}
+        """Leave the finalizer behind: only the process that made the file removes it. Each process maps it anew."""
+        return {key: value for key, value in self.__dict__.items() if key != "_finalizer"} | {"_mapped": []}
 
     def __len__(self) -> int:
         return len(self._stems)
@@ -65,12 +67,15 @@ class CachedDataset:
         """Return sample `index` as read-only views of the file: RGB (H, W, 3) and ids (H, W), uint8."""
         height, width = self._shapes[index]
         pixels, offset = height * width, self._offsets[index]
-        data = np.memmap(self._path, np.uint8, mode="r", offset=offset, shape=(4 * pixels,))
+        if not self._mapped:  # once a process: mapping each sample anew costs as much as resizing it
+            self._mapped.append(np.asarray(np.memmap(self._path, np.uint8, mode="r")))
+        data = self._mapped[0][offset : offset + 4 * pixels]
         return data[: 3 * pixels].reshape(height, width, 3), data[3 * pixels :].reshape(height, width)
 
 
-def _remove(path: Path, owner: int) -> None:
+def _remove(path: Path, mapped: list[NDArray[np.uint8]], owner: int) -> None:
     """Remove the file, but not from a forked worker, whose copy of the object may die while its parent lives."""
+    mapped.clear()  # Windows removes no file that is mapped
     if os.getpid() == owner:
         path.unlink(missing_ok=True)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import FeathersegError
 from .datasets import SegmentationDataset
+from .mixing import MixedCrops
 from .transforms import TrainTransform
 
 Sample = dict[str, Tensor]
@@ -18,12 +21,24 @@ Sample = dict[str, Tensor]
 
 
 class TrainSamples(Dataset[Sample]):
-    """Transformed samples, asked for by (epoch, index): a pure function of these and the seed."""
+    """Transformed samples, asked for by (epoch, index): a pure function of these and the seed.
 
-    def __init__(self, dataset: SegmentationDataset, transform: TrainTransform, seed: int) -> None:
+    Args:
+        dataset: what is transformed.
+        transform: how.
+        seed: of all samples.
+        raw: give what :class:`.on_device.DeviceBatches` goes on from: ``{"image": uint8 (H, W, 3), "mask": uint8
+            (H, W), "look": float32 (6,)}``, cut and mixed, its :class:`.transforms.Look` drawn but not made.
+    """
+
+    def __init__(
+        self, dataset: SegmentationDataset, transform: TrainTransform, seed: int, *, raw: bool = False
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.raw = raw
+        self._crops = MixedCrops(dataset, transform)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -31,11 +46,17 @@ class TrainSamples(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
-        image, mask = self.transform(*self.dataset.read(index), rng)
-        return {
-            "image": torch.from_numpy(image).permute(2, 0, 1).contiguous(),
-            "mask": torch.from_numpy(mask).long(),
-        }
+        image, mask = self._crops(index, rng)
+        look = self.transform.draw_look(rng)
+        if self.raw:
+            return {
+                "image": torch.from_numpy(image),
+                "mask": torch.from_numpy(mask),
+                "look": torch.tensor(look, dtype=torch.float32),
+            }
+        image, mask = self.transform.apply(image, mask, look)
+        # OpenCV splits channels several times as fast as a permuted copy does.
+        return {"image": torch.from_numpy(np.stack(cv2.split(image))), "mask": torch.from_numpy(mask).long()}
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -78,22 +99,23 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 
 def train_loader(samples: TrainSamples, batches: EpochBatches, workers: int, *, pin_memory: bool) -> DataLoader[Sample]:
-    """Return a loader of training batches; `workers` processes live as long as it does."""
+    """Return a loader of training batches; `workers` processes live as long as it does.
+
+    On Linux they are forked: a forked worker delivers within a fraction of a second, while one that starts anew, as is
+    Python's own choice from 3.14 on, imports torch for seconds. It is safe, since workers use neither the GPU nor
+    anybody's threads: OpenCV has none here, and torch sets its own to one.
+    """
     return DataLoader(
         samples,
         batch_sampler=batches,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         # A loader draws a seed when its workers start, at the first epoch of a sitting: from the global generator it
         # would shift the numbers that dropout draws after a resume.
         generator=torch.Generator(),
     )
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)  # workers run beside the network's threads; the transforms use none of torch's
 
 
 def one_line_errors(loader: Iterable[Sample]) -> Iterator[Sample]:
