@@ -19,9 +19,10 @@ from featherseg.checkpoint import (
     load_weights,
     save_checkpoint,
     save_state,
+    start_options,
 )
 from featherseg.errors import CheckpointError
-from featherseg.models import SegmentationModel
+from featherseg.models import SegmentationModel, create_model
 from featherseg.types import ClassSet, InputSpec
 
 Tiny = Callable[..., Any]
@@ -66,6 +67,42 @@ def test_a_checkpoint_rebuilds_its_network(tiny: Tiny, tmp_path: Path, name: str
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+def test_a_pruned_network_comes_back_in_its_shape(tiny: Tiny, tmp_path: Path) -> None:
+    model = create_model("tiny", 3, width=6, pruned={"encoder.0": 2})
+    path = save_checkpoint(tmp_path / "best.safetensors", Checkpoint(model, CLASSES))
+    back = load_checkpoint(path).model
+    assert back.options == {"width": 6, "pruned": {"encoder.0": 2}}
+    assert [x.shape for x in back.state_dict().values()] == [x.shape for x in model.state_dict().values()]
+    torch.testing.assert_close(back.head.weight, model.head.weight, rtol=0, atol=0)
+    tamper(path, options={"width": 6})
+    assert "'encoder.0.weight' is (2, 3, 3, 3), but tiny with 3 classes has (6, 3, 3, 3)" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "best.pth"])
+def test_a_start_brings_its_options(tiny: Tiny, tmp_path: Path, name: str) -> None:
+    model = create_model("tiny", 3, width=6, pruned={"encoder.0": 2})
+    path = save_checkpoint(tmp_path / name, Checkpoint(model, CLASSES))
+    assert start_options(path, "tiny", {}) == {"width": 6, "pruned": {"encoder.0": 2}}
+    assert start_options(path, "tiny", {"width": 8, "dropout": 0.1}) == {
+        "width": 8,
+        "pruned": {"encoder.0": 2},
+        "dropout": 0.1,
+    }
+    assert start_options(path, "jetnet", {"width": 8}) == {"width": 8}
+
+
+def test_a_start_that_is_none(tiny: Tiny, tmp_path: Path) -> None:
+    def load(path: Path) -> Any:
+        return start_options(path, "tiny", {})
+
+    assert "train first" in refusal(tmp_path, load)
+    assert "does not exist" in refusal(tmp_path / "no.pth", load)
+    path = write(tiny, tmp_path / "best.safetensors")
+    assert start_options(tmp_path, "tiny", {}) == {"width": 6}
+    assert "damaged description" in refusal(tamper(path, options=3), lambda path: load(path))
+    assert "damaged description" in refusal(tamper(path, network=...), load)
+
+
 def test_a_run_folder_stands_for_its_best_weights(tiny: Tiny, tmp_path: Path) -> None:
     assert "train first" in refusal(tmp_path)
     write(tiny, tmp_path / "last.safetensors")
@@ -96,6 +133,12 @@ def test_other_suffixes_and_unregistered_networks_are_refused(tiny: Tiny, tmp_pa
         ({"num_classes": "three"}, "damaged description"),
         ({"num_classes": 0}, "num_classes is 0"),
         ({"num_classes": 4}, "3 classes for 4 logits"),
+        ({"num_classes": 10**12}, "3 classes for 1000000000000 logits"),  # no memory holds such a network
+        ({"options": {"pruned": {"encoder.0": 10**12}}}, "'encoder.0' has 1000000000000 channels"),
+        ({"options": {"pruned": {"encoder.9": 2}}}, "'encoder.9' is no plain convolution"),
+        ({"options": {"pruned": {"head": 2}}}, "leave 2 channels to the 'out' logits"),
+        ({"options": {"pruned": [["encoder.0", 2]]}}, "give output channels by layer name"),
+        ({"options": {"width": 6, "pruned": {"encoder.0": 2}}}, "'encoder.0.weight' is (6, 3, 3, 3), but tiny"),
         ({"classes": {"names": []}}, "at least one class"),
         ({"classes": ...}, "damaged description"),
         ({"input_spec": [1]}, "damaged description"),

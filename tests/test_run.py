@@ -38,6 +38,30 @@ def test_an_existing_run_is_not_written_over(tmp_path: Path) -> None:
     assert run.config == CONFIG
 
 
+def test_a_new_run_needs_a_folder_without_one(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "mine")
+    run.require_new()
+    (tmp_path / "mine").mkdir()
+    run.require_new()  # a killed process may have left it before its run began
+    run.create(CONFIG, CLASSES)
+    with pytest.raises(ConfigError, match=rf"{run.path} holds a run already; go on with it by --resume {run.path}"):
+        run.require_new()
+    run.create(CONFIG, CLASSES, resume=True)
+
+
+def test_a_run_locks_its_folder_once_and_lets_it_go_at_last(tmp_path: Path) -> None:
+    run, other = RunFolder(tmp_path / "mine"), RunFolder(tmp_path / "mine")
+    with run.lock():
+        with run.lock():
+            pass
+        with pytest.raises(CheckpointError, match="is being trained by process"), other.lock():
+            pytest.fail("held twice")
+        run.create(CONFIG, CLASSES)
+    with other.lock(), pytest.raises(CheckpointError), run.lock():
+        pytest.fail("held twice")
+    assert {file.name for file in run.path.iterdir()} == {"config.toml", "classes.json", "env.json"}
+
+
 def test_rows_after_a_resume_replace_what_was_ahead(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for epoch in (1, 2, 3):

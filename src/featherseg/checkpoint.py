@@ -79,6 +79,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         header = json.loads(text)
         classes = ClassSet.from_dict(header["classes"])
+        if 1 <= header["num_classes"] != len(classes):  # before a network of a million classes is built
+            raise CheckpointError(f"{len(classes)} classes for {header['num_classes']} logits; restore the file")
         model = create_model(header["network"], header["num_classes"], **header["options"])
         spec = header["input_spec"]
         model.input_spec = InputSpec(tuple(spec["mean"]), tuple(spec["std"]))
@@ -88,10 +90,33 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise CheckpointError(f"{path} has a damaged description ({reason}); restore the file") from error
-    if len(classes) != model.num_classes:
-        raise CheckpointError(f"{path} has {len(classes)} classes for {model.num_classes} logits; restore the file")
     load_weights(model, weights, path)
     return Checkpoint(model.eval(), classes, training)
+
+
+def start_options(source: str | Path, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the builder's options for a network `name` that starts from the weights in `source`.
+
+    They are those of the network there, so that one that was pruned keeps its shape, with `options` over them. Weights
+    of another network say nothing.
+
+    Args:
+        source: run folder or weights file.
+        name: what the network is registered as.
+        options: as the user gave them.
+
+    Raises:
+        CheckpointError: it is missing, torn or not featherseg's.
+    """
+    path = weights_file(Path(source))
+    text, _ = _read(path)
+    try:
+        header = json.loads(text)
+        known = dict(header["options"]) if header["network"] == name else {}
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise CheckpointError(f"{path} has a damaged description ({reason}); restore the file") from error
+    return known | dict(options)
 
 
 def load_weights(model: SegmentationModel, weights: Mapping[str, Tensor], source: Path) -> None:

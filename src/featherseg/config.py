@@ -71,7 +71,10 @@ class AugmentConfig(Section, frozen=True):
     ``scale`` is the range (smallest, largest) of the image's magnification. ``flip`` and ``blur`` are the shares
     of samples that are. ``class_balance`` is the share of crops that hold a pixel of a class drawn uniformly from
     those in the image, instead of being placed uniformly. ``jitter`` scales brightness, contrast, saturation (±) and
-    hue (± a tenth of it).
+    hue (± a tenth of it). ``mosaic`` is the share of samples put together from crops of four images, ``copy_paste``
+    the share onto which an object of another image is pasted, its class drawn inversely to how frequent it is.
+    ``on_device`` is whether flip, jitter and blur are made by the device that trains instead of the workers; "auto"
+    is yes on a GPU. The samples are the same but for rounding.
     """
 
     crop: Size = (360, 480)
@@ -80,6 +83,9 @@ class AugmentConfig(Section, frozen=True):
     jitter: Share = 0.3
     blur: Share = 0.1
     class_balance: Share = 0.0
+    mosaic: Share = 0.0
+    copy_paste: Share = 0.0
+    on_device: Literal["auto", "yes", "no"] = "auto"
 
     def __post_init__(self) -> None:
         if self.scale[0] > self.scale[1]:
@@ -105,9 +111,11 @@ class DistillConfig(Section, frozen=True):
     ``teacher`` is a run folder, a weights file, or a network of torchvision's such as ``torchvision:fcn_resnet50``.
     ``losses`` are ``{name = …, weight = 1.0, decay = false, use_ignored = false, …}`` each, with the loss's own
     options: ``decay`` lets the weight fall linearly to 0 at the end, ``use_ignored`` takes in unlabelled pixels.
+    ``cache`` is a folder for what the teacher says, which other runs over the same samples then find there.
     """
 
     teacher: str = ""
+    cache: str = ""
     losses: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cwd", "weight": 3.0},))
 
 
@@ -134,6 +142,7 @@ class TrainConfig(Section, frozen=True):
 
     ``ema`` is the decay of the averaged weights, which are what is evaluated and kept; 0 averages nothing.
     ``patience`` is how many evaluations without a better one end the training; 0 goes on to the last epoch.
+    ``sync_batchnorm`` shares the statistics of batch norm among processes; "auto" does so on GPUs.
     """
 
     epochs: Count = 40
@@ -144,6 +153,35 @@ class TrainConfig(Section, frozen=True):
     eval_every: Count = 1
     patience: Whole = 0
     tensorboard: bool = False
+    sync_batchnorm: Literal["auto", "on", "off"] = "auto"
+
+
+class ToleranceConfig(Section, frozen=True):
+    """Limits of a verification, see :class:`featherseg.export.verify.Tolerance`; what is left out stays as it is."""
+
+    max_logit_error: NotNegative | None = None
+    min_agreement: Share | None = None
+    max_miou_drop: Share | None = None
+
+
+class ShipConfig(Section, frozen=True):
+    """What is made of a trained run on its way to a folder of files.
+
+    ``to`` names targets. ``prune`` is the share of channels to remove, 0 for none; the pruned network is trained for
+    ``finetune_epochs`` with the run as its teacher, and dropped again where it loses more than ``max_drop`` of mIoU
+    (0–1) by then. ``int8`` adds a quantised file for each target that knows it, calibrated on ``calibration`` training
+    images, with the most damaging layers left in float until the drop is within ``max_drop``. ``tolerances`` are limits
+    by precision ("fp32", "fp16", "int8"). ``threads`` 0 are all that the process may use.
+    """
+
+    to: tuple[str, ...] = ("onnx",)
+    int8: bool = False
+    prune: Decay = 0.0
+    finetune_epochs: Count = 15
+    max_drop: Share = 0.01
+    calibration: Annotated[int, msgspec.Meta(ge=4)] = 48
+    tolerances: dict[Literal["fp32", "fp16", "int8"], ToleranceConfig] = {}
+    threads: Whole = 0
 
 
 class Config(Section, frozen=True):
@@ -160,6 +198,7 @@ class Config(Section, frozen=True):
     distill: DistillConfig = msgspec.field(default_factory=DistillConfig)
     optim: OptimConfig = msgspec.field(default_factory=OptimConfig)
     train: TrainConfig = msgspec.field(default_factory=TrainConfig)
+    ship: ShipConfig = msgspec.field(default_factory=ShipConfig)
 
 
 def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:

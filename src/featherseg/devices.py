@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch import nn
 
 from .config import TrainConfig
 from .errors import ConfigError
@@ -37,15 +39,45 @@ def create_fabric(config: TrainConfig) -> Fabric:
     if precision == "fp16" and device == "cpu":
         raise ConfigError("train.precision is 'fp16', which CPUs cannot train in; use bf16 or fp32")
     names = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+    by_torchrun = "LOCAL_WORLD_SIZE" in os.environ
+    if not by_torchrun and (tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
+        raise ConfigError(
+            f"srun started {tasks} processes that know nothing of each other; let it start one torchrun a node "
+            "(srun --ntasks-per-node=1 torchrun ... -m featherseg train ...)"
+        )
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
+    nodes = max(int(os.environ.get("WORLD_SIZE", "1")) // processes, 1)
+    if device == "cuda" and processes > torch.cuda.device_count():
+        raise ConfigError(
+            f"torchrun started {processes} processes for {torch.cuda.device_count()} GPUs; start one each"
+        )
+    world = processes * nodes
+    if config.sync_batchnorm == "on" and world > 1 and device != "cuda":
+        raise ConfigError(f"train.sync_batchnorm is 'on', which torch has for GPUs, not for {device}; use auto or off")
     return Fabric(
         accelerator=device,
         devices=processes,
-        num_nodes=max(nodes, 1),
-        strategy="ddp" if processes * nodes > 1 else "auto",
+        num_nodes=nodes,
+        strategy="ddp" if world > 1 else "auto",
         precision=cast(Any, names[precision]),
+        # Else a scheduler's variables (SLURM's, say, of the job that this is one process of) would be taken for ours.
+        plugins=[] if by_torchrun else [LightningEnvironment()],
     )
+
+
+def wants_sync_batchnorm(config: TrainConfig, fabric: Fabric) -> bool:
+    """Return whether batch norm shall share its statistics: on several GPUs, unless it is switched off."""
+    return config.sync_batchnorm != "off" and fabric.world_size > 1 and fabric.device.type == "cuda"
+
+
+def synchronize_batchnorm(module: nn.Module) -> None:
+    """Let the batch norms in `module` share their statistics among processes; names and values of weights stay.
+
+    timm's conversion knows its own layers, which hold an activation that torch's would drop without a word.
+    """
+    from timm.layers.norm_act import convert_sync_batchnorm
+
+    convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # in place, unless it is a batch norm itself
 
 
 def fast_bf16(device: str) -> bool:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
+from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -24,6 +25,7 @@ from .models import SegmentationModel, resize_like
 from .objectives import Supervised, normalize
 from .registry import Registry
 from .teacher import Maps, Teacher
+from .teacher_cache import CachedTeacher
 from .types import MIN_SIZE, ClassSet
 
 
@@ -212,6 +214,8 @@ class Distilled(nn.Module):
             to 0 at the end of the training (see :meth:`set_progress`); ``use_ignored = true`` learns from pixels
             without a label too, the padding of small crops among them. The other keys are the loss's own options.
         classes: the student's.
+        cache: folder that the teacher's maps are kept in for other runs over the same samples; see
+            :class:`.teacher_cache.CachedTeacher`. Nothing is kept where left out.
 
     Raises:
         ConfigError: no term, an unknown loss or option, a value out of range, fewer than two common classes, or a
@@ -221,7 +225,12 @@ class Distilled(nn.Module):
     class_ids: Tensor
 
     def __init__(
-        self, supervised: Supervised, teacher: Teacher, terms: Sequence[Mapping[str, Any]], classes: ClassSet
+        self,
+        supervised: Supervised,
+        teacher: Teacher,
+        terms: Sequence[Mapping[str, Any]],
+        classes: ClassSet,
+        cache: str | Path = "",
     ) -> None:
         super().__init__()
         if not terms:
@@ -244,6 +253,9 @@ class Distilled(nn.Module):
             if name in self.losses:
                 raise ConfigError(f"distillation loss {name!r} is given twice; give each once")
             self.losses[name], self.shares[name] = loss.to(device), share
+        if cache:
+            taps = frozenset(cast(DistillationLoss, loss).tap for loss in self.losses.children())
+            self.teacher = CachedTeacher(teacher, cache, taps)
         pairs = _common_classes(classes, teacher.classes)
         if len(pairs) < 2 and any(loss.tap == "out" for loss in self.losses.children()):
             ours, theirs = ", ".join(classes.names), ", ".join(teacher.classes.names)

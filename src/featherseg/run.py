@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from .checkpoint import Checkpoint, load_state, save_checkpoint, save_state
 from .config import Config, config_to_toml, load_config
 from .errors import CheckpointError, ConfigError, first_line
 from .images import TEMPORARY, write_atomically
+from .lock import folder_lock
+from .mishaps import go_on, room_for
 from .runtime.sessions import cpu_name
 from .types import ClassSet
 
@@ -30,6 +34,35 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._locked = False
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other trainings out of the folder; a lock that this object holds already is taken as it is.
+
+        Raises:
+            CheckpointError: another training holds it.
+        """
+        if self._locked:
+            yield
+            return
+        with folder_lock(self.path):
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
+
+    def require_new(self) -> None:
+        """Refuse a folder that holds a run already.
+
+        Raises:
+            ConfigError: it does.
+        """
+        if (self.path / "config.toml").exists():
+            raise ConfigError(
+                f"{self.path} holds a run already; go on with it by --resume {self.path}, or choose another name or out"
+            )
 
     def create(self, config: Config, classes: ClassSet, *, resume: bool = False) -> None:
         """Make the folder and write what is known before training.
@@ -38,16 +71,25 @@ class RunFolder:
 
         Raises:
             ConfigError: there is a run in it already, and it shall not be resumed.
+            MachineError: the disk is full; of a new run nothing is left then.
         """
-        if (self.path / "config.toml").exists() and not resume:
-            raise ConfigError(
-                f"{self.path} holds a run already; go on with it by --resume {self.path}, or choose another name or out"
-            )
+        if not resume:
+            self.require_new()
         for stale in self.path.glob(f"{TEMPORARY}*"):
             stale.unlink(missing_ok=True)
-        self._write("config.toml", config_to_toml(config))
-        self._write("classes.json", json.dumps(classes.to_dict(), indent=1))
-        self._write("env.json", json.dumps(environment(), indent=1))
+        files = {
+            "config.toml": config_to_toml(config),
+            "classes.json": json.dumps(classes.to_dict(), indent=1),
+            "env.json": json.dumps(environment(), indent=1),
+        }
+        try:
+            with room_for(f"{self.path} cannot be written", f"make room, then {self._again(resume)}"):
+                for name, text in files.items():
+                    self._write(name, text)
+        except BaseException:
+            for name in () if resume else files:  # a part of them would pass for a run
+                (self.path / name).unlink(missing_ok=True)
+            raise
 
     @property
     def config(self) -> Config:
@@ -89,6 +131,9 @@ class RunFolder:
     def has_state(self) -> bool:
         """Whether an epoch was finished, so that there is a state to go on from."""
         return (self.path / "state.safetensors").is_file()
+
+    def _again(self, resume: bool) -> str:
+        return go_on(self.path) if resume else "start again"
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.path / name, lambda file: file.write(text.encode()))

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 
 import msgspec
 import torch
+from lightning_fabric import Fabric
 
+from .census import Census, census_warnings, take_census
 from .checkpoint import load_checkpoint, load_weights
 from .config import Config
 from .data.cache import CachedDataset, fits_cache
-from .data.datasets import SegmentationDataset, class_frequencies, create_dataset
-from .data.loader import EpochBatches, TrainSamples, train_loader
+from .data.datasets import SegmentationDataset, create_dataset
+from .data.loader import EpochBatches, Sample, TrainSamples, train_loader
+from .data.on_device import DeviceBatches, looks_on_device
 from .data.transforms import TrainTransform
 from .devices import create_fabric
 from .distill import Distilled
 from .errors import CheckpointError, ConfigError
 from .losses import build_loss
+from .mishaps import leave_signals_to_parent, room_for
 from .models import SegmentationModel, count_parameters, create_model
 from .objectives import Supervised
 from .progress import counting, say
 from .run import RunFolder
 from .teacher import load_teacher
 from .trainer import RunResult, Trainer
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a configuration stands for, ready to be trained.
+
+    Args:
+        objective: owner of the network and its losses.
+        loader: of training batches, ordered by `batches`.
+        train_set: what is trained on.
+        val_set: what the best epoch is chosen on.
+    """
+
+    objective: Supervised | Distilled
+    loader: Iterable[Sample]
+    batches: EpochBatches
+    train_set: SegmentationDataset
+    val_set: SegmentationDataset
 
 
 def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResult:
@@ -34,19 +60,56 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         quiet: show no progress.
 
     Raises:
-        FeathersegError: a setting, dataset or weights file cannot be used; nothing is left behind then.
+        FeathersegError: a setting, dataset or weights file cannot be used, or another training holds the run folder;
+            nothing is left behind then.
         TrainingDivergedError: the loss is not finite; the last good checkpoint stays.
+        MachineError: a full disk, a killed data worker or the like; the last good checkpoint stays.
     """
+    run = RunFolder(Path(config.out) / config.name)
+    if not resume:
+        run.require_new()
+        config = with_pruned_start(config)
     fabric = create_fabric(config.train)
     fabric.launch()
     quiet = quiet or not fabric.is_global_zero
+    with run.lock() if fabric.is_global_zero else nullcontext():
+        setup = set_up(config, fabric, fresh=not (resume and run.has_state), quiet=quiet)
+        batches = setup.batches
+        trainer = Trainer(fabric, setup.objective, setup.loader, batches, setup.val_set, config, run, quiet)
+        if fabric.is_global_zero:  # only now that nothing of the configuration can be refused any more
+            run.create(config, setup.train_set.classes, resume=resume)
+        fabric.barrier()
+        params, _ = count_parameters(setup.objective.model)
+        processes = f" x {fabric.world_size} processes" if fabric.world_size > 1 else ""
+        say(
+            f"{config.model.name} ({params / 1e6:.2f} M parameters) on {len(setup.train_set)} images of "
+            f"{config.data.name}, {config.train.epochs} epochs x {len(batches)} steps of "
+            f"{config.data.batch_size}{processes}, {fabric.strategy.precision.precision} on {fabric.device}",
+            quiet,
+        )
+        result = trainer.train(resume)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # its threads would abort a process that ends with them running
+    return result
+
+
+def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, quiet: bool = False) -> Setup:
+    """Build datasets, network, losses and loader; nothing is written.
+
+    Args:
+        config: the whole run.
+        fabric: launched.
+        fresh: fill the network with the weights it starts from; a training state replaces them all.
+        quiet: say nothing of the data.
+
+    Raises:
+        FeathersegError: a setting, dataset or weights file cannot be used.
+    """
     data = config.data
     with fabric.rank_zero_first():  # one process downloads, if any has to
         train_set = create_dataset(data.name, data.root, data.train_split, **data.options)
         val_set = create_dataset(data.name, data.root, data.val_split, **data.options)
     torch.manual_seed(config.seed)
-    run = RunFolder(Path(config.out) / config.name)
-    fresh = not (resume and run.has_state)
     # A training state replaces all weights: those of the start need not be there any more.
     options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}
     model = create_model(config.model.name, len(train_set.classes), **options)
@@ -54,10 +117,15 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         start_from(model, Path(config.model.init).expanduser(), train_set)
     for note in getattr(train_set, "notes", ()):
         say(note, quiet)
-    if config.data.cache:
+    if data.cache:
         train_set, val_set = (cached(dataset, quiet) for dataset in (train_set, val_set))
+    census = take_census(train_set)
+    for line in census_warnings(census, take_census(val_set), train_set.classes.names):
+        say(line, quiet)
 
-    weights = class_weights(config, train_set)
+    weights = class_weights(config, census)
+    if config.loss.class_weights == "auto" and census.seen < census.total:
+        say(f"class weights are from {census} training masks", quiet)
     ignore = train_set.classes.ignore_index
     supervised = Supervised(
         model,
@@ -69,25 +137,15 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     if config.distill.teacher:
         with fabric.rank_zero_first():
             teacher = load_teacher(config.distill.teacher)
-        objective = Distilled(supervised, teacher, config.distill.losses, train_set.classes)
-    batches = EpochBatches(len(train_set), config.data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
-    samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed)
-    loader = train_loader(samples, batches, config.data.workers, pin_memory=fabric.device.type == "cuda")
-    trainer = Trainer(fabric, objective, loader, batches, val_set, config, run, quiet)
-    if fabric.is_global_zero:  # only now that nothing of the configuration can be refused any more
-        run.create(config, train_set.classes, resume=resume)
-    fabric.barrier()
-    params, _ = count_parameters(model)
-    say(
-        f"{config.model.name} ({params / 1e6:.2f} M parameters) on {len(train_set)} images of {config.data.name}, "
-        f"{config.train.epochs} epochs x {len(batches)} steps of {config.data.batch_size}, "
-        f"{fabric.strategy.precision.precision} on {fabric.device}",
-        quiet,
-    )
-    result = trainer.train(resume)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # its threads would abort a process that ends with them running
-    return result
+        distill = config.distill
+        objective = Distilled(supervised, teacher, distill.losses, train_set.classes, distill.cache)
+    batches = EpochBatches(len(train_set), data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
+    raw = looks_on_device(config.augment, fabric.device)
+    samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed, raw=raw)
+    loader = train_loader(samples, batches, data.workers, pin_memory=fabric.device.type == "cuda")
+    loader.worker_init_fn = leave_signals_to_parent
+    source = DeviceBatches(loader, config.augment, fabric.device) if raw else loader
+    return Setup(objective, source, batches, train_set, val_set)
 
 
 def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:
@@ -99,6 +157,24 @@ def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:
     folder = Path(folder)
     config = msgspec.structs.replace(RunFolder(folder).config, out=str(folder.parent), name=folder.name)
     return fit(config, resume=True, quiet=quiet)
+
+
+def with_pruned_start(config: Config) -> Config:
+    """Return `config` with the architecture of the pruned network that ``model.init`` names, if it is one.
+
+    The run folder then says it itself, and can be resumed without the file that it started from.
+
+    Raises:
+        CheckpointError: the file cannot be used, or is of another network.
+    """
+    if not config.model.init or "pruned" in config.model.options:
+        return config
+    start = load_checkpoint(Path(config.model.init).expanduser()).model
+    if "pruned" not in start.options:
+        return config
+    if start.name != config.model.name:
+        raise CheckpointError(f"model.init {config.model.init} is of {start.name}; set model.name={start.name}")
+    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, options=start.options))
 
 
 def start_from(model: SegmentationModel, source: Path, train_set: SegmentationDataset) -> None:
@@ -115,15 +191,25 @@ def start_from(model: SegmentationModel, source: Path, train_set: SegmentationDa
 
 
 def cached(dataset: SegmentationDataset, quiet: bool) -> SegmentationDataset:
-    """Return `dataset` decoded, or itself where that would be too large."""
+    """Return `dataset` decoded, or itself where that would be too large.
+
+    Raises:
+        MachineError: the disk of temporary files is full.
+    """
     if not fits_cache(dataset):
         say(f"{dataset.name} {dataset.split} is too large to keep decoded; files are decoded each time", quiet)
         return dataset
-    with counting(f"decode {dataset.split}", len(dataset), quiet=quiet) as progress:
+    with (
+        room_for(
+            f"decoded images of {dataset.name} {dataset.split} do not fit into {gettempdir()}",
+            "make room, set the variable TMPDIR to a folder on a larger disk, or set data.cache=false",
+        ),
+        counting(f"decode {dataset.split}", len(dataset), quiet=quiet) as progress,
+    ):
         return CachedDataset(dataset, progress)
 
 
-def class_weights(config: Config, train_set: SegmentationDataset) -> list[float] | None:
+def class_weights(config: Config, train: Census) -> list[float] | None:
     """Return one loss weight a class as the recipe asks, or None.
 
     "auto" is the square root of inverse frequency, scaled to a mean of 1 over labelled pixels: full inverse
@@ -133,11 +219,11 @@ def class_weights(config: Config, train_set: SegmentationDataset) -> list[float]
     if chosen == "none":
         return None
     if chosen == "auto":
-        share = class_frequencies(train_set)
+        share = train.share
         raw = 1 / (share + 1e-3) ** 0.5
         return [float(w) for w in raw / (raw * share).sum()]
-    if len(chosen) != len(train_set.classes):
+    if len(chosen) != len(train.pixels):
         raise ConfigError(
-            f"loss.class_weights has {len(chosen)} numbers for {len(train_set.classes)} classes; give one a class"
+            f"loss.class_weights has {len(chosen)} numbers for {len(train.pixels)} classes; give one a class"
         )
     return list(chosen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,10 +20,12 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .config import Config
 from .data.datasets import SegmentationDataset
 from .data.loader import EpochBatches, Sample, one_line_errors
+from .devices import synchronize_batchnorm, wants_sync_batchnorm
 from .distill import Distilled
 from .errors import FeathersegError, require
 from .evaluation import protocol, score
 from .metrics import EvalResult
+from .mishaps import said_in_one_line
 from .models import SegmentationModel, count_gmacs, count_parameters
 from .objectives import Supervised
 from .optim import build_ema, build_optimizer, build_schedule
@@ -88,6 +91,8 @@ class Trainer:
         self.fabric, self.loader, self.batches = fabric, loader, batches
         self.val_set, self.config, self.run, self.quiet = val_set, config, run, quiet
         self.model = objective.model
+        if wants_sync_batchnorm(config.train, fabric):
+            synchronize_batchnorm(objective)
         if config.train.channels_last:
             objective.to(memory_format=torch.channels_last)
         optimizer = build_optimizer(self.model, config.optim)
@@ -99,20 +104,30 @@ class Trainer:
         steps = config.train.epochs * math.ceil(len(batches) / config.optim.accumulate)
         self.schedule = build_schedule(optimizer.optimizer, config.optim, steps)
         self.ema: AveragedModel = build_ema(self.model, config.train.ema)
-        self.epoch = 0
+        self.epoch = self.saved = 0
         self.best_epoch, self.best_miou = 0, -1.0
         self.board = _board(run) if config.train.tensorboard and fabric.is_global_zero else None
 
     def train(self, resume: bool = False) -> RunResult:
-        """Train to the last epoch, or until `patience` evaluations brought nothing better."""
+        """Train to the last epoch, or until `patience` evaluations brought nothing better.
+
+        Raises:
+            CheckpointError: another training holds the run folder.
+            TrainingDivergedError: the loss is not finite.
+            MachineError: a full disk, a killed data worker or the like.
+        """
+        speaks = self.fabric.is_global_zero
+        with (
+            self.run.lock() if speaks else nullcontext(),
+            said_in_one_line(self.run.path, self._stage, talks=speaks),
+        ):
+            return self._train(resume)
+
+    def _train(self, resume: bool) -> RunResult:
         begin = time.monotonic()
         if resume:
             self._restore()
-        try:
-            self._run_epochs()
-        except KeyboardInterrupt:
-            say(f"stopped in epoch {self.epoch + 1}; go on with: featherseg train --resume {self.run.path}")
-            raise
+        self._run_epochs()
         result = RunResult(self.run.path, self._final_scores(), self.best_epoch, self.epoch, time.monotonic() - begin)
         if self.fabric.is_global_zero:
             facts = {
@@ -123,6 +138,11 @@ class Trainer:
             }
             self.run.write_result(result.best.to_dict() | facts)
         return result
+
+    def _stage(self) -> str:
+        """Return what is being done, for a line that says where it ended."""
+        over = self.saved == self.config.train.epochs or self._out_of_patience()
+        return "the final scores" if over else f"epoch {self.saved + 1}"
 
     def _run_epochs(self) -> None:
         """Train and evaluate epoch after epoch, each left behind as a checkpoint."""
@@ -143,6 +163,7 @@ class Trainer:
                             self.board.add_scalar(name, row[name], self.epoch)
                     self.board.flush()
                 self.fabric.barrier()
+                self.saved = self.epoch
                 progress.update(overall, completed=self.epoch, figures=f"best mIoU {100 * self.best_miou:.1f}")
                 say(_row_text(row, config.epochs), self.quiet)
 
@@ -198,6 +219,7 @@ class Trainer:
 
     def _evaluate(self, progress: Progress) -> dict[str, Any]:
         """Score the averaged weights on the validation split, keep them if they are the best, and return scores."""
+        self._share(self.network.buffers())  # each process's batch norms saw other samples; the first's are saved
         task = progress.add_task("evaluate", total=len(self.val_set), figures="")
         result = self._score(lambda done: progress.update(task, completed=done * self.fabric.world_size))
         progress.remove_task(task)
@@ -225,6 +247,12 @@ class Trainer:
             total = fabric.all_reduce(torch.from_numpy(counts).to(fabric.device), reduce_op="sum")
             counts[:] = cast(torch.Tensor, total).cpu().numpy()
         return EvalResult.from_metrics(confusion, borders, protocol(self.val_set))
+
+    def _share(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give all processes the first one's values."""
+        if self.fabric.world_size > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, src=0)
 
     def _check_finite(self, losses: list[torch.Tensor], step: int) -> None:
         if not bool(torch.isfinite(torch.stack(losses)).all()):
@@ -282,11 +310,14 @@ class Trainer:
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
+        self.saved = self.epoch
 
     def _final_scores(self) -> EvalResult:
         """Score the best epoch's weights in full, boundary F1 with it."""
-        best = load_checkpoint(self.run.path)
-        self.network.load_state_dict(best.model.state_dict())
+        if self.fabric.is_global_zero:  # other nodes need not see its folder
+            best = load_checkpoint(self.run.path)
+            self.network.load_state_dict(best.model.state_dict())
+        self._share(self.network.state_dict().values())
         with counting("best epoch", len(self.val_set), quiet=self.quiet) as progress:
             return self._score(lambda done: progress(done * self.fabric.world_size), boundary=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..errors import ConfigError
 from ..registry import Registry
 from ..types import MIN_SIZE, InputSpec
+from .widths import narrow
 
 
 def resize_like(x: Tensor, reference: Tensor) -> Tensor:
@@ -113,15 +114,29 @@ def register_model(name: str, facts: ModelFacts) -> Callable[[Builder], Builder]
     return add
 
 
-def create_model(name: str, num_classes: int, **options: Any) -> SegmentationModel:
+def create_model(
+    name: str, num_classes: int, *, pruned: Mapping[str, int] | None = None, **options: Any
+) -> SegmentationModel:
     """Build a registered network.
 
+    Args:
+        name: what it is registered as.
+        num_classes: channels of the logits.
+        pruned: output channels of the layers that have fewer than the builder gives them; see
+            :func:`featherseg.models.widths.narrow`. A pruned network has it among its options.
+        options: the builder's own.
+
     Raises:
-        ConfigError: the name or an option is unknown, or `num_classes` is below 1.
+        ConfigError: the name or an option is unknown, `num_classes` is below 1, or `pruned` fits no such network.
     """
     if num_classes < 1:
         raise ConfigError(f"num_classes is {num_classes}; a network needs at least 1")
+    if pruned and (weights := next((key for key in ("encoder_weights", "pretrained") if options.get(key)), None)):
+        raise ConfigError(f"{weights} are of the whole encoder, not the pruned one; leave {weights} out")
     model: SegmentationModel = models.create(name, num_classes=num_classes, **options)
+    if pruned is not None:
+        narrow(model, pruned)
+        model.options = {**model.options, "pruned": dict(pruned)}
     return model
 
 
@@ -147,7 +162,7 @@ def count_gmacs(model: SegmentationModel, size: tuple[int, int]) -> float:
 
     The network is left as it is; its copy is counted without computing anything.
     """
-    ghost = copy.deepcopy(model).to("meta").eval()
+    ghost = copy.deepcopy(model).to("meta", torch.float32).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ghost.outputs(torch.zeros(1, 3, *size, device="meta"))
     return float(counter.get_total_flops() / 2e9)
