@@ -1,0 +1,250 @@
+"""Static int8: weights and activations in eight bits, written into the graph as QuantizeLinear/DequantizeLinear pairs.
+
+Activations get their ranges from calibration images, weights one scale a channel of their layer's output. A pair stands
+wherever a tensor goes into or comes out of an integer operator, and nowhere between a convolution and its activation,
+so that engines fuse what lies between two pairs to one integer kernel; :mod:`.plan` tells where, for which engine.
+
+The layers that give class scores stay in float32: they are cheap, and class scores in eight bits are full of ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, require
+from ..export.onnx import atomic_path, onnx_path, write_artifact
+from ..types import ImageArray
+from .calibration import check_calibration
+from .graph import FloatGraph, NormalizedImage, matching
+from .plan import Plan, plan
+from .quantize import quantize_array
+from .ranges import METHOD, TINY, Histogram, Range, check_method, observe, step
+
+Calibration = Sequence[ImageArray] | Mapping[str, Histogram]
+"""Images, or what :func:`calibrate` made of them, to write several files from one calibration."""
+
+
+def quantize_onnx(
+    source: str | Path,
+    path: str | Path,
+    calibration: Calibration,
+    *,
+    flavour: str = "onnxruntime",
+    keep: Iterable[str] = (),
+    method: str = METHOD,
+    reduce_range: bool = False,
+) -> Path:
+    """Write an exported float32 file again in int8.
+
+    The new file says ``"weights": "int8 QDQ"`` in its training facts, with flavour, method and the layers that stayed
+    float, and has no verification: the old figures no longer hold.
+
+    Args:
+        source: an exported float32 file that gives logits.
+        path: file to write, ending in ``.onnx``; it appears whole or not at all.
+        calibration: RGB images at the deployed size, see :func:`.calibration.calibration_images`.
+        flavour: the engine that will run it: ``"onnxruntime"``, ``"openvino"`` or ``"tensorrt"``.
+        keep: names, or shell-style patterns, of what stays float32: layers are called as their modules, such as
+            ``"features.0.0"``; :func:`.sensitivity.layer_sensitivity` tells all names.
+        method: how ranges follow from the values seen: ``"mse"``, ``"percentile"`` or ``"minmax"``.
+        reduce_range: weights in seven bits, for x86 processors without VNNI (before 2019), whose 16-bit sums would
+            overflow without a word.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ConfigError: an argument is out of range or a pattern in `keep` matches nothing.
+        DataError: the calibration images are too few, or random noise.
+        ArtifactError: `source` is not an exported float32 file, or has nothing to quantise.
+        MissingExtraError: the package ``onnx`` is not installed.
+    """
+    path = onnx_path(path)
+    if path.resolve() == Path(source).resolve():
+        raise ConfigError(f"path {path} is the float32 file itself; choose another name")
+    check_method(method)
+    graph = FloatGraph(source)
+    whole = plan(graph, flavour)
+    kept = matching(keep, whole.choices)
+    histograms = calibration if isinstance(calibration, Mapping) else calibrate(whole, calibration)
+    chosen = plan(graph, flavour, [name for name in whole.choices if name not in kept])
+    proto = integer_proto(chosen, histograms, method, reduce_range)
+    notes = {"weights": "int8 QDQ", "quantization": {"flavour": flavour, "method": method, "float_layers": kept}}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
+        artifact = graph.artifact
+        write_artifact(temporary, replace(artifact, training=artifact.training | notes, verification={}))
+    return path
+
+
+def calibrate(
+    whole: Plan, images: Sequence[ImageArray], progress: Callable[[int], None] = lambda done: None
+) -> dict[str, Histogram]:
+    """Return a histogram of each tensor that is rounded to a scale of its own.
+
+    Args:
+        whole: plan of all layers; it serves plans of fewer too.
+        images: RGB uint8 (H, W, 3) at the deployed size.
+        progress: called with the number of images done.
+
+    Raises:
+        DataError: the images are too few, or random noise.
+    """
+    check_calibration(images)
+    return observe(whole.graph.proto, sorted(set(whole.roots.values())), images, progress)
+
+
+def integer_proto(
+    chosen: Plan, histograms: Mapping[str, Histogram], method: str = METHOD, reduce_range: bool = False
+) -> Any:
+    """Return the ModelProto of a plan; see :func:`quantize_onnx` for the arguments."""
+    symmetric = chosen.flavour.symmetric
+    of = {root: histograms[root].range(method, symmetric) for root in set(chosen.roots.values())}
+    onnx = require("onnx", "train", "Quantising")
+    proto = onnx.ModelProto()
+    proto.CopyFrom(chosen.graph.proto)
+    graph = proto.graph
+    writer = _Writer(onnx, chosen, of, reduce_range)
+    nodes: list[Any] = []
+    for node in graph.node:
+        nodes += [*writer.turn(node), node, *writer.pairs(node)]
+    nodes = _needed(nodes, {port.name for port in graph.output})
+    used = {name for node in nodes for name in node.input}
+    constants = [tensor for tensor in (*graph.initializer, *writer.tensors) if tensor.name in used]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants)
+    return proto
+
+
+def _needed(nodes: Sequence[Any], names: set[str]) -> list[Any]:
+    """Return the nodes that tensors `names` depend on, in their order."""
+    found = []
+    for node in reversed(nodes):
+        if names.intersection(node.output):
+            names.update(node.input)
+            found.append(node)
+    return found[::-1]
+
+
+class _Writer:
+    """Writes the pairs of a plan, and its layers' weights in integers.
+
+    Args:
+        onnx: the package.
+        chosen: the plan.
+        of: range of each root tensor.
+        reduce_range: weights in seven bits.
+    """
+
+    def __init__(self, onnx: Any, chosen: Plan, of: Mapping[str, Range], reduce_range: bool) -> None:
+        self.onnx, self.chosen, self.reduce_range = onnx, chosen, reduce_range
+        self.tensors: list[Any] = []
+        self.turned: set[str] = set()
+        self.layers = {node.name for node in chosen.layers.values()}
+        self.steps: dict[str, float] = {}
+        for root, bounds in of.items():
+            self._store_step(root, bounds)
+
+    def pairs(self, node: Any) -> list[Any]:
+        """Return the pairs of what a node gives, each the same scale and zero point twice."""
+        found = []
+        for name in node.output:
+            if name not in self.chosen.roots:
+                continue
+            root = self.chosen.roots[name]
+            parts = [f"{root}_scale", f"{root}_zero"]
+            if self.chosen.image is not None and name == self.chosen.image.name:
+                found += self._byte_image(f"{name}_q")
+            else:
+                found.append(self._make("QuantizeLinear", [name, *parts], f"{name}_q"))
+            found.append(self._make("DequantizeLinear", [f"{name}_q", *parts], f"{name}_dq"))
+        return found
+
+    def turn(self, node: Any) -> list[Any]:
+        """Let a node read integers behind their pairs, and constants likewise; return what makes those float again."""
+        made = self._turn_constants(node) if node.name in self.layers else []
+        for i, name in enumerate(node.input):
+            if name in self.chosen.roots and (node.name, name) not in self.chosen.direct:
+                node.input[i] = f"{name}_dq"
+        return made
+
+    def _turn_constants(self, node: Any) -> list[Any]:
+        graph, image = self.chosen.graph, self.chosen.image
+        axis = 1 if node.op_type == "ConvTranspose" else 0
+        name, weight = node.input[1], graph.array(node.input[1])
+        if image is not None and node.input[0] == image.name:
+            weight = _with_shift_channel(weight, image)
+        codes, scale = quantize_array(weight, axis)
+        if self.reduce_range:
+            scale = scale * np.float32(127 / 63)
+            codes = np.rint(weight / scale).astype(np.int8)
+        scale = scale.ravel()
+        made = self._constant(node, 1, name, codes, scale, axis)
+        if len(node.input) > 2 and self.chosen.flavour.bias:
+            unit = np.maximum(self.steps[self.chosen.roots[node.input[0]]] * scale.astype(np.float64), TINY)
+            bias = _int32(graph.array(node.input[2]) / unit)
+            # Named for the layer: others that share the tensor have other scales.
+            made += self._constant(node, 2, f"{node.name}_bias", bias, unit.astype(np.float32), 0)
+        return made
+
+    def _constant(
+        self, node: Any, place: int, name: str, codes: NDArray[Any], scale: NDArray[np.float32], axis: int
+    ) -> list[Any]:
+        """Store codes and scales of a constant once, let the node read them, return what makes them float again."""
+        node.input[place] = f"{name}_dq"
+        if name in self.turned:
+            return []
+        self.turned.add(name)
+        parts = {f"{name}_q": codes, f"{name}_scale": scale}
+        for part, values in parts.items():
+            self._store(part, values)
+        return [self._make("DequantizeLinear", list(parts), f"{name}_dq", axis=axis)]
+
+    def _store_step(self, root: str, bounds: Range) -> None:
+        """Store scale and zero point of an activation."""
+        image = self.chosen.image
+        if image is not None and root == image.name:
+            bounds = 0.0, 1.0  # bytes over 255
+        scale, zero = step(bounds, self.chosen.flavour.symmetric)
+        self.steps[root] = scale
+        self._store(f"{root}_scale", np.array(scale, np.float32))
+        self._store(f"{root}_zero", np.array(zero, np.int8 if self.chosen.flavour.symmetric else np.uint8))
+
+    def _byte_image(self, name: str) -> list[Any]:
+        """Return what makes the image's bytes (B, H, W, 3) codes (B, 4, H, W) whose fourth channel is one everywhere.
+
+        That channel carries the normalisation's shift, which so ends at the image's edge as it does in the float file:
+        folded into the bias it would go on into the convolution's padding.
+        """
+        image = self.chosen.graph.proto.graph.input[0].name
+        self._store(f"{name}_pads", np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64))
+        self._store(f"{name}_one", np.array(255, np.uint8))
+        pad = self._make("Pad", [image, f"{name}_pads", f"{name}_one"], f"{name}_rgb1")
+        return [pad, self._make("Transpose", [f"{name}_rgb1"], name, perm=[0, 3, 1, 2])]
+
+    def _store(self, name: str, values: NDArray[Any]) -> None:
+        self.tensors.append(self.onnx.numpy_helper.from_array(values, name))
+
+    def _make(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> Any:
+        # Without names: nobody asks for these nodes, and names take room.
+        return self.onnx.helper.make_node(operator, inputs, [output], **attributes)
+
+
+def _with_shift_channel(weight: NDArray[Any], image: NormalizedImage) -> NDArray[np.float32]:
+    """Return weights (O, 4, h, w) for bytes over 255 and a channel of ones, from those for the normalised image."""
+    scaled = weight * (image.scale * 255)[:, None, None]
+    shifted = (weight * image.shift[:, None, None]).sum(axis=1, keepdims=True)
+    return np.concatenate([scaled, shifted], axis=1).astype(np.float32)
+
+
+def _int32(values: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Round to int32; a bias beyond it belongs to a channel without weights to speak of, and saturates."""
+    limits = np.iinfo(np.int32)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(np.int32)
