@@ -50,8 +50,8 @@ def open_segmenter(
     """Open an exported file, or a run folder or weights file, as a segmenter.
 
     Args:
-        source: exported file (``.onnx``, ``.xml``, …), run folder, ``.safetensors`` or ``.pth``; the street network that
-            comes with featherseg where left out.
+        source: exported file (``.onnx``, ``.xml``, …), run folder, ``.safetensors`` or ``.pth``; the street network
+            that comes with featherseg where left out.
         size: (height, width) for the network; images' own where left out.
         backend: engine for an exported file; see :func:`featherseg.runtime.sessions.open_session`. "pytorch" for
             weights.

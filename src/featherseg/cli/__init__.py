@@ -15,10 +15,10 @@ from typing import NoReturn
 from cyclopts import CycloptsError
 
 from ..errors import FeathersegError
-from . import listing, proving, segmenting, training
+from . import listing, proving, segmenting, shipping, training
 from .app import app
 
-__all__ = ["listing", "main", "proving", "segmenting", "training"]
+__all__ = ["listing", "main", "proving", "segmenting", "shipping", "training"]
 
 
 def main(words: Sequence[str] | None = None) -> None:
