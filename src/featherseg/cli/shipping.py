@@ -20,6 +20,7 @@ def ship(
     to: Annotated[str | None, Parameter(help="Targets with commas between, such as onnx,openvino.")] = None,
     int8: Annotated[bool | None, Parameter(help="Quantised files too.", show_default=False)] = None,
     prune: Annotated[float | None, Parameter(help="Share of channels to remove, such as 0.3.")] = None,
+    epochs: Annotated[int | None, Parameter(help="How long a pruned network is trained again.")] = None,
     max_drop: Annotated[float | None, Parameter(help="mIoU, 0-1, that a step may cost; 0.01 is one point.")] = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder to write.")] = Path("dist"),
     data: Data = None,
@@ -52,6 +53,7 @@ def ship(
         "to": [name.strip() for name in to.split(",")] if to is not None else None,
         "int8": int8,
         "prune": prune,
+        "finetune_epochs": epochs,
         "max_drop": max_drop,
         "threads": threads,
     }
