@@ -14,6 +14,7 @@ from conftest import Trained
 from featherseg.config import load_config
 from featherseg.errors import CheckpointError
 from featherseg.report import read_run, results_markdown, write_results
+from featherseg.run import read_log
 
 
 def cells(page: str, start: str) -> list[str]:
@@ -97,10 +98,26 @@ def test_unfinished_and_damaged_runs_are_refused(copy: Path, tmp_path: Path, nam
     with pytest.raises(CheckpointError, match=r"damaged file: \w+Error") as caught:
         write_results([copy], tmp_path / "page.md")
     assert "\n" not in str(caught.value)
-    (copy / name).unlink()
-    with pytest.raises(CheckpointError, match=f"not finished: it lacks {name}"):
-        write_results([copy], tmp_path / "page.md")
+    if name != "result.json":
+        (copy / name).unlink()
+        with pytest.raises(CheckpointError, match=f"not finished: it lacks {name}"):
+            write_results([copy], tmp_path / "page.md")
     assert not (tmp_path / "page.md").exists()
+
+
+def test_an_unfinished_run_shows_its_curve_apart(trained: Trained, copy: Path) -> None:
+    (copy / "result.json").unlink()
+    config = (copy / "config.toml").read_text().replace("epochs = 2", "epochs = 9").replace('"tiny"', '"longer"')
+    (copy / "config.toml").write_text(config)
+    finished, _, rest = results_markdown([copy, trained.run]).partition("## Not finished")
+    assert "longer" not in finished
+    assert "## tiny" in finished
+    log = read_log(copy)
+    assert f"epoch 2 of 9, 0.00 hours, best so far {100 * max(row['miou'] for row in log):.1f}" in rest
+    assert cells(rest, "val mIoU")[1:] == [f"{100 * row['miou']:.1f}" for row in log]
+    (copy / "log.jsonl").write_text("")
+    with pytest.raises(CheckpointError, match="no scored epoch"):
+        results_markdown([copy])
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

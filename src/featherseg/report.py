@@ -24,15 +24,22 @@ Runs that differ in their seed alone are one line: mean ± standard deviation (o
 images/s are of training, with whatever else the machine was doing meanwhile.
 """
 
+UNFINISHED = """## Not finished
+
+Runs that go on another time. Their rates have not come down yet, so the curves say less than they will.
+"""
+
 Run = dict[str, Any]
 """What :func:`read_run` returns."""
 
 
 def read_run(folder: str | Path) -> Run:
-    """Return a finished run: ``config``, ``env``, ``log`` and ``result``, as its folder holds them.
+    """Return a run: ``config``, ``env``, ``log`` and ``result``, as its folder holds them.
+
+    ``result`` is None of a run that has finished epochs, but not the last one.
 
     Raises:
-        CheckpointError: the run is not finished, or a file of it is missing or damaged.
+        CheckpointError: no epoch is finished, or a file of it is missing or damaged.
     """
     folder = Path(folder)
     if not (folder / "config.toml").is_file():
@@ -43,7 +50,9 @@ def read_run(folder: str | Path) -> Run:
             "config": load_config(folder / "config.toml"),
             "env": json.loads((folder / "env.json").read_text(encoding="utf-8")),
             "log": [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()],
-            "result": json.loads((folder / "result.json").read_text(encoding="utf-8")),
+            "result": json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            if (folder / "result.json").is_file()
+            else None,
         }
     except FileNotFoundError as error:
         raise CheckpointError(f"run {folder} is not finished: it lacks {Path(error.filename).name}") from error
@@ -52,13 +61,14 @@ def read_run(folder: str | Path) -> Run:
 
 
 def results_markdown(folders: Iterable[str | Path]) -> str:
-    """Return a page of all runs: one table, then each run's classes, curve and recipe.
+    """Return a page of all runs: one table, then each run's classes, curve and recipe; unfinished ones come last.
 
     Raises:
-        CheckpointError: a run is not finished.
+        CheckpointError: a folder is no run, or damaged.
     """
+    runs = [read_run(folder) for folder in folders]
     sections = []
-    for group in _by_recipe(map(read_run, folders)):
+    for group in _by_recipe(run for run in runs if run["result"] is not None):
         try:
             score = statistics.fmean(run["result"]["miou"] or 0.0 for run in group)
             order = (group[0]["config"].data.name, -score)
@@ -76,6 +86,9 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
     page = [HEADER, _table(columns, [row for _, row, _ in sections])]
     for _, _, details in sections:
         page += details
+    unfinished = [run for run in runs if run["result"] is None]
+    if unfinished:
+        page += [UNFINISHED, *(_so_far(run) for run in unfinished)]
     return "\n".join(page)
 
 
@@ -165,6 +178,22 @@ def _curve(group: Sequence[Run]) -> str:
         title = "val mIoU" if len(group) == 1 else f"val mIoU, seed {run['config'].seed}"
         rows.append((title, *(_percent(curve.get(epoch)) for epoch in shown)))
     return _table(("epoch", *map(str, shown)), rows)
+
+
+def _so_far(run: Run) -> str:
+    """Return what is known of an unfinished run: how far it is, and its curve."""
+    config, log = run["config"], run["log"]
+    scored = {row["epoch"]: row["miou"] for row in log if "miou" in row}
+    if not scored:
+        raise CheckpointError(f"run {run['folder']} is not finished: it has no scored epoch")
+    best = max(scored, key=lambda epoch: scored[epoch])
+    shown = sorted({epoch for epoch in scored if epoch in CURVE_EPOCHS} | {max(scored), best})
+    hours = sum(row["seconds"] for row in log) / 3600
+    head = (
+        f"### {config.name}\n\n{config.model.name} on {config.data.name} {config.data.val_split}, {_start(config)}; "
+        f"epoch {max(scored)} of {config.train.epochs}, {hours:.2f} hours, best so far {_percent(scored[best])}.\n\n"
+    )
+    return head + _table(("epoch", *map(str, shown)), [("val mIoU", *(_percent(scored[e]) for e in shown))])
 
 
 def _recipe(run: Run) -> str:
