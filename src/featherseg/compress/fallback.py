@@ -198,14 +198,14 @@ def quantize_within(
                 quantize_openvino(source, candidate, known, keep=kept, way=way, method=method)
             else:
                 quantize_onnx(source, candidate, histograms, flavour=flavour, keep=kept, method=method)
-            progress(f"scoring int8 with {len(kept)} of {len(whole.choices)} layers in float32")
+            progress(f"scoring int8 with {len(kept)} of {len(whole.layers)} layers in float32")
             smaller = Segmenter(candidate, size=size, backend=backend, threads=threads)
             int8_eval = evaluate(smaller, validation, boundary=False)
             rounds.append((len(kept), int8_eval.miou))
             if not float_eval.miou - int8_eval.miou > max_drop:
                 break
             count = max(2 * len(kept), 1)
-            if 2 * count > len(whole.choices):
+            if 2 * count > len(whole.layers):
                 raise VerificationError(_hopeless(path, float_eval, rounds, max_drop))
             if not ranking:
                 progress("measuring each layer's damage")
@@ -221,7 +221,7 @@ def quantize_within(
             float_eval=float_eval,
             int8_eval=int8_eval,
             float_layers=tuple(kept),
-            layers=len(whole.choices),
+            layers=len(whole.layers),
             rounds=tuple(rounds),
             float_bytes=Path(source).stat().st_size,
             bytes=sum(part.stat().st_size for part in _parts(candidate)),

@@ -53,7 +53,7 @@ def store_fp16(source: str | Path, path: str | Path) -> Path:
         values = graph.array(tensor.name)
         if np.abs(values).max() > MAX_HALF:
             raise ArtifactError(
-                f"{source}: weight {tensor.name} holds values above {MAX_HALF:.0f}, beyond float16; keep the float32 file"
+                f"{source}: weight {tensor.name} holds values above {MAX_HALF:.0f}, float16 cannot; keep float32"
             )
         name = f"{tensor.name}_half"
         casts.append(onnx.helper.make_node("Cast", [name], [tensor.name], f"{name}_cast", to=onnx.TensorProto.FLOAT))

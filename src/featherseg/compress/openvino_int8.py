@@ -78,7 +78,7 @@ def quantize_openvino(
     openvino = require("openvino", "openvino", "Quantising for OpenVINO")
     graph = FloatGraph(source)
     whole = plan(graph, "openvino")
-    kept = matching(keep, whole.choices)
+    kept = matching(keep, list(whole.layers))
     facts: dict[str, Any] = {"flavour": "openvino", "way": way, "float_layers": kept}
     facts |= {"method": method} if way == "qdq" else {"preset": preset}
     notes = {"weights": "int8 OpenVINO", "quantization": facts}
@@ -108,7 +108,7 @@ def _by_nncf(openvino: Any, whole: Plan, images: Sequence[ImageArray], kept: Seq
         try:
             model = openvino.Core().read_model(str(whole.graph.source))
             pin_batch(openvino, model)
-            scope = nncf.IgnoredScope(names=_operator_names(model, [*floats, *(whole.nodes[name] for name in kept)]))
+            scope = nncf.IgnoredScope(names=_operator_names(model, [*floats, *(whole.layers[name] for name in kept)]))
             model = nncf.quantize(
                 model,
                 nncf.Dataset(images, lambda image: {"image": image[None]}),

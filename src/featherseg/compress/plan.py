@@ -73,17 +73,12 @@ class Plan:
     image: NormalizedImage | None
 
     @property
-    def choices(self) -> list[str]:
-        """Names of the nodes that may stay float: all but those that only pass values on."""
-        return [name for name, node in self.nodes.items() if node.op_type not in PASSING]
-
-    @property
     def layers(self) -> dict[str, Any]:
         """The nodes with weights."""
         return {name: node for name, node in self.nodes.items() if node.op_type in self.flavour.layers}
 
 
-def plan(graph: FloatGraph, flavour: str, names: Iterable[str] | None = None, alone: bool = False) -> Plan:
+def plan(graph: FloatGraph, flavour: str, names: Iterable[str] | None = None, joins: bool = True) -> Plan:
     """Decide what becomes an integer.
 
     Layers do (convolutions with constant weights, but those that give class scores); then, going back from them, joins
@@ -92,8 +87,8 @@ def plan(graph: FloatGraph, flavour: str, names: Iterable[str] | None = None, al
     Args:
         graph: the float graph.
         flavour: a name in ``FLAVOURS``.
-        names: nodes that may, of :attr:`Plan.choices`; all where left out.
-        alone: whether joins may too where no integer reads what comes out, to measure what one of them does.
+        names: layers that may, of :attr:`Plan.layers`; all where left out.
+        joins: whether joins may, without which a layer shows what it does alone.
 
     Raises:
         ConfigError: the flavour is unknown.
@@ -105,20 +100,19 @@ def plan(graph: FloatGraph, flavour: str, names: Iterable[str] | None = None, al
     layers = {node.name: name for name, node in graph.layers(wants.layers).items()}
     if not layers:
         raise ArtifactError(f"{graph.source}: has no {' or '.join(wants.layers)} to quantise; use it as it is")
-    allowed = None if names is None else set(names)
+    allowed = set(layers.values() if names is None else names)
     picked: dict[str, Any] = {}
     read: set[str] = set()  # by integer nodes
     for node in reversed(graph.proto.graph.node):
-        name, passing = layers.get(node.name, node.name), node.op_type in PASSING
-        if passing:
+        name = layers.get(node.name, node.name)
+        if node.name in layers:
+            wanted = name in allowed
+        elif node.op_type in PASSING:
             wanted = bool(read.intersection(node.output))
-        elif node.name in layers:
-            wanted = True
         else:
-            wanted = node.op_type in wants.joins and (alone or graph.end(node) in read)
+            wanted = joins and node.op_type in wants.joins and graph.end(node) in read
         data = _data_inputs(node, node.name in layers)
-        able = allowed is None or name in allowed or passing
-        if wanted and able and all(graph.is_activation(tensor) for tensor in data):
+        if wanted and all(graph.is_activation(tensor) for tensor in data):
             picked[name] = node
             read.update(data)
     nodes = dict(reversed(picked.items()))

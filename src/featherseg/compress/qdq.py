@@ -26,6 +26,9 @@ from .plan import Plan, plan
 from .quantize import quantize_array
 from .ranges import METHOD, TINY, Histogram, Range, check_method, observe, step
 
+MAX_BIAS = 2.0**30
+"""Largest code of a bias, which leaves as much for the sum it is added to."""
+
 Calibration = Sequence[ImageArray] | Mapping[str, Histogram]
 """Images, or what :func:`calibrate` made of them, to write several files from one calibration."""
 
@@ -71,9 +74,9 @@ def quantize_onnx(
     check_method(method)
     graph = FloatGraph(source)
     whole = plan(graph, flavour)
-    kept = matching(keep, whole.choices)
+    kept = matching(keep, list(whole.layers))
     histograms = calibration if isinstance(calibration, Mapping) else calibrate(whole, calibration)
-    chosen = plan(graph, flavour, [name for name in whole.choices if name not in kept])
+    chosen = plan(graph, flavour, [name for name in whole.layers if name not in kept])
     proto = integer_proto(chosen, histograms, method, reduce_range)
     notes = {"weights": "int8 QDQ", "quantization": {"flavour": flavour, "method": method, "float_layers": kept}}
     with atomic_path(path) as temporary:
@@ -113,7 +116,8 @@ def integer_proto(
     writer = _Writer(onnx, chosen, of, reduce_range)
     nodes: list[Any] = []
     for node in graph.node:
-        nodes += [*writer.turn(node), node, *writer.pairs(node)]
+        made = list(node.output)
+        nodes += [*writer.turn(node), node, *writer.guard(node), *writer.pairs(made)]
     nodes = _needed(nodes, {port.name for port in graph.output})
     used = {name for node in nodes for name in node.input}
     constants = [tensor for tensor in (*graph.initializer, *writer.tensors) if tensor.name in used]
@@ -152,10 +156,10 @@ class _Writer:
         for root, bounds in of.items():
             self._store_step(root, bounds)
 
-    def pairs(self, node: Any) -> list[Any]:
-        """Return the pairs of what a node gives, each the same scale and zero point twice."""
+    def pairs(self, names: Sequence[str]) -> list[Any]:
+        """Return the pairs of tensors, each the same scale and zero point twice."""
         found = []
-        for name in node.output:
+        for name in names:
             if name not in self.chosen.roots:
                 continue
             root = self.chosen.roots[name]
@@ -175,6 +179,25 @@ class _Writer:
                 node.input[i] = f"{name}_dq"
         return made
 
+    def guard(self, node: Any) -> list[Any]:
+        """Keep ONNX Runtime from rounding a float layer that lies between integers, which it does where it can.
+
+        It looks for a convolution that reads a pair and ends in one, takes a sum with constants for its bias, and has
+        no rule for a difference.
+        """
+        chosen = self.chosen
+        kept = node.op_type in chosen.flavour.layers and node.name not in self.layers
+        if not kept or not chosen.flavour.after_layers or chosen.graph.end(node) not in chosen.roots:
+            return []
+        channels = chosen.graph.tensors[node.input[1]].dims[0]
+        bias = chosen.graph.array(node.input[2]) if len(node.input) > 2 else np.zeros(channels, np.float32)
+        # A difference with zeros would be taken out again.
+        self._store(f"{node.name}_minus", np.where(bias == 0, np.float32(TINY), -bias).reshape(-1, 1, 1))
+        output = node.output[0]
+        node.output[0] = f"{output}_raw"
+        del node.input[2:]
+        return [self._make("Sub", [node.output[0], f"{node.name}_minus"], output)]
+
     def _turn_constants(self, node: Any) -> list[Any]:
         graph, image = self.chosen.graph, self.chosen.image
         axis = 1 if node.op_type == "ConvTranspose" else 0
@@ -183,15 +206,19 @@ class _Writer:
             weight = _with_shift_channel(weight, image)
         codes, scale = quantize_array(weight, axis)
         if self.reduce_range:
-            scale = scale * np.float32(127 / 63)
-            codes = np.rint(weight / scale).astype(np.int8)
-        scale = scale.ravel()
+            scale *= np.float32(127 / 63)
+        bias = graph.array(node.input[2]) if self.chosen.flavour.bias and len(node.input) > 2 else None
+        input_step = self.steps[self.chosen.roots[node.input[0]]]
+        if bias is not None:
+            # A channel of next to no weights, as training leaves some, has a scale its bias would overflow.
+            scale = np.maximum(scale, (np.abs(bias) / (input_step * MAX_BIAS)).reshape(scale.shape), dtype=np.float32)
+        codes, scale = np.rint(weight / scale).astype(np.int8), scale.ravel()
         made = self._constant(node, 1, name, codes, scale, axis)
-        if len(node.input) > 2 and self.chosen.flavour.bias:
-            unit = np.maximum(self.steps[self.chosen.roots[node.input[0]]] * scale.astype(np.float64), TINY)
-            bias = _int32(graph.array(node.input[2]) / unit)
+        if bias is not None:
+            unit = np.maximum(input_step * scale.astype(np.float64), TINY)
             # Named for the layer: others that share the tensor have other scales.
-            made += self._constant(node, 2, f"{node.name}_bias", bias, unit.astype(np.float32), 0)
+            integers = np.rint(bias / unit).astype(np.int32)
+            made += self._constant(node, 2, f"{node.name}_bias", integers, unit.astype(np.float32), 0)
         return made
 
     def _constant(
@@ -242,9 +269,3 @@ def _with_shift_channel(weight: NDArray[Any], image: NormalizedImage) -> NDArray
     scaled = weight * (image.scale * 255)[:, None, None]
     shifted = (weight * image.shift[:, None, None]).sum(axis=1, keepdims=True)
     return np.concatenate([scaled, shifted], axis=1).astype(np.float32)
-
-
-def _int32(values: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Round to int32; a bias beyond it belongs to a channel without weights to speak of, and saturates."""
-    limits = np.iinfo(np.int32)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(np.int32)
