@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -180,10 +181,14 @@ def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     def call(*words: object) -> Ended:
         capfd.readouterr()
         code = 0
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
         try:
             main([str(word) for word in words])
         except SystemExit as stop:
             code = int(stop.code or 0)
+        finally:
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
         captured = capfd.readouterr()
         return Ended(code, captured.out, captured.err)
 

@@ -157,9 +157,7 @@ def test_mse_is_near_the_best_there_is_and_clips_outliers(rectified: bool) -> No
     body = np.maximum(body, 0) if rectified else body
     histogram = filled(*[body] * 20, np.array([6.0]))
     values = np.concatenate([*[body] * 20, [6.0]])
-    best = min(
-        rounding_error(values, histogram.low * part, histogram.high * part) for part in np.linspace(0.1, 1, 46)
-    )
+    best = min(rounding_error(values, histogram.low * part, histogram.high * part) for part in np.linspace(0.1, 1, 46))
     ours = rounding_error(values, *histogram.mse())
     assert ours < 0.8 * rounding_error(values, *histogram.minmax())
     assert ours < 1.1 * best

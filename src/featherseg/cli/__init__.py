@@ -40,10 +40,18 @@ def main(words: Sequence[str] | None = None) -> None:
     except OSError as error:
         _stop(f"{error.filename or 'system'}: {error.strerror or error}; check path, rights and free space", 2)
     except KeyboardInterrupt:
+        _ignore_signals()
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 
+def _ignore_signals() -> None:
+    """Let a second signal, which launchers send, not interrupt the end."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+
+
 def _stop(message: str, code: int) -> NoReturn:
+    _ignore_signals()
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

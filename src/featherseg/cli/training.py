@@ -39,6 +39,10 @@ def train(
     /,
     *overrides: str,
     resume: Annotated[Path | None, Parameter(help="Run folder to go on with.")] = None,
+    find_lr: Annotated[
+        bool,
+        Parameter(name="--find-lr", help="Try learning rates for up to 100 steps; keep nothing.", show_default=False),
+    ] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -61,6 +65,14 @@ def train(
 
     if recipe is not None and "=" in recipe:
         overrides, recipe = (recipe, *overrides), None
+    if find_lr:
+        if resume is not None:
+            raise ConfigError(f"--find-lr begins anew, and --resume goes on with {resume}; leave one of them out")
+        from ..lr_finder import find_lr as sweep
+
+        found = sweep(load_config(recipe, overrides), quiet=quiet)
+        print_json(found.to_dict()) if json else print_text(str(found))
+        return
     if resume is not None:
         if recipe is not None or overrides:
             raise ConfigError(f"--resume goes on with {resume} as it was configured; leave the other settings out")

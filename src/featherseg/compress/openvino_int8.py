@@ -125,9 +125,9 @@ def _by_nncf(openvino: Any, whole: Plan, images: Sequence[ImageArray], kept: Seq
 
 
 def _operator_names(model: Any, nodes: Sequence[Any]) -> list[str]:
-    """Return what OpenVINO calls ONNX nodes: a convolution with a bias becomes two operators."""
+    """Return what OpenVINO calls ONNX nodes: a bias makes two operators of one, the last has the output's name."""
     present = {operator.get_friendly_name() for operator in model.get_ops()}
-    names = [(f"{node.name}/WithoutBiases", node.name) for node in nodes]
+    names = [(f"{node.name}/WithoutBiases", node.name, node.output[0]) for node in nodes]
     return [next(name for name in candidates if name in present) for candidates in names]
 
 
