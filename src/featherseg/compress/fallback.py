@@ -224,13 +224,14 @@ def quantize_within(
             layers=len(whole.layers),
             rounds=tuple(rounds),
             float_bytes=Path(source).stat().st_size,
-            bytes=sum(part.stat().st_size for part in _parts(candidate)),
+            bytes=0,
             float_latency_ms=times[0],
             latency_ms=times[1],
             device=smaller.session.device,
             size=size or (picture.shape[0], picture.shape[1]),
         )
         _note(candidate, result)
+        result = replace(result, bytes=sum(part.stat().st_size for part in _parts(candidate)))
         with staged(path) as temporary:
             for part in _parts(candidate):
                 temporary.with_suffix(part.suffix).write_bytes(part.read_bytes())
@@ -269,7 +270,10 @@ def _parts(path: Path) -> list[Path]:
 def _note(path: Path, result: QuantizeResult) -> None:
     """Let the file itself say what int8 did to it."""
     artifact = read_artifact(path)
-    figures = {key: value for key, value in result.to_dict().items() if key not in ("path", "float_layers")}
+    # Less what the file itself shows: its place, its size and, by then, the layers.
+    figures = result.to_dict()
+    for key in ("path", "bytes", "float_layers"):
+        del figures[key]
     quantization = artifact.training["quantization"] | figures
     noted = replace(artifact, training=artifact.training | {"quantization": quantization})
     if path.suffix.lower() == ".xml":

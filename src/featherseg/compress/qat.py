@@ -28,7 +28,7 @@ from ..export.onnx import export_onnx
 from ..models.base import SegmentationModel
 from ..torch_session import describe, evaluating
 from ..types import ClassSet, ImageArray
-from .graph import FloatGraph
+from .graph import FloatGraph, NormalizedImage
 from .plan import Plan, plan
 from .qdq import calibrate
 from .ranges import METHOD, Histogram, check_method, step
@@ -42,19 +42,27 @@ class _Rounded:
 
     input_step: Step | None = None
     output_step: Step | None = None
+    shared: bool = False
+    image: NormalizedImage | None = None
     plain_class: type[nn.Module]
 
 
 class _RoundedConv(_Rounded, nn.Conv2d):
-    """A convolution of rounded inputs and weights."""
+    """A convolution of rounded inputs and weights. `image` is what it reads if bytes stand for that in the file."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve maps (B, C, h, w)."""
-        weight = self.weight.float()
-        scale = (weight.detach().abs().amax(dim=(1, 2, 3)) / 127).clamp_min(torch.finfo(torch.float32).tiny)
-        zeros = torch.zeros_like(scale, dtype=torch.int32)
-        rounded = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
-        y = self._conv_forward(_rounded(x, self.input_step), rounded.to(self.weight.dtype), self.bias)
+        inputs = _rounded(x, self.input_step)
+        if self.shared:
+            # Others that read the tensor, such as the sum round a residual block, read it rounded too.
+            x.data.copy_(inputs.detach())
+        weight, bias = self.weight.float(), self.bias
+        if self.image is None:
+            rounded = _rounded_weight(weight)
+        else:
+            rounded, error = _rounded_for_bytes(weight, self.image)
+            bias = error if bias is None else bias + error
+        y = self._conv_forward(inputs, rounded.to(self.weight.dtype), bias)
         return _rounded(y, self.output_step)
 
 
@@ -70,6 +78,26 @@ def _rounded(x: Tensor, step: Step | None) -> Tensor:
     if step is None:
         return x
     return torch.fake_quantize_per_tensor_affine(x.float(), *step).to(x.dtype)
+
+
+def _rounded_weight(weight: Tensor) -> Tensor:
+    scale = (weight.detach().abs().amax(dim=(1, 2, 3)) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    zeros = torch.zeros_like(scale, dtype=torch.int32)
+    rounded: Tensor = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
+    return rounded
+
+
+def _rounded_for_bytes(weight: Tensor, image: NormalizedImage) -> tuple[Tensor, Tensor]:
+    """Return weights as rounding those for bytes, and their fourth channel, leaves them; see :mod:`.qdq`.
+
+    Also, a channel each, what the fourth channel's own rounding adds to the sum away from the edge.
+    """
+    scale, shift = (torch.from_numpy(v).to(weight).view(3, 1, 1) for v in (image.scale * 255, image.shift))
+    whole = torch.cat([weight * scale, (weight * shift).sum(dim=1, keepdim=True)], dim=1)
+    rounded = _rounded_weight(whole)
+    ours = rounded[:, :3] / scale
+    error = (rounded[:, 3] - (ours * shift).sum(dim=1)).sum(dim=(1, 2))
+    return ours, error
 
 
 def fake_quantize(
@@ -102,6 +130,8 @@ def fake_quantize(
         whole = plan(FloatGraph(file), flavour)
         histograms = calibrate(whole, images)
     modules = dict(model.named_modules())
+    image = whole.graph.normalized_image()
+    normalized = None if image is None else image.name
     followers = _norms_after_convolutions(model)
     found = []
     for name, node in whole.layers.items():
@@ -109,11 +139,17 @@ def fake_quantize(
         if type(conv) is not nn.Conv2d:
             continue  # a transposed convolution, or a weight that code of the network's own reads
         norm = followers.get(conv)
+        source = node.input[0]
         end = _step(whole, histograms, method, whole.graph.end(node)) if _ends_bare(whole, node) else None
-        _swap(conv, _RoundedConv, _step(whole, histograms, method, node.input[0]), None if norm else end)
+        rounded = _swap(conv, _RoundedConv)
+        rounded.input_step = _step(whole, histograms, method, source)
+        rounded.output_step = None if norm else end
+        rounded.image = whole.image if whole.image is not None and whole.image.name == source else None
+        # Not the image itself, which belongs to the caller.
+        rounded.shared = len(whole.graph.readers[source]) > 1 and source != normalized
         # Norms of other classes have an activation of their own, or are left out of this.
         if type(norm) is nn.BatchNorm2d and end is not None:
-            _swap(norm, _RoundedNorm, None, end)
+            _swap(norm, _RoundedNorm).output_step = end
         found.append(name)
     return found
 
@@ -123,16 +159,16 @@ def plain(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _Rounded):
             kind = module.plain_class
-            for attribute in ("input_step", "output_step", "plain_class"):
-                delattr(module, attribute)
+            for attribute in ("input_step", "output_step", "shared", "image", "plain_class"):
+                vars(module).pop(attribute, None)
             cast(nn.Module, module).__class__ = kind
 
 
-def _swap(module: nn.Module, kind: type[_Rounded], input_step: Step | None, output_step: Step | None) -> None:
+def _swap(module: nn.Module, kind: type[_Rounded]) -> _Rounded:
     rounded = cast(Any, module)
     rounded.plain_class = type(module)
     rounded.__class__ = kind
-    rounded.input_step, rounded.output_step = input_step, output_step
+    return cast(_Rounded, rounded)
 
 
 def _ends_bare(whole: Plan, node: Any) -> bool:
@@ -142,8 +178,8 @@ def _ends_bare(whole: Plan, node: Any) -> bool:
 
 
 def _step(whole: Plan, histograms: dict[str, Histogram], method: str, tensor: str) -> Step | None:
-    """Return how a tensor is rounded, None if it is not."""
-    if tensor not in whole.roots:
+    """Return how a tensor is rounded, None if it is not: bytes of the image are what they are."""
+    if tensor not in whole.roots or (whole.image is not None and tensor == whole.image.name):
         return None
     symmetric = whole.flavour.symmetric
     scale, zero = step(histograms[whole.roots[tensor]].range(method, symmetric), symmetric)
