@@ -26,6 +26,7 @@ from featherseg.compress.sensitivity import LayerDamage, layer_sensitivity
 from featherseg.data.synthetic import SyntheticStreet, render_street
 from featherseg.errors import ArtifactError, ConfigError, DataError
 from featherseg.export.onnx import export_onnx
+from featherseg.export.tensorrt import build_engine
 from featherseg.models import create_model
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
@@ -210,6 +211,13 @@ def test_openvino_is_refused_what_it_cannot_do(source: Path, tmp_path: Path) -> 
     with pytest.raises(DataError, match="random noise"):
         quantize_openvino(source, target, noisy)
     assert not list(tmp_path.iterdir())
+
+
+def test_tensorrt_builds_an_int8_engine(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="the engine is built, which needs no GPU")
+    path = quantize_onnx(source, tmp_path / "i.onnx", IMAGES, flavour="tensorrt")
+    sizes = {"min_size": (64, 64), "opt_size": (96, 128), "max_size": (96, 128)}
+    assert build_engine(path, tmp_path / "i.engine", precision="int8", **sizes).stat().st_size > 10_000
 
 
 @pytest.mark.slow

@@ -60,7 +60,8 @@ def test_rounds_as_the_int8_file_does(model: SegmentationModel, tmp_path: Path, 
     ours = logits(model)
     session = Segmenter(quantize_onnx(source, tmp_path / "i.onnx", IMAGES, flavour=flavour)).session
     file = torch.from_numpy(session.run(np.stack(IMAGES)))
-    print("ratio", flavour, (ours - file).pow(2).mean() / (exact - file).pow(2).mean(), (exact - file).pow(2).mean())
+    with torch.inference_mode():  # as evaluation runs it
+        assert torch.equal(model.outputs(pixels(model))["out"], ours)
     assert (ours - file).pow(2).mean() < 0.35 * (exact - file).pow(2).mean(), "most of the file's error is foreseen"
 
 
@@ -137,6 +138,7 @@ def test_symmetric_codes_for_tensorrt(model: SegmentationModel) -> None:
     assert {step[1:] for step in steps} == {(0, -127, 127)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fastsegnet", "lednet"])
 def test_other_networks_round_and_come_back(name: str) -> None:
     torch.manual_seed(0)

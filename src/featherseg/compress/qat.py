@@ -92,7 +92,7 @@ def _rounded_for_bytes(weight: Tensor, image: NormalizedImage) -> tuple[Tensor, 
 
     Also, a channel each, what the fourth channel's own rounding adds to the sum away from the edge.
     """
-    scale, shift = (torch.from_numpy(v).to(weight).view(3, 1, 1) for v in (image.scale * 255, image.shift))
+    scale, shift = (torch.tensor(values).to(weight).view(3, 1, 1) for values in (image.scale * 255, image.shift))
     whole = torch.cat([weight * scale, (weight * shift).sum(dim=1, keepdim=True)], dim=1)
     rounded = _rounded_weight(whole)
     ours = rounded[:, :3] / scale
