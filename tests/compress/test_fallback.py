@@ -96,6 +96,14 @@ def test_openvino_within(trained: Trained, tmp_path: Path, scores: Callable[...,
     assert Segmenter(result.path).segment(IMAGES[0]).shape == (64, 96)
 
 
+def test_openvino_within_as_one_onnx_file(trained: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="its int8 file is scored")
+    result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, flavour="openvino", max_drop=0.1, runs=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["i.onnx"]
+    assert "openvino" in result.device
+    assert read_artifact(result.path).training["quantization"]["flavour"] == "openvino"
+
+
 def test_tensorrt_is_scored_but_not_timed(trained: Trained, tmp_path: Path) -> None:
     result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, flavour="tensorrt", max_drop=0.1)
     assert (result.latency_ms, result.slower) == (None, False)
@@ -111,7 +119,7 @@ def test_tensorrt_is_scored_but_not_timed(trained: Trained, tmp_path: Path) -> N
         ({"runs": 0}, "runs is 0"),
         ({"flavour": "onnx"}, "flavour is 'onnx'"),
         ({"path": "i.xml"}, r"ends in \.onnx"),
-        ({"path": "i.onnx", "flavour": "openvino"}, r"end in \.xml"),
+        ({"path": "i.onnx", "flavour": "openvino", "way": "nncf"}, r"way is 'nncf'.* end in \.xml"),
     ],
 )
 def test_wrong_arguments(trained: Trained, tmp_path: Path, options: dict[str, Any], word: str) -> None:

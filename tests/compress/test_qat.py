@@ -16,7 +16,7 @@ from featherseg.compress.quantize import quantize_array
 from featherseg.data.synthetic import SyntheticStreet
 from featherseg.errors import ConfigError, DataError
 from featherseg.export.onnx import export_onnx
-from featherseg.models import create_model
+from featherseg.models import count_gmacs, create_model
 from featherseg.models.base import SegmentationModel
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.torch_session import describe
@@ -73,6 +73,7 @@ def test_plain_again_with_the_trained_weights(model: SegmentationModel, tmp_path
     assert not torch.equal(logits(model), before)
     save_checkpoint(tmp_path / "w.safetensors", Checkpoint(model, CLASSES))
     torch.testing.assert_close(logits(load_checkpoint(tmp_path / "w.safetensors").model), before)
+    assert count_gmacs(model, (64, 96)) > 0, "training notes it"
     twin = copy.deepcopy(model)  # as averaging does
     assert torch.equal(logits(twin), logits(model))
     plain(model)

@@ -262,7 +262,22 @@ def test_layers_that_share_a_weight_keep_biases_of_their_own(tmp_path: Path) -> 
     path = quantize_onnx(source, tmp_path / "int8.onnx", STREETS)
     exact, rounded = logits(source, STREETS[0]), logits(path, STREETS[0])
     assert ((rounded - exact) ** 2).mean() / exact.var() < 0.02
-    assert sum(name.endswith("weight_q") for name in arrays(path)) == 2
+    session(path, tmp_path / "optimised.onnx")
+    left = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert left["QLinearConv"] == 3
+    again = quantize_onnx(source, path, STREETS, keep=["node_again"])
+    assert read_artifact(again).training["quantization"]["float_layers"] == ["node_again"]
+
+
+def test_graphs_with_branches_are_refused(residual: Path, tmp_path: Path) -> None:
+    proto = onnx.load(residual)
+    out = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+    inner = helper.make_graph([helper.make_node("Identity", ["add"], ["o"])], "inner", [], [out])
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    proto.graph.node.append(helper.make_node("If", ["yes"], ["w"], then_branch=inner, else_branch=inner))
+    onnx.save(proto, residual)
+    with pytest.raises(ArtifactError, match="branches or loops"):
+        quantize_onnx(residual, tmp_path / "int8.onnx", STREETS)
 
 
 @pytest.mark.parametrize("biased", [True, False])

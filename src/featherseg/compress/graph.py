@@ -63,9 +63,12 @@ class FloatGraph:
             t.data_type in types for t in graph.initializer
         ):
             raise ArtifactError(f"{source}: is quantised or in 16 bits already; give the float32 file")
+        if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+            raise ArtifactError(f"{source}: has branches or loops; export a network without them")
         inferred = onnx.shape_inference.infer_shapes(self.proto).graph
         ports = (*inferred.value_info, *inferred.input, *inferred.output)
         self._floats = {port.name for port in ports if port.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+        self._float = onnx.TensorProto.FLOAT
         self._to_array = onnx.numpy_helper.to_array
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         self.outputs = {port.name for port in graph.output}
@@ -90,8 +93,9 @@ class FloatGraph:
         for node in self.proto.graph.node:
             if node.op_type not in operators or node.name in heads:
                 continue
-            if all(name in self.tensors and self.tensors[name].data_type == 1 for name in node.input[1:]):
-                found[self.layer_name(node)] = node
+            if all(name in self.tensors and self.tensors[name].data_type == self._float for name in node.input[1:]):
+                name = self.layer_name(node)
+                found[node.name if name in found else name] = node
         return found
 
     def heads(self, operators: Sequence[str]) -> set[str]:

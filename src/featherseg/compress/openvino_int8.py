@@ -1,9 +1,18 @@
 """Static int8 in OpenVINO's own format, by either of two ways.
 
 ``"qdq"``, the usual one, rounds as :mod:`.plan` says and lets OpenVINO read that. ``"nncf"`` is Intel's own tool, with
-the extra ``openvino``. On CamVid (every third validation image, 360x480, one thread of an AMD EPYC, in one run) it gave
-FastSegNet 10.5 ms and mIoU 75.1 against 7.4 ms and 75.1 by ``"qdq"`` (float32: 18.3 ms, 75.1), LEDNet 26 ms and 41.4
-against 30 ms and 43.0 (48 ms, 43.2), JetNet 5.1 ms and 39.5 against 5.2 ms and 39.8 (19 ms, 39.7).
+the extra ``openvino``. OpenVINO also runs the ONNX file that :func:`.qdq.quantize_onnx` writes, as fast; its own
+format takes more room, since the graph is text.
+
+CamVid val (101 images, 360x480; one thread of an AMD EPYC, each network's files in one run), mIoU and processor time:
+
+==========  ==============  ==============  ==============
+network     float32         qdq             nncf
+==========  ==============  ==============  ==============
+FastSegNet  75.23, 19.5 ms  75.17, 7.6 ms   75.18, 10.8 ms
+LEDNet      43.34, 54.6 ms  43.08, 33.4 ms  43.65, 29.2 ms
+JetNet      39.68, 20.8 ms  39.78, 5.6 ms   39.52, 5.5 ms
+==========  ==============  ==============  ==============
 """
 
 from __future__ import annotations

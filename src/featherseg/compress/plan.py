@@ -3,8 +3,8 @@
 What one engine needs to be fast another refuses, so there is a flavour for each:
 
 - ``"onnxruntime"``: activations uint8 with a zero point, weights int8, biases int32; joins and reshaping operators
-  work on integers too, and the image goes in as the bytes it is. FastSegNet at 360x480 takes 0.48 times the float
-  file's time (one thread of an AMD EPYC with VNNI); with int8 activations it was 1.06 times.
+  work on integers too, and the image goes in as the bytes it is. FastSegNet at 360x480 takes 0.49 times the float
+  file's time (one thread of an AMD EPYC with VNNI); with int8 activations it took 1.06 times.
 - ``"openvino"``: uint8 activations too, rounded only where a layer reads them; biases stay float.
 - ``"tensorrt"``: activations and weights int8 without zero points, biases float, and no rounding between a
   convolution and the residual sum that TensorRT fuses it with.

