@@ -215,12 +215,3 @@ def python(code: str, *words: object) -> str:
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of quantised networks last.
-
-    In a process that ran them all, later tests that draw pictures ended in a segmentation fault, none of them alone;
-    until its cause is found, nothing comes after them.
-    """
-    items.sort(key=lambda item: "compress" in item.path.parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from conftest import python
 from featherseg.errors import ArtifactError, ConfigError, FeathersegError, MissingExtraError
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.segmenter import Segmenter
@@ -155,6 +157,22 @@ def test_openvino_file_without_our_checksum(ir: Path) -> None:
     weights = ir.with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:1])
     assert "OpenVINO refuses it" in refusal(ir)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_signal_after_openvino_sessions_came_and_went(ir: Path) -> None:
+    code = """if True:
+        import faulthandler, os, signal, sys
+        from featherseg.runtime.sessions import open_session
+        faulthandler.enable()
+        signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+        first = open_session(sys.argv[1], "openvino")
+        second = open_session(sys.argv[1], "openvino")
+        del first
+        del second
+        os.kill(os.getpid(), signal.SIGUSR1)
+    """
+    assert python(code, ir) == "handled\n"
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

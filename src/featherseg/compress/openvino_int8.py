@@ -31,7 +31,7 @@ from typing import Any
 from ..errors import ArtifactError, ConfigError, did_you_mean, first_line, require
 from ..export.openvino import export_openvino, write_openvino_artifact
 from ..export.staging import staged
-from ..runtime.sessions.openvino import pin_batch
+from ..runtime.sessions.openvino import openvino_core, pin_batch
 from ..types import ImageArray
 from .calibration import check_calibration
 from .graph import FloatGraph, matching
@@ -115,7 +115,7 @@ def _by_nncf(openvino: Any, whole: Plan, images: Sequence[ImageArray], kept: Seq
     with _silence():
         nncf = _import_nncf()
         try:
-            model = openvino.Core().read_model(str(whole.graph.source))
+            model = openvino_core(openvino).read_model(str(whole.graph.source))
             pin_batch(openvino, model)
             scope = nncf.IgnoredScope(names=_operator_names(model, [*floats, *(whole.layers[name] for name in kept)]))
             model = nncf.quantize(

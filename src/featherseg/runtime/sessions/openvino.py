@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class OpenVinoSession:
             "INFERENCE_NUM_THREADS": str(threads),
             "PERFORMANCE_HINT": "LATENCY",
         }
-        core = openvino.Core()
+        core = openvino_core(openvino)
         try:
             model = core.read_model(str(path))
             if is_quantized(model):
@@ -94,6 +95,17 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise run_failure("OpenVINO", images, error) from error
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
+
+
+@cache
+def openvino_core(openvino: Any) -> Any:
+    """Return the one ``openvino.Core`` of this process.
+
+    One that is never let go: each core puts a stack for signal handlers in place and puts back, when it goes, the one
+    it found. Of two cores that go in the order in which they came, the second puts back the stack that the first took
+    away, and the next signal that Python handles (a worker's end, Ctrl-C) is a segmentation fault (2026.4, Linux).
+    """
+    return openvino.Core()
 
 
 def is_quantized(model: Any) -> bool:
