@@ -11,7 +11,7 @@ from PIL import Image
 
 from featherseg import census
 from featherseg.census import LIMIT, Census, census_warnings, take_census
-from featherseg.data import class_frequencies, create_dataset
+from featherseg.data import create_dataset
 from featherseg.data.cache import CachedDataset
 from featherseg.types import ClassSet
 
@@ -51,11 +51,6 @@ def test_pixels_are_those_of_numpy_without_the_ignored() -> None:
 
 def test_masks_of_ignored_pixels_alone_have_no_shares() -> None:
     assert take_census(Masks([np.full((4, 4), 255, np.uint8)])).share.tolist() == [0, 0, 0, 0]
-
-
-def test_shares_agree_with_the_datasets_own(street_folder: Path) -> None:
-    dataset = create_dataset("folder", street_folder, "all")
-    assert take_census(dataset).share == pytest.approx(class_frequencies(dataset))
 
 
 def test_large_datasets_are_sampled_evenly_and_say_so() -> None:

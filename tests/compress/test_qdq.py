@@ -332,17 +332,17 @@ def test_one_calibration_serves_many_files(residual: Path, tmp_path: Path) -> No
         assert ours.read_bytes() == again.read_bytes()
 
 
-def test_prelu_of_one_slope_becomes_a_leaky_relu_and_is_integer(tmp_path: Path) -> None:
+def test_leaky_relu_is_integer_and_prelu_stays_float(tmp_path: Path) -> None:
     nodes = [
         conv("add", "stem", "s", pads=[1] * 4),
-        helper.make_node("PRelu", ["s", "slope"], ["r"], "prelu"),
+        helper.make_node("LeakyRelu", ["s"], ["r"], "leaky", alpha=0.25),
         conv("r", "body", "y", pads=[1] * 4),
         helper.make_node("PRelu", ["y", "slopes"], ["z"], "prelu2"),
         conv("z", "head", "logits"),
     ]
     tensors = {"stem.weight": weights(4, 3, 3, 3), "stem.bias": weights(4), "body.bias": weights(4)}
     tensors |= {"body.weight": weights(4, 4, 3, 3), "head.weight": weights(3, 4, 1, 1), "head.bias": weights(3)}
-    tensors |= {"slope": np.full((1, 1, 1), 0.25, np.float32), "slopes": RNG.random((4, 1, 1)).astype(np.float32)}
+    tensors |= {"slopes": RNG.random((4, 1, 1)).astype(np.float32)}
     source = write(tmp_path / "float.onnx", nodes, tensors)
     path = quantize_onnx(source, tmp_path / "int8.onnx", STREETS)
     session(path, tmp_path / "optimised.onnx")

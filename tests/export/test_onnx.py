@@ -213,6 +213,28 @@ def test_atomic_path(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["a.onnx"]
 
 
+def test_prelus_of_one_slope_are_leaky_relus(tmp_path: Path) -> None:
+    class Slopes(TinyNet):
+        def __init__(self) -> None:
+            super().__init__(3)
+            self.slopes = nn.Sequential(nn.PReLU(init=0.3), nn.PReLU(3, init=0.2))
+
+        def compute(self, image: Tensor) -> dict[str, Tensor]:
+            return {"out": self.slopes(super().compute(image)["out"] - 0.5)}
+
+    net = Slopes().eval()
+    path = export_onnx(net, tmp_path / "slopes.onnx", describe(net, ClassSet(("a", "b", "c"))))
+    graph = onnx.load(path).graph
+    assert [node.op_type for node in graph.node if "Relu" in node.op_type][-2:] == ["LeakyRelu", "PRelu"]
+    used = {name for node in graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.initializer} <= used
+    images = images_of(64, 96)
+    with torch.no_grad():
+        expected = Deployed(net)(torch.from_numpy(images)).numpy()
+    assert (expected < 0).any()
+    np.testing.assert_allclose(OnnxSession(path, threads=1).run(images), expected, atol=1e-5)
+
+
 def test_write_artifact_changes_only_the_metadata(exported: Path, artifact: Artifact, tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(exported.read_bytes())

@@ -1,1 +1,1 @@
-"""Smaller files from trained networks: :mod:`.quantize` stores weights in eight bits."""
+"""Smaller, faster networks: fewer channels (:mod:`.prune`), int8 (:mod:`.qdq`, :mod:`.qat`), 16 bits (:mod:`.half`)."""

@@ -57,7 +57,6 @@ class FloatGraph:
             raise ArtifactError(f"{source}: gives a {self.artifact.output}; quantise a file with output logits")
         self.proto = onnx.load(str(self.source))
         graph = self.proto.graph
-        _ease(onnx, graph)
         types = {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16}
         if any(node.op_type in QUANTIZED for node in graph.node) or any(
             t.data_type in types for t in graph.initializer
@@ -159,21 +158,6 @@ class FloatGraph:
                 break
             name = reader.output[0]
         return name
-
-
-def _ease(onnx: Any, graph: Any) -> None:
-    """Write PReLUs of one slope as leaky ReLUs, which they are: engines have fast kernels, and integer ones, for them.
-
-    LEDNet at 360x480 in ONNX Runtime, one thread: 46 ms against 59, in float32 already.
-    """
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "PRelu" and node.input[1] in tensors:
-            slope = onnx.numpy_helper.to_array(tensors[node.input[1]])
-            if slope.size == 1:
-                node.op_type = "LeakyRelu"
-                del node.input[1]
-                node.attribute.append(onnx.helper.make_attribute("alpha", float(slope.item())))
 
 
 def matching(patterns: Iterable[str], names: Sequence[str]) -> list[str]:

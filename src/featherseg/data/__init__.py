@@ -1,12 +1,11 @@
 """Datasets, transforms and loaders. Datasets need no torch; :mod:`.loader` does."""
 
 from . import folder, public, synthetic
-from .datasets import FileDataset, SegmentationDataset, class_frequencies, create_dataset, datasets, list_datasets
+from .datasets import FileDataset, SegmentationDataset, create_dataset, datasets, list_datasets
 
 __all__ = [
     "FileDataset",
     "SegmentationDataset",
-    "class_frequencies",
     "create_dataset",
     "datasets",
     "folder",

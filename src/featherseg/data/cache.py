@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +38,21 @@ class CachedDataset:
         self._shapes: list[tuple[int, int]] = []
         self._offsets: list[int] = []
         self._mapped: list[NDArray[np.uint8]] = []
-        with tempfile.NamedTemporaryFile(prefix="featherseg-cache-", delete=False) as file:
-            self._path = Path(file.name)
-            self._finalizer = weakref.finalize(self, _remove, self._path, self._mapped, os.getpid())
-            with ThreadPoolExecutor(4) as pool:  # decoders release the interpreter lock
-                for done, (image, mask) in enumerate(pool.map(dataset.read, range(len(dataset))), start=1):
-                    self._offsets.append(file.tell())
-                    self._shapes.append((mask.shape[0], mask.shape[1]))
-                    file.write(np.ascontiguousarray(image).data)
-                    file.write(np.ascontiguousarray(mask).data)
-                    progress(done)
+        file = tempfile.NamedTemporaryFile(prefix="featherseg-cache-", delete=False)  # noqa: SIM115 (open as long as self)
+        self._path = Path(file.name)
+        if sys.platform == "linux":
+            # Without a name, the file goes with this process even where that is killed; others reach it as ours.
+            self._path.unlink()
+            self._path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        self._finalizer = weakref.finalize(self, _remove, file, self._path, self._mapped, os.getpid())
+        with ThreadPoolExecutor(4) as pool:  # decoders release the interpreter lock
+            for done, (image, mask) in enumerate(pool.map(dataset.read, range(len(dataset))), start=1):
+                self._offsets.append(file.tell())
+                self._shapes.append((mask.shape[0], mask.shape[1]))
+                file.write(np.ascontiguousarray(image).data)
+                file.write(np.ascontiguousarray(mask).data)
+                progress(done)
+        file.flush()
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the finalizer behind: only the process that made the file removes it. Each process maps it anew."""
@@ -73,10 +80,11 @@ class CachedDataset:
         return data[: 3 * pixels].reshape(height, width, 3), data[3 * pixels :].reshape(height, width)
 
 
-def _remove(path: Path, mapped: list[NDArray[np.uint8]], owner: int) -> None:
+def _remove(file: IO[bytes], path: Path, mapped: list[NDArray[np.uint8]], owner: int) -> None:
     """Remove the file, but not from a forked worker, whose copy of the object may die while its parent lives."""
     mapped.clear()  # Windows removes no file that is mapped
-    if os.getpid() == owner:
+    file.close()
+    if os.getpid() == owner and sys.platform != "linux":
         path.unlink(missing_ok=True)
 
 

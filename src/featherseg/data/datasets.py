@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import DataError
 from ..images import read_image
 from ..registry import Registry
@@ -127,13 +124,3 @@ def require_pairs(pairs: Sequence[tuple[Path, Path]]) -> tuple[tuple[Path, Path]
         if not mask.is_file():
             raise DataError(f"image {image} has no mask: {mask} does not exist; add the mask or remove the image")
     return tuple(pairs)
-
-
-def class_frequencies(dataset: SegmentationDataset) -> NDArray[np.float64]:
-    """Return the share of labelled pixels of each class, (num_classes,), over the whole split."""
-    counts = np.zeros(256, np.int64)
-    for index in range(len(dataset)):
-        counts += np.bincount(dataset.read(index)[1].ravel(), minlength=256)
-    labelled = counts[: len(dataset.classes)].astype(np.float64)
-    share: NDArray[np.float64] = labelled / max(labelled.sum(), 1)
-    return share

@@ -100,6 +100,7 @@ def export_onnx(
     check_artifact(model, artifact)
     net = copy.deepcopy(model).to("cpu", torch.float32).eval()
     proto = _trace(Deployed(net, output).eval(), output, example_size, opset)
+    _ease(proto.graph)
     _write(proto, path, replace(artifact, output=output))
     return path
 
@@ -164,6 +165,25 @@ def _trace(net: Deployed, output: str, example_size: tuple[int, int], opset: int
     assert program is not None
     _check_free(program.model_proto, type(net.model).__name__, output)
     return program.model_proto
+
+
+def _ease(graph: Any) -> None:
+    """Write PReLUs of one slope as leaky ReLUs, which they are: engines have fast kernels, and integer ones, for them.
+
+    LEDNet at 360x480 in ONNX Runtime, one thread: 46 ms against 59.
+    """
+    onnx = require("onnx", "train", "Exporting")
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "PRelu" and node.input[1] in tensors:
+            slope = onnx.numpy_helper.to_array(tensors[node.input[1]])
+            if slope.size == 1:
+                node.op_type = "LeakyRelu"
+                del node.input[1]
+                node.attribute.append(onnx.helper.make_attribute("alpha", float(slope.item())))
+    used = {name for node in graph.node for name in node.input} | {port.name for port in graph.output}
+    for name in tensors.keys() - used:
+        graph.initializer.remove(tensors[name])
 
 
 def _check_free(proto: Any, name: str, output: str) -> None:
