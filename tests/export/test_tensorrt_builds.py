@@ -12,6 +12,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from featherseg.compress.calibration import calibration_images
+from featherseg.compress.qdq import quantize_onnx
+from featherseg.data.synthetic import SyntheticStreet
 from featherseg.errors import ArtifactError, ConfigError
 from featherseg.export.onnx import export_onnx, write_artifact
 from featherseg.export.tensorrt import build_engine
@@ -59,8 +62,11 @@ def test_precisions(jetnet: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", list_models())
 def test_all_networks(tmp_path: Path, name: str) -> None:
     source = export(tmp_path, name)
-    for precision in ("fp32", "fp16"):
-        assert build_engine(source, tmp_path / f"{precision}.engine", precision=precision, **SIZES).is_file()
+    streets = calibration_images(SyntheticStreet(count=4, size=(64, 96)), 4)
+    int8 = quantize_onnx(source, tmp_path / "int8.onnx", streets, flavour="tensorrt")
+    for file, precision in ((source, "fp32"), (source, "fp16"), (int8, "int8")):
+        engine = build_engine(file, tmp_path / f"{precision}.engine", precision=precision, **SIZES)
+        assert read_companion(engine)["built_with"].endswith(f", {precision}")
 
 
 def test_unsupported_operator(tmp_path: Path) -> None:
