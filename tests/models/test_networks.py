@@ -236,6 +236,7 @@ def test_return_model_takes_other_channels() -> None:
         "edgenext_xx_small",  # rounds sizes down, no stride 2
         "fastvit_t8",  # rounds up, no stride 2
         "hrnet_w18_small",  # fails by itself at odd sizes
+        "tf_efficientnet_lite0",  # pads by whether a side is odd
     ],
 )
 def test_unet_takes_encoders_by_name(encoder: str) -> None:
@@ -252,6 +253,16 @@ def test_unet_takes_encoders_by_name(encoder: str) -> None:
         "x8": (9, 9),
         "x16": (5, 5),
     }
+
+
+def test_unet_pads_as_tensorflow_does_where_sides_are_even() -> None:
+    model = ResNetUNet(CLASSES, encoder="tf_efficientnet_lite0").eval()
+    original = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
+    original.load_state_dict(model.encoder.state_dict())
+    image = torch.randn(1, 3, 96, 160)
+    with torch.no_grad():
+        for ours, theirs in zip(model.encoder(image), original(image), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def test_unet_decoder_joins_the_stated_channels() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from ..errors import ConfigError, did_you_mean
@@ -79,7 +80,8 @@ class ResNetUNet(SegmentationModel):
         self.encoder = _create_encoder(encoder)
         self.encoder_strides: tuple[int, ...] = tuple(self.encoder.feature_info.reduction())
         channels = dict(zip(self.encoder_strides, self.encoder.feature_info.channels(), strict=True))
-        self.pad_to = 1 if _gives(self.encoder, size=2 * DEEPEST + 1) else DEEPEST
+        even_only = _halve_evenly(self.encoder)
+        self.pad_to = 1 if not even_only and _gives(self.encoder, size=2 * DEEPEST + 1) else DEEPEST
         if not {4, 8, 16, DEEPEST} <= set(channels) or not _gives(self.encoder, size=2 * DEEPEST):
             raise ConfigError(
                 f"encoder {encoder!r} has no feature maps at strides 4, 8, 16 and 32 of any image; "
@@ -125,6 +127,39 @@ class ResNetUNet(SegmentationModel):
         # timm flattens some networks: "stages.0.…" of the classifier is "stages_0.…" of the pyramid.
         named = {name if name in expected else name.replace(".", "_", 1): x for name, x in weights.items()}
         return {name: x for name, x in named.items() if name in expected}
+
+
+class HalvingConv(nn.Conv2d):
+    """TensorFlow's "same" convolution of stride 2, for maps of even size: k - 2 pixels of padding, the odd one last."""
+
+    @classmethod
+    def like(cls, conv: nn.Conv2d) -> HalvingConv:
+        """Return one with the parameters of another convolution."""
+        size = conv.kernel_size
+        new = cls(conv.in_channels, conv.out_channels, size, 2, groups=conv.groups, bias=conv.bias is not None)  # type: ignore[arg-type]
+        new.weight, new.bias = conv.weight, conv.bias
+        return new
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, C, h, w), h and w even, to half the size."""
+        sides = [(k - 2) // 2 + odd * (k % 2) for k in reversed(self.kernel_size) for odd in (0, 1)]
+        return super().forward(F.pad(input, sides))
+
+
+def _halve_evenly(encoder: nn.Module) -> bool:
+    """Give the stride-2 convolutions of networks from TensorFlow the padding of even sizes; return whether it has any.
+
+    Theirs depends on whether a side is odd: five of them in a row make expressions of the image's size that
+    torch's exporter thinks about for hours. The network then pads images to where all sides are even.
+    """
+    found = {
+        name: module
+        for name, module in encoder.named_modules()
+        if isinstance(module, Conv2dSame) and module.stride == (2, 2) and module.dilation == (1, 1)
+    }
+    for name, conv in found.items():
+        encoder.set_submodule(name, HalvingConv.like(conv))
+    return bool(found)
 
 
 def _ceil(size: int, step: int) -> int:
