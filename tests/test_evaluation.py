@@ -22,6 +22,7 @@ class ColorSegmenter:
 
     def __init__(self, classes: ClassSet = CLASSES, size: tuple[int, int] | None = None, bias: float = 0.0) -> None:
         self.artifact = SimpleNamespace(classes=classes)
+        self.fit = None
         self.size, self.bias = size, bias
         self.views: list[NDArray[np.uint8]] = []
 

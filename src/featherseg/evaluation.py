@@ -85,7 +85,7 @@ def evaluate(
     single = tuple(scales) == (1.0,) and not flip
     segment = segmenter.segment if single else averaged(segmenter, scales, flip)
     confusion, borders = score(segment, dataset, boundary=boundary, progress=progress)
-    return EvalResult.from_metrics(confusion, borders, protocol(dataset, segmenter.size, scales, flip))
+    return EvalResult.from_metrics(confusion, borders, protocol(dataset, segmenter.size, scales, flip, segmenter.fit))
 
 
 def protocol(
@@ -93,9 +93,11 @@ def protocol(
     size: tuple[int, int] | None = None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    fit: str | None = None,
 ) -> dict[str, object]:
     """Return the rules of an evaluation, as :class:`EvalResult` wants them."""
-    resized = "" if size is None else f", network input {size[0]}x{size[1]}"
+    way = f" ({fit})" if fit in ("letterbox", "tile") else ""
+    resized = "" if size is None else f", network input {size[0]}x{size[1]}{way}"
     return {
         "dataset": dataset.name,
         "split": dataset.split,

@@ -76,14 +76,14 @@ def test_sabotaged_file_fails(
         assert "worst in class road: 100.00 to 0.00" in result.failures[2]
 
 
-def align_corners(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
+def align_corners(logits: NDArray[np.float32], size: tuple[int, int], extent: object = None) -> NDArray[np.uint8]:
     maps = nn.functional.interpolate(
         torch.from_numpy(logits.copy())[None], size=size, mode="bilinear", align_corners=True
     )
     return maps.argmax(1)[0].numpy().astype(np.uint8)
 
 
-def truncated(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
+def truncated(logits: NDArray[np.float32], size: tuple[int, int], extent: object = None) -> NDArray[np.uint8]:
     """What a fixed factor of 8 does to sizes that it does not divide: grown too far, then cut."""
     grown = logits.repeat(8, 1).repeat(8, 2).argmax(0).astype(np.uint8)
     return grown[: size[0], : size[1]]

@@ -49,12 +49,26 @@ def test_overlay_blends_classes_and_leaves_the_rest(alpha: float) -> None:
     np.testing.assert_array_equal(drawn[~known], image[~known])
 
 
+def test_overlay_equals_drawing_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    pairs = [(picture(*size), rng.integers(0, 256, size).astype(np.uint8)) for size in ((1, 1), (7, 300), (240, 320))]
+    drawn = [overlay(image, mask, CLASSES, alpha, legend=True) for image, mask in pairs for alpha in (0.0, 0.37, 1.0)]
+    monkeypatch.setattr("featherseg.runtime.draw.kernels", lambda: None)
+    plain = [overlay(image, mask, CLASSES, alpha, legend=True) for image, mask in pairs for alpha in (0.0, 0.37, 1.0)]
+    for one, other in zip(drawn, plain, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype == np.uint8
+
+
 def test_overlay_of_views() -> None:
     image, mask = picture(), bands()
     drawn = overlay(image, mask, CLASSES)
     np.testing.assert_array_equal(overlay(image[:, ::-1], mask[:, ::-1], CLASSES), drawn[:, ::-1])
     swapped = overlay(np.ascontiguousarray(image[..., ::-1])[..., ::-1], mask, CLASSES)
     np.testing.assert_array_equal(swapped, drawn)
+    fixed = image.copy()
+    fixed.flags.writeable = False
+    np.testing.assert_array_equal(overlay(fixed, mask, CLASSES), drawn)
     all_ignored = np.full_like(mask, 255)
     np.testing.assert_array_equal(overlay(image, all_ignored, CLASSES, legend=True), image)
 

@@ -1,20 +1,21 @@
 from __future__ import annotations
 
-import sys
+import math
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from conftest import python
 from featherseg.errors import ConfigError
-from featherseg.runtime import postprocess
-from featherseg.runtime.postprocess import upsample_argmax, upsample_argmax_numpy
+from featherseg.runtime.postprocess import kernels, upsample_argmax, upsample_argmax_numpy
 
-Upsample = Callable[[NDArray[Any], tuple[int, int]], NDArray[Any]]
+Upsample = Callable[..., NDArray[Any]]
 BOTH = pytest.mark.parametrize("upsample", [upsample_argmax, upsample_argmax_numpy])
 
 
@@ -63,7 +64,7 @@ def cases(count: int, seed: int = 0) -> Iterator[tuple[NDArray[np.float32], tupl
 @BOTH
 def test_equals_torch_up_to_rounding_of_near_ties(upsample: Upsample) -> None:
     agree = total = 0
-    for logits, size in cases(280):
+    for logits, size in cases(1400):
         mask = upsample(logits, size)
         values = interpolate(logits, size).numpy()
         assert mask.shape == size
@@ -80,9 +81,64 @@ def test_equals_torch_up_to_rounding_of_near_ties(upsample: Upsample) -> None:
 
 
 def test_kernel_is_bit_for_bit_the_dense_computation() -> None:
-    assert postprocess._kernels() is not None
-    for logits, size in cases(420, seed=1):
-        np.testing.assert_array_equal(upsample_argmax(logits, size), upsample_argmax_numpy(logits, size))
+    assert kernels() is not None
+    rng = np.random.default_rng(1)
+    for logits, size in cases(1400, seed=1):
+        extent = None
+        if rng.random() < 0.4:
+            extent = (logits.shape[1] * (1 - rng.random()), logits.shape[2] * (1 - rng.random()))
+        expected = upsample_argmax_numpy(logits, size, extent=extent)
+        np.testing.assert_array_equal(upsample_argmax(logits, size, extent=extent), expected)
+
+
+@BOTH
+def test_extent_covers_a_part_of_the_logits(upsample: Upsample) -> None:
+    rng = np.random.default_rng(8)
+    for logits, _ in cases(210, seed=2):
+        # In quarters of a logit, each of them 2 rows or columns high: torch can upsample all, to be cut off after.
+        extent = tuple(int(rng.integers(1, 4 * side + 1)) / 4 for side in logits.shape[1:])
+        size = round(8 * extent[0]), round(8 * extent[1])
+        inside = logits[:, : math.ceil(extent[0]), : math.ceil(extent[1])]
+        short = [(0, whole - part) for whole, part in zip(logits.shape, inside.shape, strict=True)]
+        whole = interpolate(np.pad(inside, short, mode="edge"), (8 * logits.shape[1], 8 * logits.shape[2])).numpy()
+        values = whole[:, : size[0], : size[1]]
+        spoilt = logits.copy()
+        spoilt[-1, inside.shape[1] :] = spoilt[-1, :, inside.shape[2] :] = 1e9  # padding that would win
+        mask = upsample(spoilt, size, extent=extent)
+        chosen = np.take_along_axis(values, mask[None].astype(np.int64), axis=0)[0]
+        np.testing.assert_array_less(values.max(0) - chosen, 1e-6 * np.abs(inside).max() + 1e-40)
+
+
+def test_whole_extent_is_no_extent() -> None:
+    for logits, size in cases(70, seed=3):
+        expected = upsample_argmax(logits, size)
+        np.testing.assert_array_equal(
+            upsample_argmax(logits, size, extent=(logits.shape[1], logits.shape[2])), expected
+        )
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8, 40])
+def test_any_number_of_threads_gives_the_same(threads: int) -> None:
+    for logits, size in cases(140, seed=threads):
+        np.testing.assert_array_equal(upsample_argmax(logits, size, threads=threads), upsample_argmax(logits, size))
+
+
+def test_threads_after_a_fork() -> None:
+    code = """
+import os, sys, numpy as np
+from featherseg.runtime.postprocess import upsample_argmax
+logits = np.random.default_rng(0).normal(size=(5, 32, 32)).astype(np.float32)
+expected = upsample_argmax(logits, (256, 256), threads=3)
+child = os.fork()
+same = np.array_equal(expected, upsample_argmax(logits, (256, 256), threads=3))
+if child == 0:
+    os._exit(0 if same else 1)
+print(same and os.waitpid(child, 0)[1] == 0)
+"""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs a system that forks")
+    # Python warns of every fork beside threads; here it is the point.
+    assert python("import warnings\nwarnings.simplefilter('ignore', DeprecationWarning)" + code).strip() == "True"
 
 
 @BOTH
@@ -141,6 +197,11 @@ def test_types_layouts_and_many_classes(upsample: Upsample) -> None:
     np.testing.assert_array_equal(upsample(half, (70, 64)), upsample(half.astype(np.float32), (70, 64)))
     turned = np.ascontiguousarray(half.astype(np.float32).transpose(1, 2, 0)).transpose(2, 0, 1)
     np.testing.assert_array_equal(upsample(turned, (70, 64)), upsample(half, (70, 64)))
+    last = np.ascontiguousarray(half.transpose(1, 2, 0))
+    np.testing.assert_array_equal(upsample(last, (70, 64), layout="hwc"), upsample(half, (70, 64)))
+    fixed = half.astype(np.float32)
+    fixed.flags.writeable = False
+    np.testing.assert_array_equal(upsample(fixed, (70, 64)), upsample(half, (70, 64)))
     many = rng.normal(size=(300, 2, 3)).astype(np.float32)
     many[299] += 20
     mask = upsample(many, (8, 9))
@@ -159,6 +220,7 @@ def test_types_layouts_and_many_classes(upsample: Upsample) -> None:
         (np.zeros((0, 4, 4), np.float32), (8, 8), r"\(0, 4, 4\)"),
         (np.zeros((65536, 1, 1), np.float32), (1, 1), "65536 classes"),
         (np.zeros((2, 4, 4), np.float32), (0, 8), "0x8"),
+        (np.zeros((2, 4, 4), ">f4"), (8, 8), "give float32"),
     ],
 )
 def test_refuses(upsample: Upsample, logits: NDArray[Any], size: tuple[int, int], message: str) -> None:
@@ -166,28 +228,62 @@ def test_refuses(upsample: Upsample, logits: NDArray[Any], size: tuple[int, int]
         upsample(logits, size)
 
 
-@pytest.fixture
-def fresh_kernels() -> Iterator[None]:
-    postprocess._kernels.cache_clear()
-    yield
-    postprocess._kernels.cache_clear()
+@BOTH
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layout": "nchw"}, 'did you mean "chw"'),
+        ({"extent": (0, 4)}, r"extent is \(0, 4\)"),
+        ({"extent": (4, 4.5)}, r"at most \(4, 4\)"),
+        ({"extent": (float("nan"), 1)}, "extent is"),
+    ],
+)
+def test_refuses_options(upsample: Upsample, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        upsample(np.zeros((2, 4, 4), np.float32), (8, 8), **options)
 
 
-def test_works_without_numba(fresh_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    logits = np.random.default_rng(6).normal(size=(3, 4, 5)).astype(np.float32)
-    monkeypatch.setitem(sys.modules, "numba", None)
-    assert postprocess._kernels() is None
-    np.testing.assert_array_equal(upsample_argmax(logits, (32, 40)), upsample_argmax_numpy(logits, (32, 40)))
+def test_refuses_no_thread() -> None:
+    with pytest.raises(ConfigError, match="threads is 0"):
+        upsample_argmax(np.zeros((2, 4, 4), np.float32), (8, 8), threads=0)
 
 
-def test_works_where_no_folder_can_hold_the_cache(fresh_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = numba.njit
+RUN = """
+import sys
+import numpy as np
+from featherseg.runtime.draw import overlay
+from featherseg.runtime.postprocess import kernels, upsample_argmax, upsample_argmax_numpy
+from featherseg.types import ClassSet
+rng = np.random.default_rng(6)
+for size in (32, 40), (4, 5):
+    logits = rng.normal(size=(3, 4, 5)).astype(np.float32)
+    mask = upsample_argmax(logits, size)
+    assert np.array_equal(mask, upsample_argmax_numpy(logits, size))
+    image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+    print(overlay(image, mask, ClassSet(("a", "b"))).tobytes().hex())
+print(kernels() is None, file=sys.stderr)
+"""
 
-    def njit(**options: Any) -> Any:
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available for file")
-        return plain(**options)
 
-    monkeypatch.setattr(numba, "njit", njit)
-    logits = np.random.default_rng(7).normal(size=(3, 4, 5)).astype(np.float32)
-    np.testing.assert_array_equal(upsample_argmax(logits, (32, 40)), upsample_argmax_numpy(logits, (32, 40)))
+def test_works_without_numba() -> None:
+    assert python("import sys\nsys.modules['numba'] = None\n" + RUN + "assert kernels() is None") == python(RUN)
+
+
+@pytest.mark.slow  # kernels are compiled anew, some seconds each time
+@pytest.mark.parametrize("how", ["nowhere", "unwritable", "damaged"])
+def test_works_with_any_state_of_the_cache(how: str, tmp_path: Path) -> None:
+    """No folder takes the cache; writing fails (a full disk); files are empty (power that went)."""
+    break_it = {
+        "nowhere": "caching.CacheImpl._locator_classes = []",
+        "unwritable": "caching.IndexDataCacheFile.save = lambda *_: open('/nowhere/at/all', 'w')",
+        "damaged": "",
+    }[how]
+    prefix = f"import os\nos.environ['NUMBA_CACHE_DIR'] = {str(tmp_path)!r}\nfrom numba.core import caching\n"
+    if how == "damaged":
+        python(prefix + RUN)
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert files
+        for path in files:
+            path.write_bytes(b"")
+    assert python(prefix + break_it + "\n" + RUN) == python(RUN)
+    assert how != "damaged" or all(not path.stat().st_size for path in files)

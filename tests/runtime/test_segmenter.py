@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from featherseg.errors import ArtifactError, ConfigError, MissingExtraError
+from featherseg.inference import STREET
 from featherseg.runtime import sessions as module
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.segmenter import Prediction, Segmenter
@@ -277,6 +280,34 @@ def test_openvino_equals_onnxruntime(pooled: Path) -> None:
     kept = first.copy()
     session.run(picture(64, 64, 2)[None])
     assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_threads_may_share_a_segmenter(backend: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="needs the extra openvino")
+    segmenter = Segmenter(STREET, backend=backend, threads=1)
+    frames = [picture(64 + 8 * (i % 2), 128, seed=i) for i in range(8)]
+    expected = [segmenter(frame).overlay() for frame in frames]
+    assert len({overlay.tobytes() for overlay in expected}) == len(frames)
+    start = threading.Barrier(8)
+
+    def work(first: int) -> list[bool]:
+        start.wait()
+        return [np.array_equal(segmenter(frames[i % 8]).overlay(), expected[i % 8]) for i in range(first, first + 16)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(all(same) for same in pool.map(work, range(8)))
+
+
+def test_openvino_survives_a_failed_run(pooled: Path) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    session = open_session(pooled, "openvino", threads=1)
+    images = picture(64, 64)[None]
+    for _ in range(3):
+        with pytest.raises(ArtifactError, match="OpenVINO cannot run"):
+            session.run(images[..., :2])
+        np.testing.assert_allclose(session.run(images), PooledSession().run(images), rtol=1e-5)
 
 
 def test_registered_backend_gets_only_given_options(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

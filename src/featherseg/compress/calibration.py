@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..data.datasets import SegmentationDataset
 from ..errors import ConfigError, DataError
-from ..runtime.segmenter import check_frame, resized
+from ..runtime.fitting import resized
+from ..runtime.segmenter import check_frame
 from ..types import MIN_SIZE, ImageArray
 
 MIN_IMAGES = 4

@@ -25,7 +25,8 @@ from ..errors import ArtifactError, ConfigError, DataError, VerificationError
 from ..metrics import BoundaryF1, ConfusionMatrix
 from ..models.base import SegmentationModel
 from ..runtime.artifact import read_artifact
-from ..runtime.segmenter import Segmenter, resized
+from ..runtime.fitting import resized
+from ..runtime.segmenter import Segmenter
 from ..runtime.sessions import Session
 from ..torch_session import describe
 from ..types import MIN_SIZE, ClassSet, ImageArray, MaskArray

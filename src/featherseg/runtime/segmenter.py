@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..images import write_mask
-from ..types import MIN_SIZE, ClassSet, ImageArray, Latency, MaskArray
+from ..types import ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
 from .draw import colorize, overlay
+from .fitting import Fit, Piece, check_fit, pieces
 from .postprocess import upsample_argmax
 from .sessions import Session, open_session
 
@@ -68,15 +69,22 @@ class Prediction:
 class Segmenter:
     """Segments frames of any size with an exported file or an open session.
 
+    Any number of threads may use one at once whose session allows it: ONNX Runtime's and OpenVINO's do.
+
     Args:
         source: an open session, or the path of an exported file.
-        size: (height, width) that frames are resized to for the network, their shape not kept; by default they
-            go in as they are, or in the one size that the file takes. The mask always has the frame's own size.
+        size: (height, width) for the network; by default frames go in as they are, or in the one size that the file
+            takes. The mask always has the frame's own size.
+        fit: how frames come to `size`. ``"stretch"``, the default: resized to it, their shape not kept.
+            ``"letterbox"``: resized to fit into it with their shape kept, the rest padded. ``"tile"``: cut into
+            overlapping tiles of it, for large frames; memory beyond the mask does not grow with them, but the network
+            sees no more than a tile at once.
         backend: which engine opens a path; see :func:`featherseg.runtime.sessions.open_session`.
         threads: threads of that engine; all that the process may use where not given.
 
     Raises:
-        ConfigError: `size`, `backend` or `threads` is out of range, or the latter two come with an open session.
+        ConfigError: `size`, `fit`, `backend` or `threads` is out of range, or the latter two come with an open session;
+            `fit` has no size to go by, or tiles of that size do not go with the network's stride.
         ArtifactError: the file cannot be used.
     """
 
@@ -85,6 +93,7 @@ class Segmenter:
         source: Session | str | Path,
         *,
         size: tuple[int, int] | None = None,
+        fit: Fit | None = None,
         backend: str = "auto",
         threads: int | None = None,
     ) -> None:
@@ -101,7 +110,10 @@ class Segmenter:
             raise ConfigError(f"source is a {type(source).__name__}; give an open session or the path of a file")
         else:
             self.session = source
-        self.size = size if size is not None else getattr(self.session, "size", None)
+        fixed = getattr(self.session, "size", None)
+        self._fixed = fixed is not None
+        self.size = size if size is not None else fixed
+        self.fit = check_fit(fit, self.size, self.artifact.stride)
 
     @property
     def artifact(self) -> Artifact:
@@ -118,12 +130,31 @@ class Segmenter:
 
     def segment(self, frame: ImageArray) -> MaskArray:
         """Return only the mask, uint8 (H, W), of an RGB frame, uint8 (H, W, 3)."""
-        return upsample_argmax(self.logits(frame), (frame.shape[0], frame.shape[1]))
+        mask: MaskArray = self.segment_batch([frame])[0]
+        return mask
+
+    def segment_batch(self, frames: Sequence[ImageArray]) -> MaskArray:
+        """Return the masks, uint8 (B, H, W), of RGB frames of one size, uint8 (H, W, 3) each.
+
+        They go through the network together; so do their tiles of one place.
+
+        Raises:
+            ConfigError: there is no frame, one is of another type or shape, or they differ in size.
+        """
+        return self._segment(frames, lambda stage: None)
 
     def logits(self, frame: ImageArray) -> NDArray[np.float32]:
-        """Return the logits of an RGB frame, uint8 (H, W, 3), at the network's stride, float32 (C, h, w)."""
-        images, size = self._prepare(frame)
-        return self._infer(images, size)
+        """Return the logits of an RGB frame, uint8 (H, W, 3), at the network's stride, float32 (C, h, w).
+
+        Raises:
+            ConfigError: the frame is of another type or shape, or is fitted in a way that no whole logits cover.
+        """
+        if self.fit not in (None, "stretch"):
+            raise ConfigError(f"fit is {self.fit!r}, whose logits do not cover just the frame; use stretch")
+        (piece,) = self._pieces([frame])
+        logits = self.session.run(piece.network_input([frame]))
+        rows, columns = piece.extent((logits.shape[2], logits.shape[3]))
+        return logits[0, :, : int(rows), : int(columns)]
 
     def latency(self, frame: ImageArray, runs: int = 30, warmup: int = 5, draw: bool = False) -> Latency:
         """Time the stages on one frame: ``pre``, ``net``, ``post`` and, if asked for, ``draw`` (the overlay).
@@ -136,50 +167,69 @@ class Segmenter:
         """
         if runs < 1 or warmup < 0:
             raise ConfigError(f"runs is {runs} and warmup {warmup}; measure at least 1 run after 0 or more")
-        stages: dict[str, list[float]] = {stage: [] for stage in ("pre", "net", "post", *["draw"] * draw)}
-        for i in range(warmup + runs):
-            marks = [time.perf_counter()]
-            images, size = self._prepare(frame)
-            marks.append(time.perf_counter())
-            logits = self._infer(images, size)
-            marks.append(time.perf_counter())
-            mask = upsample_argmax(logits, (frame.shape[0], frame.shape[1]))
-            marks.append(time.perf_counter())
+        rows: list[dict[str, float]] = []
+        for _ in range(warmup + runs):
+            times = dict.fromkeys(("pre", "net", "post", *["draw"] * draw), 0.0)
+            lap = _stopwatch(times)
+            (mask,) = self._segment([frame], lap)
             if draw:
                 overlay(frame, mask, self.artifact.classes, legend=True)
-                marks.append(time.perf_counter())
-            if i >= warmup:
-                for times, start, end in zip(stages.values(), marks[:-1], marks[1:], strict=True):
-                    times.append((end - start) * 1000)
-        sizes = f"frame {frame.shape[0]}x{frame.shape[1]}, network {images.shape[1]}x{images.shape[2]}"
-        device = f"{self.session.device}; {sizes}"
-        return Latency({stage: tuple(times) for stage, times in stages.items()}, warmup, device)
+                lap("draw")
+            rows.append(times)
+        pieces = self._pieces([frame])
+        sizes = f"frame {frame.shape[0]}x{frame.shape[1]}, network {pieces[0].canvas[0]}x{pieces[0].canvas[1]}"
+        way = {"letterbox": ", letterbox", "tile": f", {len(pieces)} tiles"}.get(self.fit or "", "")
+        stages = {stage: tuple(times[stage] for times in rows[warmup:]) for stage in rows[0]}
+        return Latency(stages, warmup, f"{self.session.device}; {sizes}{way}")
 
-    def _prepare(self, frame: ImageArray) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-        """Return the network's input (1, H, W, 3) and the (height, width) of it that the frame fills."""
-        check_frame(frame)
-        if self.size is not None:
-            frame = resized(frame, self.size)
-        height, width = frame.shape[:2]
-        short_h, short_w = max(MIN_SIZE - height, 0), max(MIN_SIZE - width, 0)
-        if short_h or short_w:
-            frame = np.pad(frame, ((0, short_h), (0, short_w), (0, 0)), mode="edge")
-        return np.ascontiguousarray(frame)[None], (height, width)
+    def _pieces(self, frames: Sequence[ImageArray]) -> list[Piece]:
+        """Check the frames, and return what of them goes through the network at once."""
+        if not len(frames):
+            raise ConfigError("there are no frames; give at least one")
+        for i, frame in enumerate(frames):
+            check_frame(frame)
+            if frame.shape != frames[0].shape:
+                raise ConfigError(
+                    f"frame {i} is {frame.shape}, but the first {frames[0].shape}; give frames of one size together"
+                )
+        height, width = frames[0].shape[:2]
+        red, green, blue = (min(max(round(255 * part), 0), 255) for part in self.artifact.input_spec.mean)
+        return pieces(
+            (height, width),
+            self.size,
+            self.fit,
+            stride=self.artifact.stride,
+            color=(red, green, blue),
+            fixed=self._fixed,
+        )
 
-    def _infer(self, images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
-        """Run the network and cut off the padding's logits, rounding up as ``SegmentationModel.outputs`` does."""
-        logits = self.session.run(images)
-        rows, columns = (-(-size[i] * logits.shape[2 + i] // images.shape[1 + i]) for i in (0, 1))
-        return logits[0, :, :rows, :columns]
+    def _segment(self, frames: Sequence[ImageArray], lap: Callable[[str], None]) -> MaskArray:
+        """Do what :meth:`segment_batch` says, and call `lap` with the name of each stage when it ends."""
+        parts = self._pieces(frames)
+        masks: MaskArray = np.empty((len(frames), *frames[0].shape[:2]), np.uint8)
+        for piece in parts:
+            images = piece.network_input(frames)
+            lap("pre")
+            logits = self.session.run(images)
+            lap("net")
+            extent = piece.extent((logits.shape[2], logits.shape[3]))
+            for mask, each in zip(masks, logits, strict=True):
+                mask[piece.kept] = upsample_argmax(each, piece.seen, extent=extent)[piece.inner()]
+            lap("post")
+        return masks
 
 
-def resized(frame: ImageArray, size: tuple[int, int]) -> ImageArray:
-    """Return an RGB frame (H, W, 3) as the network gets it at another (height, width), its shape not kept."""
-    height, width = frame.shape[:2]
-    if size == (height, width):
-        return frame
-    method = cv2.INTER_AREA if size[0] <= height and size[1] <= width else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(np.ascontiguousarray(frame), size[::-1], interpolation=method), np.uint8)
+def _stopwatch(times: dict[str, float]) -> Callable[[str], None]:
+    """Return what adds the ms since it was last called, at first since now, to the stage it is called with."""
+    last = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        times[stage] += (now - last) * 1000
+        last = now
+
+    return lap
 
 
 def check_frame(frame: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from .base import (
 
 @sessions.register("openvino")
 class OpenVinoSession:
-    """OpenVINO on the CPU, from its own format or an ONNX file.
+    """OpenVINO on the CPU, from its own format or an ONNX file. Any number of threads may run it at once.
 
     Args:
         path: the exported ``.xml``, with its ``.bin`` beside it, or ``.onnx`` file.
@@ -75,7 +76,7 @@ class OpenVinoSession:
         shape = [dimension.to_string() for dimension in inputs["image"].partial_shape]
         self.size = fixed_size(shape)
         self._one_by_one = shape[0] == "1"
-        self._request = self._model.create_infer_request()
+        self._idle: deque[Any] = deque()
         self.device = f"{cpu_name()}, threads: {threads}, CPU, {precision}, openvino {openvino.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -87,14 +88,24 @@ class OpenVinoSession:
         check_size(self.size, images)
         parts = [images[i : i + 1] for i in range(len(images))] if self._one_by_one else [images]
         try:
-            # Copies, since OpenVINO writes each result over the one before.
-            logits = [
-                np.array(self._request.infer({"image": part}, share_inputs=True)["logits"], np.float32)
-                for part in parts
-            ]
+            logits = [self._infer(part) for part in parts]
         except RuntimeError as error:
             raise run_failure("OpenVINO", images, error) from error
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
+
+    def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run a request that no other thread runs at the moment; there are as many as ever ran at once."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
+        try:
+            # A copy, since the request writes its next result over this one.
+            return np.array(
+                request.infer({"image": images}, share_inputs=True, share_outputs=True)["logits"], np.float32
+            )
+        finally:
+            self._idle.append(request)
 
 
 @cache

@@ -1,0 +1,249 @@
+"""The compiled loops of :mod:`.postprocess` and :mod:`.draw`. Importing this module needs numba, and takes a while.
+
+Each loop gives up Python's lock while it runs, and is compiled for C-ordered, writable arrays of one type: its callers
+bring others into that form, since compiling for a second kind takes a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+IndexArray = NDArray[np.int64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_LEAD = np.float32(2.0**-19)
+"""Lead over a lower id, relative to the logit, that rounding cannot undo. Three products and sums round each of
+two values by at most 4·2⁻²⁴ of its size, so 2⁻²¹ would do."""
+_TINY = np.float32(1e-37)
+"""The same where logits are so small that rounding is absolute (subnormal numbers)."""
+
+
+def _helper(function: Function) -> Function:
+    """Compile a function that only kernels call; it becomes part of them."""
+    return cast(Function, numba.njit(nogil=True)(function))
+
+
+def _kernel(function: Function) -> Function:
+    """Compile a function at its first call; the machine code is kept on disk for the next process.
+
+    It lies beside this file, or in the user's cache folder, or where the variable NUMBA_CACHE_DIR says. Where none can
+    be written, or the disk is full, or what is there is damaged, this process compiles for itself: three seconds.
+    """
+    compiled = chosen = numba.njit(nogil=True)(function)
+    with suppress(RuntimeError):  # numba's word for no folder
+        chosen = numba.njit(cache=True, nogil=True)(function)
+
+    @wraps(function)
+    def call(*args: Any) -> None:
+        nonlocal chosen
+        try:
+            chosen(*args)
+        except Exception:  # no kernel raises; reading and writing files does, and unpickling raises anything
+            chosen = compiled
+            chosen(*args)
+
+    return cast(Function, call)
+
+
+@_helper
+def _find_winners(maps: FloatArray, i: int, winners: NDArray[np.int32], certain: NDArray[np.bool_]) -> None:
+    """Write the arg max of each logit of row `i` (w,), and whether its lead over lower ids survives rounding."""
+    classes, _, width = maps.shape
+    best = np.full(width, -np.inf, np.float32)
+    below = np.full(width, -np.inf, np.float32)
+    winners[:] = 0
+    for k in range(classes):
+        for j in range(width):
+            value = maps[k, i, j]
+            # Each new winner's lead over all lower ids is its lead over the winner before it.
+            better = value > best[j]
+            below[j] = best[j] if better else below[j]
+            winners[j] = k if better else winners[j]
+            best[j] = value if better else best[j]
+    for j in range(width):
+        certain[j] = best[j] - below[j] > _LEAD * abs(best[j]) + _TINY
+
+
+@_helper
+def _is_beaten(maps: FloatArray, i: int, i1: int, j: int, j1: int, k: int, n: int) -> bool:
+    """Return whether class `n` leads class `k` at all four corners, so that `k` cannot win between them."""
+    p, q, s, t = maps[n, i, j], maps[n, i, j1], maps[n, i1, j], maps[n, i1, j1]
+    if p == np.inf or q == np.inf or s == np.inf or t == np.inf:
+        return False  # it may be NaN inside the cell
+    a, b, c, d = maps[k, i, j], maps[k, i, j1], maps[k, i1, j], maps[k, i1, j1]
+    if n < k:
+        return bool(p >= a and q >= b and s >= c and t >= d)
+    return bool(
+        p - a > _LEAD * abs(p) + _TINY
+        and q - b > _LEAD * abs(q) + _TINY
+        and s - c > _LEAD * abs(s) + _TINY
+        and t - d > _LEAD * abs(t) + _TINY
+    )
+
+
+@_helper
+def _fill_cells(
+    maps: FloatArray,
+    i: int,
+    winners: NDArray[np.int32],
+    certain: NDArray[np.bool_],
+    row_weights: FloatArray,
+    column_cells: IndexArray,
+    column_weights: FloatArray,
+    best: FloatArray,
+    sides: FloatArray,
+    mask: NDArray[Any],
+) -> None:
+    """Write the pixels of one row of cells: runs of one class at once, the others by their few classes.
+
+    Args:
+        maps: the logits.
+        i: the row of cells.
+        winners: arg max at the cells' upper and lower corners (2, w).
+        certain: whether it leads beyond rounding.
+        row_weights: of the cells' pixel rows alone (r,).
+        column_cells: see :func:`fill_mask`.
+        column_weights: see :func:`fill_mask`.
+        best: room for the best logit of each pixel of a cell.
+        sides: room for the logits along a cell's upper and lower side.
+        mask: the cells' pixel rows alone (r, W).
+    """
+    classes, height, width = maps.shape
+    one = np.float32(1.0)
+    i1 = min(i + 1, height - 1)
+    j = 0
+    while j < width:
+        # As far as the same class wins at all corners, one fill does.
+        first = winners[0, j]
+        end = j
+        while (
+            end < width
+            and winners[0, end] == first
+            and winners[1, end] == first
+            and certain[0, end]
+            and certain[1, end]
+        ):
+            end += 1
+        # Cells j … end-2 have both sides in the run; the last column's cell has its one side twice.
+        stop = width if end == width else end - 1
+        if stop > j:
+            for y in range(len(mask)):
+                mask[y, column_cells[j] : column_cells[stop]] = first
+            j = stop
+            continue
+        x0, x1 = column_cells[j], column_cells[j + 1]
+        j1 = min(j + 1, width - 1)
+        best[:] = -np.inf
+        for k in range(classes if x1 > x0 else 0):
+            beaten = False
+            for corner in range(4):
+                n = winners[corner // 2, j1 if corner % 2 else j]
+                beaten = n != k and _is_beaten(maps, i, i1, j, j1, k, n)
+                if beaten:
+                    break
+            if beaten:
+                continue
+            a, b, c, d = maps[k, i, j], maps[k, i, j1], maps[k, i1, j], maps[k, i1, j1]
+            for x in range(x0, x1):
+                right = column_weights[x]
+                sides[0, x - x0] = a * (one - right) + b * right
+                sides[1, x - x0] = c * (one - right) + d * right
+            for y in range(len(mask)):
+                down = row_weights[y]
+                up = one - down
+                for x in range(x0, x1):
+                    value = sides[0, x - x0] * up + sides[1, x - x0] * down
+                    if value > best[y, x - x0]:
+                        best[y, x - x0] = value
+                        mask[y, x] = k
+        j += 1
+
+
+@_helper
+def _largest_step(bounds: IndexArray) -> int:
+    largest = 0
+    for i in range(len(bounds) - 1):
+        largest = max(largest, bounds[i + 1] - bounds[i])
+    return largest
+
+
+@_kernel
+def fill_mask(
+    maps: FloatArray,
+    row_cells: IndexArray,
+    row_weights: FloatArray,
+    column_cells: IndexArray,
+    column_weights: FloatArray,
+    first: int,
+    last: int,
+    mask: NDArray[Any],
+) -> None:
+    """Write the class of each pixel in some rows of cells; cell (i, j) lies between the logits i, i+1 and j, j+1.
+
+    Args:
+        maps: logits (C, h, w).
+        row_cells: pixel rows ``row_cells[i]:row_cells[i + 1]`` lie in row i of the cells (h + 1,).
+        row_weights: share (0-1) of the lower logits in each pixel row (H,).
+        column_cells: the same of columns (w + 1,).
+        column_weights: share (0-1) of the right logits in each pixel column (W,).
+        first: the first row of cells.
+        last: the row of cells to stop before.
+        mask: where to write (H, W); 0 where no class is to win.
+    """
+    _, height, width = maps.shape
+    winners = np.empty((2, width), np.int32)
+    certain = np.empty((2, width), np.bool_)
+    best = np.empty((_largest_step(row_cells), _largest_step(column_cells)), np.float32)
+    sides = np.empty((2, best.shape[1]), np.float32)
+    _find_winners(maps, first, winners[1], certain[1])
+    for i in range(first, last):
+        winners[0], certain[0] = winners[1], certain[1]
+        if i + 1 < height:
+            _find_winners(maps, i + 1, winners[1], certain[1])
+        y0, y1 = row_cells[i], row_cells[i + 1]
+        weights, rows = row_weights[y0:y1], mask[y0:y1]
+        if y1 > y0:
+            _fill_cells(maps, i, winners, certain, weights, column_cells, column_weights, best, sides, rows)
+
+
+@_kernel
+def pick_winners(maps: FloatArray, first: int, last: int, mask: NDArray[Any]) -> None:
+    """Write the arg max of logits (C, h, w) in the rows `first` to `last` - 1 into `mask` (h, w)."""
+    winners = np.empty(maps.shape[2], np.int32)
+    certain = np.empty(maps.shape[2], np.bool_)
+    for i in range(first, last):
+        _find_winners(maps, i, winners, certain)
+        mask[i] = winners
+
+
+@_kernel
+def blend(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    table: NDArray[np.uint8],
+    seen: NDArray[np.bool_],
+    drawn: NDArray[np.uint8],
+) -> None:
+    """Write ``table[id, channel, value]`` of each pixel into `drawn`, and which ids there are into `seen`.
+
+    Args:
+        image: RGB (H, W, 3).
+        mask: class ids (H, W).
+        table: new values (256, 3, 256).
+        seen: by id (256,).
+        drawn: RGB (H, W, 3).
+    """
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            k = mask[y, x]
+            seen[k] = True
+            for c in range(3):
+                drawn[y, x, c] = table[k, c, image[y, x, c]]
