@@ -1,0 +1,82 @@
+"""The command that examines a dataset."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .app import Json, Quiet, app
+
+
+@app.command
+def doctor(
+    data: Path,
+    /,
+    *,
+    kind: Annotated[str | None, Parameter(help="Dataset kind; by default inferred from the layout.")] = None,
+    classes: Annotated[str | None, Parameter(help="Class file, or names such as road,sky,car.")] = None,
+    html: Annotated[Path | None, Parameter(help="Page to write.")] = None,
+    fix: Annotated[Path | None, Parameter(help="New folder for a clean copy; the data is never changed.")] = None,
+    stride: Annotated[int, Parameter(help="The network's, which sizes are to suit.")] = 8,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Examine a folder of images and masks: what is wrong, what follows from it, and what to do.
+
+    For example:
+
+        featherseg doctor photos
+        featherseg doctor photos --html photos.html --fix photos_clean
+        featherseg train photos_clean/featherseg.toml
+
+    Ends with 0 where nothing but notes was found (with --fix: in the copy), with 1 where more was, and with 2 where
+    the data cannot be read.
+
+    Args:
+        data: folder of the data.
+    """
+    from ..doctor import examine, make_clean_copy, report_text, require_new_folder, write_page
+    from ..tables import print_json, print_text
+
+    if fix is not None:
+        require_new_folder(fix, data)  # before minutes of looking at files
+    with _counting("examining", quiet) as update:
+        examination = examine(data, kind, classes, stride=stride, progress=update)
+    if html is not None:
+        write_page(examination, html)
+    report = examination.to_dict()
+    if not json:
+        print_text(report_text(examination))
+    if fix is not None:
+        with _counting("copying", quiet) as update:
+            copy = make_clean_copy(examination, fix, progress=update)
+        with _counting("examining the copy", quiet) as update:
+            examination = examine(copy.root, stride=stride, progress=update)
+        report |= {"copy": copy.to_dict() | {"examination": examination.to_dict()}}
+        if not json:
+            print_text(f"\n{copy.summary()}\n\n{report_text(examination)}")
+    if json:
+        print_json(report)
+    if not examination.clean:
+        sys.exit(1)
+
+
+@contextmanager
+def _counting(description: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar from the first pair on: its total is known only once the folder was listed."""
+    from ..progress import counting
+
+    with ExitStack() as stack:
+        shown: list[Callable[[int], None]] = []
+
+        def update(done: int, total: int) -> None:
+            if not shown:
+                shown.append(stack.enter_context(counting(description, total, quiet=quiet)))
+            shown[0](done)
+
+        yield update

@@ -1,0 +1,231 @@
+"""Examining a dataset: every pair is looked at once, in parallel, and what is wrong is told, not raised."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from .classes import understand
+from .judge import judge_images, judge_labels, judge_twins
+from .layout import Layout, list_pairs
+from .meaning import Meaning, meaning_of_words
+from .pairing import Pair, printable
+from .probe import Facts, Size, probe
+from .rules import SEVERITIES, Finding
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+STRIDE = 8
+"""Of fastsegnet, jetnet and lednet."""
+WINDOW = 4
+"""Pairs that are begun for each thread: enough that none waits, few enough that memory does not grow with the set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """What the doctor found.
+
+    Args:
+        layout: kind, root and pairs.
+        meaning: how the masks are to be read; None where that cannot be known.
+        findings: the most severe first.
+        pixels: of each class, by split.
+        sizes: images by height and width.
+        facts: of the pairs that were looked at.
+        spare: places in `facts` of copies that are better left out.
+        seconds: it took.
+        sampled: not all pairs were looked at.
+    """
+
+    layout: Layout
+    meaning: Meaning | None
+    findings: tuple[Finding, ...]
+    pixels: dict[str, tuple[int, ...]]
+    sizes: dict[Size, int]
+    facts: tuple[Facts, ...]
+    spare: frozenset[int]
+    seconds: float
+    sampled: bool = False
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing but notes was found."""
+        return all(finding.severity == "note" for finding in self.findings)
+
+    def count(self, severity: str) -> int:
+        """Return how many findings are of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def summary(self) -> str:
+        """Return one line: what was examined, and how many findings of each severity there are."""
+        splits = Counter(pair.split for pair in self.layout.pairs)
+        parts = ", ".join(f"{count} {printable(split)}" for split, count in splits.items()) or "no pairs"
+        found = ", ".join(_plural(self.count(severity), severity) for severity in SEVERITIES)
+        looked = f"; {len(self.facts)} of them looked at" if self.sampled else ""
+        return f"{printable(str(self.layout.root))}: {self.layout.kind}, {parts}{looked}; {found}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report, of JSON types only."""
+        names = self.meaning.classes.names if self.meaning else ()
+        return {
+            "root": printable(str(self.layout.root)),
+            "kind": self.layout.kind,
+            "splits": dict(Counter(printable(pair.split) for pair in self.layout.pairs)),
+            "classes": list(names),
+            "pixels": {split: dict(zip(names, counts, strict=True)) for split, counts in self.pixels.items()},
+            "sizes": {f"{height}x{width}": count for (height, width), count in self.sizes.items()},
+            "sampled": self.sampled,
+            "looked_at": len(self.facts),
+            "seconds": round(self.seconds, 3),
+            "clean": self.clean,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def examine(
+    root: str | Path,
+    kind: str | None = None,
+    classes: str | None = None,
+    *,
+    stride: int = STRIDE,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Examination:
+    """Look at every file of a dataset and say what is wrong with it.
+
+    Memory holds a few pictures at a time, and about 3 kB for each pair.
+
+    Args:
+        root: folder of the data; a leading ``~`` is expanded.
+        kind: ``folder``, ``voc``, ``cityscapes`` or ``camvid``; inferred from the layout where None.
+        classes: class file (.toml, .json), or names with commas between them, in place of what the folder says.
+        stride: of the network that sizes are to suit.
+        progress: called with the number of pairs done and of all.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: the folder cannot be read, or its kind not be inferred.
+    """
+    layout = _listed(root, kind, classes, stride)
+    start = time.perf_counter()
+    return _examined(layout, layout.pairs, stride, start, progress, whole=True)
+
+
+def quick_check(
+    root: str | Path, kind: str | None = None, *, sample: int = 48, seconds: float = 1.5, stride: int = STRIDE
+) -> Examination:
+    """Look at a sample of a dataset, for a word before a training.
+
+    All names are matched; of the pairs, those spread evenly are looked at until the time is up. Classes that do not
+    occur in the sample and pictures that look alike are not judged.
+
+    Args:
+        root: folder of the data.
+        kind: of dataset; inferred where None.
+        sample: pairs to look at, at most.
+        seconds: after which no further pair is begun.
+        stride: of the network that sizes are to suit.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: the folder cannot be read, or its kind not be inferred.
+    """
+    if sample < 1:
+        raise ConfigError(f"sample is {sample}; look at 1 pair at least")
+    start = time.perf_counter()
+    layout = _listed(root, kind, None, stride)
+    count = min(sample, len(layout.pairs))
+    # Far apart first: whenever the time is up, what was seen is spread over the whole set.
+    places = [int(place) for place in np.linspace(0, max(len(layout.pairs) - 1, 0), count).round()]
+    pairs = [layout.pairs[place] for place in sorted(places, key=_shuffled)]
+    return _examined(layout, pairs, stride, start, lambda done, total: None, whole=False, seconds=seconds)
+
+
+def _shuffled(place: int) -> int:
+    """Return a number that orders places as if shuffled, the same way each time (Knuth's multiplicative hash)."""
+    return place * 2654435761 % (1 << 32)
+
+
+def _listed(root: str | Path, kind: str | None, classes: str | None, stride: int) -> Layout:
+    if stride < 1:
+        raise ConfigError(f"stride is {stride}; give 1 or more")
+    given = meaning_of_words(classes) if classes else None
+    try:
+        return list_pairs(Path(root).expanduser(), kind, given)
+    except OSError as error:
+        where = printable(str(error.filename or root))
+        raise DataError(f"{where} cannot be read ({error.strerror}); check the path and its rights") from error
+
+
+def _examined(
+    layout: Layout,
+    pairs: Sequence[Pair],
+    stride: int,
+    start: float,
+    progress: Callable[[int, int], None],
+    *,
+    whole: bool,
+    seconds: float = float("inf"),
+) -> Examination:
+    facts = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of damaged metadata: what matters becomes a finding
+        for f in in_parallel(probe, pairs, lambda: time.perf_counter() - start > seconds):
+            facts.append(f)
+            progress(len(facts), len(pairs))
+    findings, root = replace(layout.findings), layout.root
+    judge_images(facts, stride, root, findings)
+    meaning = understand(facts, layout.given, root, findings)
+    pixels = judge_labels(facts, meaning, root, findings, whole=whole) if meaning else {}
+    spare = judge_twins(facts, root, findings) if whole else set[int]()
+    sizes = Counter(f.image.size for f in facts if f.image.trouble is None)
+    return Examination(
+        layout,
+        meaning,
+        findings.listed(),
+        {split: tuple(int(c) for c in counts) for split, counts in pixels.items()},
+        dict(sizes.most_common()),
+        tuple(facts),
+        frozenset(spare),
+        time.perf_counter() - start,
+        sampled=len(facts) < len(layout.pairs),
+    )
+
+
+def in_parallel(work: Callable[[A], B], items: Iterable[A], stop: Callable[[], bool] = lambda: False) -> Iterator[B]:
+    """Yield the results of `work` in the items' order; threads suffice, since decoders let others run.
+
+    Args:
+        work: what is done with each.
+        items: the arguments.
+        stop: asked before each item is begun.
+    """
+    threads = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="doctor") as pool:
+        try:
+            for item in items:
+                if stop():
+                    break
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= WINDOW * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

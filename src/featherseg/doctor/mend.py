@@ -1,0 +1,301 @@
+"""A clean copy of a dataset: what can be mended is, what cannot is left out, and a recipe to train on it.
+
+The source is only read. The recipe is written last: a copy that was cut short has none.
+"""
+
+from __future__ import annotations
+
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..config import config_from_dict
+from ..data.folder import made_split
+from ..data.labels import UNKNOWN
+from ..errors import ConfigError, DataError
+from ..images import write_atomically, write_image, write_mask
+from ..types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
+from .classes import MIXED, label_counts, mask_is_image, seen, snaps
+from .examine import Examination, in_parallel
+from .judge import other_format
+from .layout import VAL_SHARE
+from .meaning import Meaning
+from .pairing import printable, shown
+from .probe import SIDEWAYS, Facts, ImageFacts, MaskFacts, upright_rgb
+from .raw import RawMask, Trouble, opened, read_raw
+
+CONFIG_NAME = "featherseg.toml"
+LEFT_OUT_NAME = "left_out.txt"
+SHAPE_FITS = 0.02
+"""How far the scales of height and width may differ in a mask that is only smaller or larger than its image."""
+MAX_CROP = 512
+DEEPEST_STRIDE = 32
+"""Of the networks' encoders; crops are multiples of it."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by EXIF's orientation."""
+
+HEAD = """# A run on the clean copy that featherseg doctor made of {source}.
+# featherseg train {name} takes it as it is; where the folder moves, change data.root.
+"""
+
+
+@dataclass(frozen=True)
+class CleanCopy:
+    """A clean copy that was made.
+
+    Args:
+        root: its folder, a dataset of the kind ``folder`` with splits.
+        config: recipe that trains on it.
+        splits: pairs by split.
+        left_out: names of images that are not in it, each with the rule it broke.
+    """
+
+    root: Path
+    config: Path
+    splits: dict[str, int]
+    left_out: tuple[tuple[str, str], ...]
+
+    def summary(self) -> str:
+        """Return one line: what is in it, and what was left out and why."""
+        parts = ", ".join(f"{count} {split}" for split, count in self.splits.items())
+        reasons = ", ".join(f"{count} {rule}" for rule, count in Counter(r for _, r in self.left_out).most_common())
+        rest = f"; left out: {reasons} (see {LEFT_OUT_NAME})" if reasons else ""
+        return f"clean copy in {self.root}: {parts}{rest}; train with: featherseg train {self.config}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it, of JSON types only."""
+        left_out = [{"image": name, "rule": rule} for name, rule in self.left_out]
+        return {"root": str(self.root), "config": str(self.config), "splits": self.splits, "left_out": left_out}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One pair on its way into the copy."""
+
+    facts: Facts
+    split: str
+    name: str
+    out: Path
+    meaning: Meaning
+    classes: ClassSet
+
+
+def require_new_folder(out: str | Path, source: str | Path) -> Path:
+    """Return the folder for a clean copy, if one may be made there.
+
+    Raises:
+        ConfigError: it is the source or in it, a file, or not empty.
+    """
+    out, real_source = Path(out).expanduser(), Path(source).expanduser().resolve()
+    if out.resolve() == real_source or out.resolve().is_relative_to(real_source):
+        raise ConfigError(f"--fix {out} lies in the dataset {source}, which is never changed; name another folder")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--fix {out} is a file; name a new folder")
+    if out.is_dir() and next(out.iterdir(), None) is not None:
+        raise ConfigError(f"--fix {out} is not empty; name a new folder")
+    return out
+
+
+def make_clean_copy(
+    examination: Examination,
+    out: str | Path,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CleanCopy:
+    """Write what is good of a dataset, or can be mended, as a folder with ``images/``, ``masks/``, splits and a recipe.
+
+    Images that are fine are copied as they are, others become 8-bit RGB PNGs, upright. Masks become palette PNGs of
+    class ids, 255 for ignored. ``left_out.txt`` names what is not there, ``train.txt`` and ``val.txt`` what is.
+
+    Args:
+        examination: of the whole source.
+        out: folder that is new or empty, and outside the source.
+        progress: called with the number of pairs done and of all.
+
+    Raises:
+        ConfigError: a copy may not be made there.
+        DataError: fewer than two pairs would be left, or nobody can know the classes.
+    """
+    source = examination.layout.root
+    out = require_new_folder(out, source)
+    meaning = examination.meaning
+    if meaning is None:
+        rules = ", ".join(f.id for f in examination.findings if f.severity == "error") or "no mask is of use"
+        raise DataError(f"{source}: the classes cannot be known ({rules}); name them with --classes")
+    reasons = [reason_to_leave_out(f, meaning) for f in examination.facts]
+    for place in examination.spare:
+        reasons[place] = reasons[place] or "duplicate-images"
+    left_out = [(f, reason) for f, reason in zip(examination.facts, reasons, strict=True) if reason]
+    kept = [f for f, reason in zip(examination.facts, reasons, strict=True) if not reason]
+    if len(kept) < 2:
+        rules = ", ".join(f"{count} {rule}" for rule, count in Counter(r for _, r in left_out).most_common())
+        raise DataError(f"{source}: {len(kept)} pairs would be left of it ({rules or 'no pairs'}); mend it by hand")
+    classes = ClassSet(meaning.classes.names, meaning.classes.colors, IGNORE_INDEX)
+    jobs = _plan(examination, kept, out, meaning, classes)
+    gone = dict[int, str]()
+    for done, (job, trouble) in enumerate(zip(jobs, in_parallel(_write_pair, jobs), strict=True), 1):
+        if trouble is not None:  # changed since it was examined
+            gone[id(job)] = trouble.rule
+        progress(done, len(jobs))
+    written = [job for job in jobs if id(job) not in gone]
+    left_out += [(job.facts, gone[id(job)]) for job in jobs if id(job) in gone]
+    return _write_rest(examination, out, written, [(shown(f.pair.image, source), r) for f, r in left_out], classes)
+
+
+def reason_to_leave_out(f: Facts, meaning: Meaning) -> str | None:
+    """Return the rule for which a pair is not in a clean copy; None where it is."""
+    if trouble := f.image.trouble or f.mask.trouble:
+        return trouble.rule
+    if f.image.blank:
+        return "image-blank"
+    if mask_is_image(f):
+        return "mask-is-image"
+    if f.mask.form == "JPEG" and not meaning.can_snap(seen(f.mask, meaning)[2]):
+        return "mask-jpeg"
+    counts = label_counts(f.mask, meaning)
+    if counts[256] > MIXED * f.mask.pixels:
+        return "unknown-ids"
+    if counts[256] + counts[meaning.classes.ignore_index] == f.mask.pixels:
+        return "mask-all-ignored"
+    return None if _size_fits(f.image, f.mask) else "size-mismatch"
+
+
+def _size_fits(image: ImageFacts, mask: MaskFacts) -> bool:
+    if image.turned in SIDEWAYS and mask.size == image.size[::-1]:
+        return True
+    scales = mask.size[0] / image.size[0], mask.size[1] / image.size[1]
+    return abs(scales[0] / scales[1] - 1) <= SHAPE_FITS
+
+
+def _plan(
+    examination: Examination, kept: Sequence[Facts], out: Path, meaning: Meaning, classes: ClassSet
+) -> list[_Job]:
+    """Give each pair its split and its name: two names that differ in case only would meet on some disks."""
+    layout = examination.layout
+    renamed = {layout.val_split: "val", layout.train_split: "train"}
+    splits = [renamed.get(f.pair.split, printable(f.pair.split)) for f in kept]
+    if not {"train", "val"} <= set(splits):
+        pool = [i for i, split in enumerate(splits) if split in ("train", "val")]
+        by_path = {kept[i].pair.image: i for i in pool}
+        drawn = made_split([(kept[i].pair.image, kept[i].pair.mask) for i in pool], VAL_SHARE, 0)
+        for split, pairs in drawn.items():
+            for image, _ in pairs:
+                splits[by_path[image]] = split
+    taken: set[tuple[str, str]] = set()
+    jobs = []
+    for f, split in zip(kept, splits, strict=True):
+        stem = unicodedata.normalize("NFC", printable(f.pair.image.stem)).strip(" .") or "image"
+        name, number = stem, 1
+        while (split, name.casefold()) in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add((split, name.casefold()))
+        jobs.append(_Job(f, split, name, out, meaning, classes))
+    return jobs
+
+
+def _write_pair(job: _Job) -> Trouble | None:
+    """Write one pair; return what keeps it from being read, if anything does."""
+    image, pair = job.facts.image, job.facts.pair
+    home = job.out / "images" / job.split
+    try:
+        mask = decode(read_raw(pair.mask), job.facts.mask, job.meaning)
+        rgb = None
+        if not _fine(pair.image, image):
+            with opened(pair.image, "image") as picture:
+                rgb = upright_rgb(picture)
+    except Trouble as trouble:
+        return trouble
+    mask = _fitted(mask, image)
+    if rgb is None:
+        path = home / f"{job.name}{pair.image.suffix.lower()}"
+        with pair.image.open("rb") as source:
+            write_atomically(path, lambda file: shutil.copyfileobj(source, file))
+    else:
+        write_image(home / f"{job.name}.png", rgb)
+    write_mask(job.out / "masks" / job.split / f"{job.name}.png", mask, job.classes)
+    return None
+
+
+def _fine(path: Path, image: ImageFacts) -> bool:
+    """Return whether an image can be copied as it is."""
+    plain = image.mode == "RGB" and image.bits == 8 and image.frames == 1 and image.turned == 1
+    return plain and not image.see_through and not other_format(path, image.form)
+
+
+def decode(raw: RawMask, facts: MaskFacts, meaning: Meaning) -> MaskArray:
+    """Return a mask file's values as class ids, uint8 (H, W); 255 is ignored, and so is what is no class."""
+    values, colour = raw.values, raw.colour
+    if meaning.by_palette and raw.palette is not None:
+        values, colour = raw.palette[np.clip(values, 0, IGNORE_INDEX)], True
+    elif meaning.grey_rgb and colour and raw.grey:
+        values, colour = values & 255, False
+    found, places = np.unique(values, return_inverse=True)
+    labels = meaning.labels(found, colour, snap=snaps(facts, meaning, colour)).astype(np.int64)
+    labels[(labels == UNKNOWN) | (labels == meaning.classes.ignore_index)] = IGNORE_INDEX
+    ids: NDArray[np.uint8] = labels.astype(np.uint8)[places.reshape(values.shape)]
+    return ids
+
+
+def _fitted(mask: MaskArray, image: ImageFacts) -> MaskArray:
+    """Return a mask turned or resized to its image."""
+    if mask.shape == image.size:
+        return mask
+    if image.turned in SIDEWAYS and mask.shape == image.size[::-1]:
+        return np.asarray(Image.fromarray(mask).transpose(TURNS[image.turned]))
+    return np.asarray(cv2.resize(mask, image.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
+def _write_rest(
+    examination: Examination, out: Path, jobs: Sequence[_Job], left_out: Sequence[tuple[str, str]], classes: ClassSet
+) -> CleanCopy:
+    """Write the lists, the class file, and the recipe as the last."""
+    splits = {
+        split: sorted(job.name for job in jobs if job.split == split)
+        for split in sorted({job.split for job in jobs}, key=lambda s: (s != "train", s != "val", s))
+    }
+    for split, names in splits.items():
+        _write_text(out / f"{split}.txt", "".join(f"{name}\n" for name in names))
+    lines = "".join(f"{name}\t{reason}\n" for name, reason in left_out)
+    _write_text(out / LEFT_OUT_NAME, lines)
+    _write_text(out / "classes.toml", tomli_w.dumps({"names": list(classes.names), "colors": list(classes.colors)}))
+    sizes = np.array([job.facts.image.size for job in jobs])
+    crop = [_crop_side(float(side)) for side in np.median(sizes, axis=0)]
+    tree = {
+        "name": out.resolve().name,
+        "model": {"name": "fastsegnet"},
+        "data": {"name": "folder", "root": str(out.resolve()), "batch_size": max(1, min(8, len(splits["train"])))},
+        "augment": {"crop": crop, "class_balance": 0.5},
+        "loss": {"class_weights": "auto"},
+    }
+    config_from_dict(tree)
+    config = out / CONFIG_NAME
+    source = printable(str(examination.layout.root))
+    _write_text(config, HEAD.format(source=source, name=CONFIG_NAME) + tomli_w.dumps(tree))
+    return CleanCopy(out, config, {split: len(names) for split, names in splits.items()}, tuple(left_out))
+
+
+def _crop_side(side: float) -> int:
+    return max(MIN_SIZE, min(MAX_CROP, int(side) // DEEPEST_STRIDE * DEEPEST_STRIDE))
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode("utf-8", "replace")))

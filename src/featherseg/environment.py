@@ -1,0 +1,35 @@
+"""What is installed here, what it runs on, and what cannot run: the first thing that a question needs beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .benchmark import machine_facts
+from .errors import FeathersegError, require
+from .inference import STREET
+from .runtime.sessions import open_session, sessions
+from .runtime.sessions.cuda import Driver, DriverError
+
+
+def environment_facts() -> dict[str, Any]:
+    """Return the machine, the versions of packages, and of each engine what it would run on or why it cannot.
+
+    Engines that read ONNX files are tried with the network that comes along.
+    """
+    states = {}
+    for name in sessions:
+        suffixes = getattr(sessions.get(name), "suffixes", ())
+        try:
+            states[name] = open_session(STREET, name).device if ".onnx" in suffixes else _without_a_file(name)
+        except (FeathersegError, DriverError) as error:
+            states[name] = f"no: {error}"
+    return machine_facts() | {"engines": states}
+
+
+def _without_a_file(name: str) -> str:
+    """Return what an engine that reads no ONNX file would run on."""
+    if name == "tensorrt":
+        Driver(0)
+        return "CUDA device 0"
+    torch = require("torch", "train", "Running torch's files")
+    return "cuda" if torch.cuda.is_available() else "cpu"
