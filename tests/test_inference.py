@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,43 @@ class TestOpenLabelled:
     def test_another_kind_takes_none_of_the_runs_options(self, trained: Trained, street_folder: Path) -> None:
         dataset = open_labelled(trained.run, {}, kind="folder", root=street_folder)
         assert dataset.name == "folder"
+
+
+def test_a_stopped_call_goes_on_where_it_stopped(trained: Trained, photos: Path, tmp_path: Path) -> None:
+    segmenter, out = open_segmenter(trained.file, threads=1), tmp_path / "out"
+    paths = find_images([photos])
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(segmenter, paths, out, progress=stop)
+    first = out / "masks" / "photo0.png"
+    assert [path.name for path in (out / "masks").iterdir()] == ["photo0.png"]
+    written = first.stat().st_mtime_ns
+    whole = predict(segmenter, paths, tmp_path / "again")
+    resumed = predict(segmenter, paths, out, resume_from=trained.file)
+    assert first.stat().st_mtime_ns == written
+    assert resumed.coverage == pytest.approx(whole.coverage)
+    assert [path.name for path in resumed.masks] == [path.name for path in whole.masks]
+    for ours, theirs in zip(resumed.masks, whole.masks, strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_results_older_than_image_or_network_are_made_again(trained: Trained, photos: Path, tmp_path: Path) -> None:
+    segmenter, out = open_segmenter(trained.file, threads=1), tmp_path / "out"
+    network = Path(shutil.copy(trained.file, tmp_path / "net.onnx"))
+    paths = find_images([photos])
+    predict(segmenter, paths, out, overlays=False)
+    mask = out / "masks" / "photo0.png"
+    times = []
+    for touched in (None, paths[0], network):
+        os.utime(mask, (1000, 1000))
+        for source in (network, *paths):
+            os.utime(source, (2000, 2000) if source == touched else (500, 500))
+        predict(segmenter, paths, out, overlays=False, resume_from=network)
+        times.append(mask.stat().st_mtime)
+    assert times[0] == 1000
+    assert min(times[1:]) > 2000
+    predict(segmenter, paths, out, resume_from=network)  # the overlays are missing
+    assert len(list((out / "overlays").iterdir())) == 2

@@ -25,7 +25,9 @@ from .models import SegmentationModel
 from .objectives import Supervised
 from .run import RunFolder
 from .runtime.artifact import Artifact
+from .runtime.choose import Choice, fastest_engine
 from .runtime.segmenter import Prediction, Segmenter
+from .runtime.sessions import artifact_suffixes
 from .runtime.video import segment_video
 from .torch_session import TorchSession, describe
 from .trainer import RunResult, Trainer
@@ -140,12 +142,17 @@ class RealtimeSegmentation:
 
     Args:
         model_path: weights (``.pth``, ``.safetensors``), run folder or ``.onnx`` file.
-        backend: "auto", "pytorch" for weights, or a session of :mod:`featherseg.runtime.sessions` for exported files.
+        backend: "pytorch" for weights, or a session of :mod:`featherseg.runtime.sessions` for exported files. "auto"
+            is the one that measures fastest on this machine, see :func:`featherseg.runtime.choose.fastest_engine`;
+            what was measured is remembered, and :attr:`device` says it.
         device: "auto", "cpu", "cuda", …; exported files run on the CPU.
         size: (height, width) for the network; images' own where left out.
+        threads: of the engine; all that the process may use where left out.
+        precision: see :func:`featherseg.inference.open_segmenter`; float32 where left out. "any" lets "auto" take
+            whichever is fastest.
 
     Raises:
-        ConfigError: the backend or the device is not to be had for such a file.
+        ConfigError: backend, device, threads or precision are not to be had for such a file.
         ArtifactError, CheckpointError: the file cannot be used.
     """
 
@@ -155,8 +162,23 @@ class RealtimeSegmentation:
         backend: str = "auto",
         device: str = "auto",
         size: tuple[int, int] | None = None,
+        *,
+        threads: int | None = None,
+        precision: str | None = None,
     ) -> None:
-        self.segmenter = open_segmenter(model_path, size=size, backend=backend, device=device)
+        self.choice: Choice | None = None
+        if backend == "auto" and device in ("auto", "cpu") and Path(model_path).suffix.lower() in artifact_suffixes():
+            self.choice = fastest_engine(model_path, size=size, threads=threads, precision=precision)
+            backend, precision = self.choice.engine.backend, self.choice.engine.precision
+        self.segmenter = open_segmenter(
+            model_path, size=size, backend=backend, threads=threads, device=device, precision=precision
+        )
+
+    @property
+    def device(self) -> str:
+        """Where and how it runs, and why so: processor, threads, precision, versions, what was measured."""
+        device = self.segmenter.session.device
+        return device if self.choice is None else f"{device}; {self.choice}"
 
     def infer(self, image: ImageArray) -> Prediction:
         """Segment an RGB image, uint8 (H, W, 3)."""

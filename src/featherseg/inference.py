@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .config import load_config
 from .data import create_dataset
 from .data.datasets import SegmentationDataset, datasets
 from .errors import CheckpointError, ConfigError, DataError, require
-from .images import list_images, read_image, write_image
-from .runtime.segmenter import Prediction, Segmenter
-from .runtime.sessions import artifact_suffixes
+from .images import list_images, read_ids, read_image, write_image
+from .runtime.choose import fastest_engine
+from .runtime.fitting import Fit
+from .runtime.segmenter import Prediction, Segmenter, coverage
+from .runtime.sessions import Session, artifact_suffixes, open_session
 
 STREET = Path(__file__).parent / "pretrained" / "street.onnx"
 """The network that comes with featherseg: FastSegNet for streets, trained on CamVid; see the README beside it."""
@@ -43,9 +47,11 @@ def open_segmenter(
     source: str | Path = STREET,
     *,
     size: tuple[int, int] | None = None,
+    fit: Fit | None = None,
     backend: str = "auto",
     threads: int | None = None,
     device: str = "auto",
+    precision: str | None = None,
 ) -> Segmenter:
     """Open an exported file, or a run folder or weights file, as a segmenter.
 
@@ -53,30 +59,47 @@ def open_segmenter(
         source: exported file (``.onnx``, ``.xml``, …), run folder, ``.safetensors`` or ``.pth``; the street network
             that comes with featherseg where left out.
         size: (height, width) for the network; images' own where left out.
-        backend: engine for an exported file; see :func:`featherseg.runtime.sessions.open_session`. "pytorch" for
-            weights.
+        fit: how images come to `size`; see :class:`featherseg.runtime.segmenter.Segmenter`.
+        backend: engine for an exported file: "auto" for its own, "fastest" for what
+            :func:`featherseg.runtime.choose.fastest_engine` finds, or a name that
+            :func:`featherseg.runtime.sessions.open_session` knows. For weights "pytorch", or "compiled" for
+            torch.compile, which takes a minute at the first image of each size.
         threads: of that engine; all that the process may use where left out.
         device: torch device for weights; "auto" takes a CUDA device where there is one.
+        precision: what floats are computed in, such as "bf16", for engines that have a choice: OpenVINO, and torch for
+            weights; float32 where left out. With "fastest" also "any", for whichever is fastest.
 
     Raises:
         MissingExtraError: weights need torch, which the base install leaves out.
-        ConfigError: backend, device or threads are not to be had for such a file.
+        ConfigError: backend, device, threads or precision are not to be had for such a file.
         ArtifactError, CheckpointError: the file cannot be used.
     """
     path = Path(source)
-    if path.suffix.lower() in artifact_suffixes():
-        if backend == "pytorch":
-            raise ConfigError(f"backend {backend!r} runs weights; {path} is an exported file: use auto or onnxruntime")
-        if device not in ("auto", "cpu"):
-            raise ConfigError(f"device is {device!r}, but an exported file runs where its engine does; leave it out")
-        return Segmenter(path, size=size, backend=backend, threads=threads)
+    if path.suffix.lower() not in artifact_suffixes():
+        session = _weights_session(path, backend, threads, device, precision)
+        return Segmenter(session, size=size, fit=fit)
+    if backend == "pytorch":
+        raise ConfigError(f"backend {backend!r} runs weights; {path} is an exported file: use auto or onnxruntime")
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"device is {device!r}, but an exported file runs where its engine does; leave it out")
+    if backend == "fastest":
+        engine = fastest_engine(path, size=size, threads=threads, precision=precision).engine
+        return Segmenter(engine.open(path, threads), size=size, fit=fit)
+    given = {"threads": threads, "precision": precision}
+    options = {name: value for name, value in given.items() if value is not None}
+    return Segmenter(open_session(path, backend, **options), size=size, fit=fit)
+
+
+def _weights_session(path: Path, backend: str, threads: int | None, device: str, precision: str | None) -> Session:
+    """Return the session of a run folder's or file's weights."""
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; give a run folder, weights file or .onnx file")
     torch = require("torch", "train", f"Opening the weights of {path}")
     from .checkpoint import load_checkpoint
     from .torch_session import TorchSession, describe
 
-    if backend not in ("auto", "torch", "pytorch"):
+    compiled = backend == "compiled"
+    if not compiled and backend not in ("auto", "fastest", "torch", "pytorch"):
         raise ConfigError(f"backend {backend!r} runs exported files; {path} holds weights, so export it or use torch")
     checkpoint = load_checkpoint(path)
     if threads is not None:
@@ -86,7 +109,7 @@ def open_segmenter(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.training)
-    return Segmenter(TorchSession(checkpoint.model, artifact, device=device), size=size)
+    return TorchSession(checkpoint.model, artifact, device=device, precision=precision or "f32", compile=compiled)
 
 
 @dataclass(frozen=True)
@@ -133,9 +156,19 @@ def predict(
     out: str | Path,
     *,
     overlays: bool = True,
+    resume_from: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PredictResult:
     """Segment images and write ``out/masks/<name>.png`` and ``out/overlays/<name>.jpg``, each whole or not at all.
+
+    Args:
+        segmenter: what segments them.
+        images: their files.
+        out: folder to write to.
+        overlays: whether to write overlays too.
+        resume_from: the network's file or folder, to go on where a call before stopped: results that are newer than
+            both it and their image stay as they are.
+        progress: called with the number of images done.
 
     Raises:
         DataError: an image cannot be read, a file cannot be written, or would replace an image; what was done before
@@ -149,17 +182,30 @@ def predict(
         mask, picture = out / "masks" / f"{path.stem}.png", out / "overlays" / f"{path.stem}.jpg"
         if path.resolve() in (mask.resolve(), picture.resolve()):
             raise DataError(f"{path} would be replaced by its own result; choose another folder than {out}")
-        prediction: Prediction = segmenter(read_image(path))
-        try:
-            masks.append(prediction.save(mask))
-            if overlays:
-                pictures.append(write_image(picture, prediction.overlay()))
-        except OSError as error:
-            raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
-        shares.update(prediction.coverage())
+        results = [mask, picture] if overlays else [mask]
+        if resume_from is not None and _newer(results, [path, resume_from]):
+            shares.update(coverage(np.asarray(read_ids(mask), np.uint8), segmenter.artifact.classes))
+        else:
+            prediction: Prediction = segmenter(read_image(path))
+            try:
+                if overlays:
+                    write_image(picture, prediction.overlay())
+                prediction.save(mask)
+            except OSError as error:
+                raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
+            shares.update(prediction.coverage())
+        masks.append(mask)
+        pictures += results[1:]
         progress(done)
-    coverage = {name: share / len(masks) for name, share in shares.items()} if masks else {}
-    return PredictResult(tuple(masks), tuple(pictures), coverage)
+    means = {name: share / len(masks) for name, share in shares.items()} if masks else {}
+    return PredictResult(tuple(masks), tuple(pictures), means)
+
+
+def _newer(results: Iterable[Path], sources: Iterable[Path]) -> bool:
+    """Return whether all results are there, none older than any source."""
+    if not all(result.is_file() for result in results):
+        return False
+    return min(r.stat().st_mtime for r in results) >= max(s.stat().st_mtime for s in sources)
 
 
 def open_labelled(

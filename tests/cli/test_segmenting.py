@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,13 +78,67 @@ class TestVideo:
         assert ended.json["frames"] == 2
         assert ended.json["fps"] == pytest.approx(2 / ended.json["seconds"])
         assert set(ended.json["latency"]["ms"]) == {"decode", "segment", "draw", "encode", "sum"}
+        assert (ended.json["dropped"], ended.json["skipped"], ended.json["notes"]) == (0, 0, [])
         assert out.stat().st_size > 0
         timed = run("video", trained.file, photos, "-q")
         assert "frames/s end to end" in timed.out
 
+    def test_a_source_by_name_smoothed_and_stopped_early(
+        self, run: Callable[..., Ended], trained: Trained, tmp_path: Path
+    ) -> None:
+        clips = pytest.importorskip("video_clips", reason="needs the video extra")
+        source, out = clips.write_video(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+        ended = run("video", trained.file, "--source", source, "-o", out, "--smooth", "0.5", "--limit", "7", "-q")
+        assert ended.code == 0
+        assert ended.err == ""
+        assert "7 frames in" in ended.out
+        assert "dropped" not in ended.out  # a file drops none
+        assert len(clips.read_video(out)[0]) == 7
+
+    def test_a_stream_that_ends_says_so_and_what_was_dropped(self, run: Callable[..., Ended], tmp_path: Path) -> None:
+        clips = pytest.importorskip("video_clips", reason="needs the video extra")
+        with clips.camera(lambda sender: clips.send_frames(sender, 25)) as url:
+            ended = run("video", "--source", url, "-o", tmp_path / "out.mp4", "-q")
+        assert ended.code == 0
+        assert re.search(r"\d+ frames in .* end to end, \d+ dropped\n", ended.out)
+        assert ended.err == f"{url} stopped after sending 25 frames (the connection was closed)\n"
+        with clips.camera(lambda sender: clips.send_frames(sender, 25)) as url:
+            ended = run("video", url, "--json")  # the slashes of a URL survive without --source too
+        assert ended.json["frames"] + ended.json["dropped"] == 25
+        assert ended.json["notes"] == [f"{url} stopped after sending 25 frames (the connection was closed)"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+    def test_what_was_recorded_until_a_signal_plays(self, tmp_path: Path, number: int, code: int) -> None:
+        clips = pytest.importorskip("video_clips", reason="needs the video extra")
+        out = tmp_path / "out.mp4"
+        with clips.camera(lambda sender: clips.send_frames(sender, 2500)) as url:
+            command = [sys.executable, "-m", "featherseg", "video", "--source", url, "-o", str(out), "-q"]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            try:
+                deadline = time.monotonic() + 45
+                # Frames reach the disk a second of video at a time, the first after the file's head.
+                while (out.stat().st_size if out.exists() else 0) < 3000 and time.monotonic() < deadline:
+                    assert process.poll() is None, process.stderr
+                    time.sleep(0.05)
+                process.send_signal(number)
+                _, words = process.communicate(timeout=20)
+            finally:
+                process.kill()
+        assert process.returncode == code
+        assert words == ("interrupted\n" if number == signal.SIGINT else "")
+        images, times, _ = clips.read_video(out)
+        assert len(images) > 5
+        assert times == sorted(times)
+
     def test_mistakes(self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path) -> None:
         assert run("video", trained.file, "none.mp4", "-q").refused("none.mp4 does not exist")
         assert run("video", trained.file, photos, "--mode", "mask").refused("give --out too")
+        assert run("video").refused("takes one source; got 0")
+        assert run("video", trained.file).refused("takes one source; got 0")
+        assert run("video", photos, "--source", photos).refused("takes one source; got 2")
+        assert run("video", photos, "--smooth", "1").refused("smoothing is 1.0")
+        assert run("video", photos, "--limit", "0", "-q").refused("limit is 0")
         (tmp_path / "x.mp4").write_bytes(b"no video")
         out = tmp_path / "out.mp4"
         assert run("video", trained.file, tmp_path / "x.mp4", "-o", out, "-q").refused("cannot be decoded")

@@ -1,13 +1,16 @@
+"""From source to file: order, times, errors, and a file that plays whatever happens."""
+
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,84 +18,24 @@ from PIL import Image
 
 from featherseg.errors import ConfigError, DataError, MissingExtraError
 from featherseg.runtime.draw import colorize
-from featherseg.runtime.draw import overlay as draw_overlay
-from featherseg.runtime.video import Mode, VideoResult, segment_video
-from featherseg.types import ClassSet, ImageArray, MaskArray
-
-av = pytest.importorskip("av", reason="needs the video extra")
-
-CLASSES = ClassSet(("dark", "bright"), ((20, 40, 200), (220, 60, 30)))
-FRAMES, HEIGHT, WIDTH, RATE = 12, 48, 64, Fraction(30000, 1001)
-
-
-@dataclass
-class Prediction:
-    """The least that a segmenter returns."""
-
-    image: ImageArray
-    mask: MaskArray
-    classes: ClassSet = CLASSES
-
-    def overlay(self) -> ImageArray:
-        return draw_overlay(self.image, self.mask, self.classes)
-
-
-def segment(frame: ImageArray) -> Prediction:
-    assert frame.dtype == np.uint8
-    assert frame.flags.c_contiguous
-    return Prediction(frame, (frame[..., 1] > 127).astype(np.uint8))
-
-
-def picture(i: int, height: int = HEIGHT, width: int = WIDTH) -> ImageArray:
-    """Frame `i`: dark, with a bright bar whose right end tells the number."""
-    image = np.full((height, width, 3), 40, np.uint8)
-    image[height // 4 : height // 2, : 4 * (i + 1)] = 210
-    return image
-
-
-def write_video(path: Path, times: list[int] | None = None, height: int = HEIGHT, width: int = WIDTH) -> Path:
-    """Write frames shown at `times`, in units of 1/30000 s (by default at a steady rate)."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"crf": "10"})
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 30000)
-        for i, pts in enumerate(times or [1001 * i for i in range(FRAMES)]):
-            frame = av.VideoFrame.from_ndarray(picture(i, height, width), format="rgb24")
-            frame.pts, frame.time_base = pts, Fraction(1, 30000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def read_video(path: Path) -> tuple[list[ImageArray], list[float], float]:
-    """Return frames, the seconds at which they are shown, and the duration in seconds."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        assert stream.codec_context.name == "h264"
-        assert stream.codec_context.pix_fmt == "yuv420p"
-        frames = list(container.decode(stream))
-        images = [frame.to_ndarray(format="rgb24") for frame in frames]
-        return images, [frame.time for frame in frames], float(stream.duration * stream.time_base)
-
-
-def within(seconds: float, work: Callable[[], Any]) -> Any:
-    """Run `work` in a thread; a hang is a failure, an exception is raised here."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append((work(), None))
-        except BaseException as error:
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert outcome, f"no end after {seconds} s"
-    value, error = outcome[0]
-    if error is not None:
-        raise error
-    return value
+from featherseg.runtime.video import Frame, Mode, VideoResult, open_source, segment_video
+from featherseg.runtime.video.sources import DEFAULT_RATE
+from featherseg.types import ImageArray
+from video_clips import (
+    CLASSES,
+    FRAMES,
+    HEIGHT,
+    RATE,
+    WIDTH,
+    Prediction,
+    av,
+    bar,
+    picture,
+    read_video,
+    segment,
+    within,
+    write_video,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -104,12 +47,6 @@ def no_thread_is_left() -> Iterator[None]:
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     return write_video(tmp_path / "in.mp4")
-
-
-def bar(image: ImageArray) -> int:
-    """Read a frame's number off its bar, in an overlay or colour mask: red where bright."""
-    row = image[3 * HEIGHT // 8, :WIDTH].astype(int)
-    return round(int((row[:, 0] > row[:, 2]).sum()) / 4) - 1
 
 
 @pytest.mark.parametrize(("mode", "width"), [("overlay", WIDTH), ("mask", WIDTH), ("side-by-side", 2 * WIDTH)])
@@ -152,6 +89,7 @@ def test_result_adds_up(video: Path, tmp_path: Path) -> None:
     assert result.seconds >= FRAMES * 0.02
     assert result.fps == pytest.approx(FRAMES / result.seconds)
     assert result.output == tmp_path / "out.mp4"
+    assert (result.dropped, result.skipped, result.notes) == (0, 0, ())  # a file waits for whoever is slow
 
 
 def test_without_output(video: Path) -> None:
@@ -347,3 +285,183 @@ def test_refuses_wrong_arguments(video: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(MissingExtraError, match=r"Video needs: pip install \"featherseg\[video\]\""):
         segment_video(segment, video, None)
+
+
+def test_stops_at_the_limit(video: Path, tmp_path: Path) -> None:
+    source = open_source(video)
+    assert (source.total, source.live) == (FRAMES, False)
+    result = within(20, lambda: segment_video(segment, source, tmp_path / "out.mp4", limit=5, queue_size=1))
+    assert result.frames == 5
+    assert [bar(image) for image in read_video(tmp_path / "out.mp4")[0]] == list(range(5))
+    with pytest.raises(ConfigError, match="limit is 0"):
+        segment_video(segment, video, None, limit=0)
+    with closing(open_source(video)) as again, pytest.raises(ConfigError, match="is the source itself"):
+        segment_video(segment, again, video)
+
+
+def test_colours_come_out_as_they_were_drawn(tmp_path: Path) -> None:
+    """Red, green, blue and grey in quarters, through the mask's colours and both conversions."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    corners = np.array([[(220, 30, 40), (30, 200, 60)], [(40, 50, 210), (128, 128, 128)]], np.uint8)
+    image = corners.repeat(32, axis=0).repeat(32, axis=1)
+    for i in range(3):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    within(20, lambda: segment_video(lambda f: _Plain(f, np.zeros(f.shape[:2], np.uint8)), folder, tmp_path / "o.mp4"))
+    images, _, _ = read_video(tmp_path / "o.mp4")
+    for y in (16, 48):
+        for x in (16, 48):
+            assert np.abs(images[1][y, x].astype(int) - image[y, x]).max() <= 6
+
+
+class _Plain(Prediction):
+    def overlay(self) -> ImageArray:
+        return self.image
+
+
+def damage(path: Path, numbers: list[int]) -> None:
+    """Overwrite the inside of these packets of a video of key frames."""
+    with av.open(str(path)) as container:
+        spans = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for number in numbers:
+        start, size = spans[number]
+        data[start : start + size] = np.random.default_rng(number).integers(0, 256, size, np.uint8).tobytes()
+    path.write_bytes(data)
+
+
+def test_damaged_frames_in_the_middle_are_left_out_and_counted(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "in.mp4", g="1", preset="ultrafast")
+    damage(video, [3, 4, 8])
+    result = within(20, lambda: segment_video(segment, video, tmp_path / "out.mp4"))
+    assert (result.frames, result.skipped) == (FRAMES - 3, 3)
+    images, times, duration = read_video(tmp_path / "out.mp4")
+    whole = [i for i in range(FRAMES) if i not in (3, 4, 8)]
+    assert [bar(image) for image in images] == whole
+    np.testing.assert_allclose(times, [float(i / RATE) for i in whole], atol=1e-4)
+    assert duration == pytest.approx(float(FRAMES / RATE), abs=1e-3)
+
+
+def test_damage_at_the_end_is_an_error(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "in.mp4", g="1", preset="ultrafast")
+    damage(video, [FRAMES - 2, FRAMES - 1])
+    with pytest.raises(DataError, match=rf"in\.mp4 is cut off after {FRAMES - 2} frames"):
+        within(20, lambda: segment_video(segment, video, tmp_path / "out.mp4"))
+    assert len(read_video(tmp_path / "out.mp4")[0]) == FRAMES - 2
+
+
+def test_damaged_images_of_a_folder_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(4):
+        Image.fromarray(picture(i)).save(folder / f"{i}.png")
+    (folder / "1.png").write_text("no image")
+    result = within(20, lambda: segment_video(segment, folder, tmp_path / "out.mp4"))
+    assert (result.frames, result.skipped) == (3, 1)
+    np.testing.assert_allclose(read_video(tmp_path / "out.mp4")[1], [0, 0.08, 0.12], atol=1e-4)
+
+
+def write_long_video(path: Path, frames: int = 150) -> Path:
+    """Write noise, of which every frame takes about 10 kB."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 96, 128, 3)).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        for i in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise[i % 8], format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def plays(path: Path) -> int:
+    """Return how many frames can be decoded before the file breaks off, if it does."""
+    count = 0
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            try:
+                count += len(packet.decode())
+            except av.error.InvalidDataError:
+                break
+    return count
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_a_file_that_may_not_grow_further_plays_up_to_there(tmp_path: Path, suffix: str) -> None:
+    video, out = write_long_video(tmp_path / "in.mp4"), tmp_path / f"out{suffix}"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, before[1]))
+    try:
+        with pytest.raises(DataError, match=rf"out{suffix} cannot be written \(File too large\); make room"):
+            within(20, lambda: segment_video(lambda f: _Plain(f, np.zeros((96, 128), np.uint8)), video, out))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert out.stat().st_size == 600_000
+    assert 25 <= plays(out) < 150
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 600 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "featherseg-test", str(disk)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("needs the right to mount a small file system")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_full_disk_leaves_a_file_that_plays(small_disk: Path, tmp_path: Path) -> None:
+    video, out = write_long_video(tmp_path / "in.mp4"), small_disk / "out.mp4"
+    with pytest.raises(DataError, match=r"out\.mp4 cannot be written \(No space left on device\); make room"):
+        within(20, lambda: segment_video(lambda f: _Plain(f, np.zeros((96, 128), np.uint8)), video, out))
+    assert 25 <= plays(out) < 150
+
+
+def test_a_refused_format_leaves_the_file_that_was_there(video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.webm"
+    out.write_text("precious")
+    with pytest.raises(DataError, match="cannot be written"):
+        within(20, lambda: segment_video(segment, video, out))
+    assert out.read_text() == "precious"
+
+
+class Endless:
+    """A source of frames from memory."""
+
+    name, live, skipped, sound = "endless", False, 0, None
+
+    def __init__(self, total: int) -> None:
+        self.total: int | None = total
+        self.notes: list[str] = []
+        self.started = time.perf_counter()
+        self.image = picture(3, 180, 320)
+
+    def frames(self) -> Iterator[Frame]:
+        for i in range(self.total or 0):
+            yield Frame(self.image.copy(), i, 1 / DEFAULT_RATE, DEFAULT_RATE, 1, laps={"decode": 0.0})
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads its memory from /proc")
+def test_memory_stays_flat_over_ten_thousand_frames(tmp_path: Path) -> None:
+    held: dict[int, float] = {}
+
+    def note(i: int, _: object) -> None:
+        if i % 1000 == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            held[i] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    result = within(300, lambda: segment_video(segment, Endless(10_001), tmp_path / "out.mp4", on_frame=note))
+    assert result.frames == 10_001
+    assert result.latency.runs == 10_000
+    # A frame is 0.17 MB: a list of them that is never emptied would take 1,700 MB.
+    assert held[10_000] - held[2000] < 10, held
+    assert len(read_video(tmp_path / "out.mp4")[1]) == 10_001

@@ -6,7 +6,7 @@ import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -50,6 +50,10 @@ Json = Annotated[bool, Parameter(name="--json", help="Print the result as JSON."
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Show no progress.", show_default=False)]
 Out = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder to write to.")]
 SizeText = Annotated[str | None, Parameter(name="--size", help="HxW that images are resized to for the network.")]
+FitText = Annotated[
+    Literal["stretch", "letterbox", "tile"] | None,
+    Parameter(name="--fit", help="How images come to --size; stretch by default."),
+]
 Data = Annotated[str | None, Parameter(name="--data", help="Folder of the data; by default the run's own.")]
 Kind = Annotated[str | None, Parameter(name="--kind", help="Dataset kind; by default the one it was trained on.")]
 Split = Annotated[str | None, Parameter(name="--split", help="Split; by default the validation split.")]

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArtifactError
-from ..types import ClassSet, InputSpec
+from ..texts import check_tree, shortened
+from ..types import IGNORE_INDEX, ClassSet, InputSpec
 from .containers import MAX_METADATA_BYTES, METADATA_KEY, REMEDY, read_metadata
 
 FORMAT_VERSION = 1
 OUTPUTS = ("logits", "mask")
+MAX_INTEGER = 2**53
+"""Of parameters and the like: what all that reads JSON holds exactly."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ class Artifact:
             raise ArtifactError(f"its metadata has {len(text)} characters, too many to be real; {REMEDY}")
         try:
             data = json.loads(text, parse_constant=_refuse_constant)
+            check_tree(data)
         except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"its metadata is not JSON ({error}); {REMEDY}") from error
+            raise ArtifactError(f"its metadata is not JSON ({shortened(str(error), 200)}); {REMEDY}") from error
         if not isinstance(data, dict):
             raise ArtifactError(f"its metadata is a JSON {type(data).__name__}, not an object; {REMEDY}")
         written = _integer(data, "format_version")
@@ -98,7 +102,9 @@ class Artifact:
             raise ArtifactError(f"it has format {written}, and this featherseg reads up to {FORMAT_VERSION}; update it")
         output = _typed(data, "output", str)
         if output not in OUTPUTS:
-            raise ArtifactError(f"its metadata has output {output!r}, not one of {', '.join(OUTPUTS)}; {REMEDY}")
+            raise ArtifactError(
+                f"its metadata has output {shortened(repr(output))}, not one of {', '.join(OUTPUTS)}; {REMEDY}"
+            )
         return cls(
             classes=_classes(_typed(data, "classes", dict)),
             input_spec=_input_spec(_typed(data, "input_spec", dict)),
@@ -123,14 +129,14 @@ def read_artifact(path: str | Path) -> Artifact:
         ArtifactError: there is no such file, it is damaged, or it was not written by featherseg.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file; give the file that `featherseg export` wrote")
     try:
+        if not path.is_file():
+            raise ArtifactError("no such file; give the file that `featherseg export` wrote")
         return Artifact.from_metadata(read_metadata(path))
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
     except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); check its name and permissions") from error
 
 
 def _refuse_constant(name: str) -> Any:
@@ -146,13 +152,15 @@ def _typed(data: dict[str, Any], key: str, kind: type) -> Any:
 
 def _integer(data: dict[str, Any], key: str) -> int:
     value = data.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_INTEGER:
         raise ArtifactError(f"its metadata has {key} = {str(value)[:40]!r}, not an integer from 1; {REMEDY}")
     return value
 
 
 def _classes(data: dict[str, Any]) -> ClassSet:
     try:
+        if len(data["names"]) > IGNORE_INDEX:  # before they are compared with each other
+            raise ValueError(f"{len(data['names'])} of them")
         return ClassSet.from_dict(data)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"its metadata has unusable classes ({str(error)[:200]}); {REMEDY}") from error

@@ -31,6 +31,7 @@ _METADATA_FIELD = 14  # ModelProto.metadata_props, https://github.com/onnx/onnx/
 _MAX_FIELDS = 10_000  # of a ModelProto; real ones have about ten, and one for each function
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
 _MAX_XML_BYTES = 64 << 20  # of an .xml, which holds no weights; real ones have about one MB
+_XML_CHUNK = 4 << 20  # expat reads a tag that goes over several chunks anew with each: many small ones take hours
 _MAX_XML_DEPTH = 100
 _EXTRA_FILE = f"extra/{METADATA_KEY}"  # in a .pt2, below its root folder
 _COMPILED = "data/aotinductor/"
@@ -123,11 +124,13 @@ def openvino_info(path: Path) -> dict[str, str]:
     def doctype(*_: Any) -> None:  # where entities are declared, with which a small file can fill the memory
         raise ArtifactError(f"it has a document type, which no OpenVINO model has; {REMEDY}")
 
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")  # whatever the file says: of other encodings Python makes other errors
     parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = start, end, doctype
     try:
         with path.open("rb") as stream:
-            parser.ParseFile(stream)
+            while chunk := stream.read(_XML_CHUNK):
+                parser.Parse(chunk)
+            parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise ArtifactError(f"it is not a whole OpenVINO .xml file ({error}); copy or export it again") from error
     return found
@@ -160,6 +163,9 @@ def _read_program(path: Path) -> dict[str, str]:
             entry = next((info for info in archive.infolist() if is_metadata_entry(info.filename)), None)
             if entry is None:
                 return {}
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # Of the others, Python unpacks as much as there is, however little is asked for.
+                raise ArtifactError(f"its metadata is packed in a way that torch knows not; {REMEDY}")
             with archive.open(entry) as stream:  # its size is the file's own word, so it is not relied on
                 content = stream.read(MAX_METADATA_BYTES + 1)
             if len(content) > MAX_METADATA_BYTES:
@@ -167,9 +173,9 @@ def _read_program(path: Path) -> dict[str, str]:
             return {METADATA_KEY: content.decode()}
     except UnicodeDecodeError as error:
         raise ArtifactError(f"its metadata is not UTF-8 text; {REMEDY}") from error
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        if isinstance(error, ArtifactError):
-            raise
+    except (ArtifactError, OSError):
+        raise
+    except Exception as error:  # zip files fail in many ways: BadZipFile, zlib.error, struct.error, EOFError, …
         reason = str(error) or type(error).__name__
         raise ArtifactError(f"it is not a whole .pt2 file ({reason}); copy or export it again") from error
 

@@ -21,6 +21,12 @@ from .postprocess import upsample_argmax
 from .sessions import Session, open_session
 
 
+def coverage(mask: MaskArray, classes: ClassSet) -> dict[str, float]:
+    """Return each class's share of a mask's pixels, 0–1, by name."""
+    counts = np.bincount(mask.ravel(), minlength=len(classes))
+    return {name: float(counts[i] / mask.size) for i, name in enumerate(classes.names)}
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """The classes of a frame's pixels.
@@ -51,8 +57,7 @@ class Prediction:
 
     def coverage(self) -> dict[str, float]:
         """Return each class's share of the pixels, 0–1, by name."""
-        counts = np.bincount(self.mask.ravel(), minlength=len(self.classes))
-        return {name: float(counts[i] / self.mask.size) for i, name in enumerate(self.classes.names)}
+        return coverage(self.mask, self.classes)
 
     def save(self, path: str | Path) -> Path:
         """Write the mask as a palette PNG: class ids as values, class colours for the eye; whole or not at all.
