@@ -8,6 +8,7 @@ with torch's restricted loader.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,16 @@ from torch import Tensor
 from .errors import CheckpointError, FeathersegError, first_line
 from .images import write_atomically
 from .models import SegmentationModel, create_model
-from .types import ClassSet, InputSpec
+from .texts import parse_json, shortened
+from .torch_archive import check_archive
+from .types import IGNORE_INDEX, ClassSet, InputSpec
 
 HEADER = "featherseg"
+
+MAX_WEIGHTS_BYTES = 8 << 30
+"""Of a network that is rebuilt; files can be larger than the disk they are on, as sparse ones are."""
+FETCHING = ("encoder_weights", "pretrained")
+"""Options of builders that read files or networks; a description needs none, since the weights are there."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +85,42 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = weights_file(Path(path))
     text, weights = _read(path)
     try:
-        header = json.loads(text)
-        classes = ClassSet.from_dict(header["classes"])
+        header = parse_json(text)
+        classes = _classes(header["classes"])
         if 1 <= header["num_classes"] != len(classes):  # before a network of a million classes is built
             raise CheckpointError(f"{len(classes)} classes for {header['num_classes']} logits; restore the file")
-        model = create_model(header["network"], header["num_classes"], **header["options"])
-        spec = header["input_spec"]
-        model.input_spec = InputSpec(tuple(spec["mean"]), tuple(spec["std"]))
+        options = dict(header["options"])
+        if unsafe := next((key for key in FETCHING if key in options), None):
+            raise CheckpointError(f"option {unsafe!r} would fetch other weights; restore the file")
+        spec = _input_spec(header["input_spec"])
         training = dict(header["training"])
+        with torch.device("meta"):  # shapes alone: what a file says must not fill the memory
+            check_weights(create_model(header["network"], header["num_classes"], **options), weights, path)
+        model = create_model(header["network"], header["num_classes"], **options)
+    except UnfitWeightsError:
+        raise
     except FeathersegError as error:
         raise CheckpointError(f"{path} describes a network that cannot be built: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {shortened(first_line(error), 200)}"
         raise CheckpointError(f"{path} has a damaged description ({reason}); restore the file") from error
+    model.input_spec = spec
     load_weights(model, weights, path)
     return Checkpoint(model.eval(), classes, training)
+
+
+def _classes(data: Any) -> ClassSet:
+    """Return the classes of a description, whose number is looked at before anything is compared."""
+    if len(data["names"]) > IGNORE_INDEX:
+        raise ValueError(f"{len(data['names'])} classes")
+    return ClassSet.from_dict(data)
+
+
+def _input_spec(data: Any) -> InputSpec:
+    mean, std = ([float(value) for value in data[key]] for key in ("mean", "std"))
+    if not len(mean) == len(std) == 3 or not all(map(math.isfinite, [*mean, *std])) or min(std) <= 0:
+        raise ValueError("mean and std are not three usable numbers")
+    return InputSpec((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
 def start_options(source: str | Path, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,40 +140,64 @@ def start_options(source: str | Path, name: str, options: Mapping[str, Any]) -> 
     path = weights_file(Path(source))
     text, _ = _read(path)
     try:
-        header = json.loads(text)
+        header = parse_json(text)
         known = dict(header["options"]) if header["network"] == name else {}
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        reason = f"{type(error).__name__}: {shortened(first_line(error), 200)}"
         raise CheckpointError(f"{path} has a damaged description ({reason}); restore the file") from error
     return known | dict(options)
 
 
+class UnfitWeightsError(CheckpointError):
+    """Weights that are another network's than the one they were to fill."""
+
+
 def load_weights(model: SegmentationModel, weights: Mapping[str, Tensor], source: Path) -> None:
     """Fill a network strictly; the error names the first tensor that does not fit, and both shapes."""
-    for name, tensor in model.state_dict().items():
+    check_weights(model, weights, source)
+    model.load_state_dict(dict(weights))
+
+
+def check_weights(model: SegmentationModel, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Refuse weights that do not fit `model`, which may be without memory of its own (on torch's "meta" device).
+
+    Raises:
+        CheckpointError: always one line.
+    """
+    expected = model.state_dict()
+    for name, tensor in expected.items():
         if name not in weights:
-            raise CheckpointError(f"{source} lacks {name!r}; it belongs to another network than {model.name}")
+            raise UnfitWeightsError(f"{source} lacks {name!r}; it belongs to another network than {model.name}")
         if weights[name].shape != tensor.shape:
             theirs, ours = tuple(weights[name].shape), tuple(tensor.shape)
-            raise CheckpointError(
+            raise UnfitWeightsError(
                 f"{source}: {name!r} is {theirs}, but {model.name} with {model.num_classes} classes has {ours}; "
                 "give the num_classes and options it was trained with"
             )
-    if extra := sorted(set(weights) - set(model.state_dict())):
-        raise CheckpointError(f"{source} holds {extra[0]!r}, which {model.name} has not; it is another network's")
-    model.load_state_dict(dict(weights))
+        if weights[name].is_floating_point() != tensor.is_floating_point() or weights[name].is_complex():
+            raise UnfitWeightsError(
+                f"{source}: {name!r} holds {weights[name].dtype}, {model.name} has {tensor.dtype}; restore the file"
+            )
+    if extra := sorted(set(weights) - set(expected)):
+        shown = shortened(repr(extra[0]))
+        raise UnfitWeightsError(f"{source} holds {shown}, which {model.name} has not; it is another network's")
+    if (size := sum(tensor.nbytes for tensor in expected.values())) > MAX_WEIGHTS_BYTES:
+        raise UnfitWeightsError(f"{source} has weights of {size >> 30} GB; {MAX_WEIGHTS_BYTES >> 30} are the most")
 
 
 def weights_file(path: Path) -> Path:
     """Return the file that `path` means: itself, or a run folder's ``best.safetensors`` or ``last.safetensors``."""
-    if path.is_dir():
-        files = (path / "best.safetensors", path / "last.safetensors")
-        found = next((file for file in files if file.is_file()), None)
-        if found is None:
-            raise CheckpointError(f"run folder {path} holds no best.safetensors or last.safetensors; train first")
-        return found
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; give a run folder or a weights file")
+    try:
+        if path.is_dir():
+            files = (path / "best.safetensors", path / "last.safetensors")
+            found = next((file for file in files if file.is_file()), None)
+            if found is None:
+                raise CheckpointError(f"run folder {path} holds no best.safetensors or last.safetensors; train first")
+            return found
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist; give a run folder or a weights file")
+    except OSError as error:  # a name too long, a folder without rights
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its name and permissions") from error
     return path
 
 
@@ -155,20 +208,32 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
                 text = (file.metadata() or {}).get(HEADER, "")
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         else:
+            check_archive(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
             known = loaded if isinstance(loaded, dict) else {}
             text, weights = known.get(HEADER, ""), known.get("weights", {})
     except Exception as error:  # torn files fail in many ways, in two libraries
-        raise CheckpointError(
-            f"{path} cannot be read ({first_line(error)}); restore the file or train again"
-        ) from error
+        reason = shortened(first_line(error), 200)
+        raise CheckpointError(f"{path} cannot be read ({reason}); restore the file or train again") from error
     if not isinstance(text, str) or not text:
         raise CheckpointError(
             f"{path} was not written by featherseg and does not say which network it is; give a run's weights"
         )
-    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+    if not isinstance(weights, dict) or not all(map(_is_whole, weights.items())):
         raise CheckpointError(f"{path} holds no named tensors; restore the file or train again")
     return text, weights
+
+
+def _is_whole(entry: tuple[Any, Any]) -> bool:
+    """Return whether an entry is a name and a tensor with memory for all its values: views can claim more."""
+    name, tensor = entry
+    return (
+        isinstance(name, str)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.untyped_storage().nbytes() >= tensor.nbytes
+    )
 
 
 def save_state(path: Path, state: Any) -> Path:
@@ -205,7 +270,7 @@ def load_state(path: Path) -> Any:
         return node["value"]
 
     try:
-        return build(json.loads(text))
+        return build(parse_json(text))
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        reason = f"{type(error).__name__}: {shortened(first_line(error), 200)}"
         raise CheckpointError(f"{path} is no whole training state ({reason}); start again from the weights") from error

@@ -6,7 +6,6 @@ Unknown keys, wrong types and values out of range are refused when the recipe is
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -15,14 +14,16 @@ import msgspec
 import tomli_w
 
 from .errors import ConfigError, did_you_mean, first_line
+from .texts import check_tree, parse_toml, read_text, shortened
 
-# The upper bounds only keep out TOML's inf.
+# The upper bounds only keep out TOML's inf, and numbers that no counter or generator of random numbers holds.
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Decay = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Whole = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Whole = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Name = Annotated[str, msgspec.Meta(max_length=200)]
 Size = tuple[Count, Count]
 
 
@@ -179,7 +180,7 @@ class ShipConfig(Section, frozen=True):
     prune: Decay = 0.0
     finetune_epochs: Count = 15
     max_drop: Share = 0.01
-    calibration: Annotated[int, msgspec.Meta(ge=4)] = 48
+    calibration: Annotated[int, msgspec.Meta(ge=4, le=2**31 - 1)] = 48
     tolerances: dict[Literal["fp32", "fp16", "int8"], ToleranceConfig] = {}
     threads: Whole = 0
 
@@ -187,7 +188,7 @@ class ShipConfig(Section, frozen=True):
 class Config(Section, frozen=True):
     """A whole run."""
 
-    name: str = "run"
+    name: Name = "run"
     seed: Whole = 0
     out: str = "runs"
     # Made anew for each run: frozen sections still hold dictionaries, which runs must not share.
@@ -214,11 +215,15 @@ def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ())
     tree: dict[str, Any] = {}
     if recipe is not None:
         path = Path(recipe)
-        if not path.is_file():
-            raise ConfigError(f"recipe {path} does not exist; give a .toml file")
         try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            if not path.is_file():
+                raise ConfigError(f"recipe {path} does not exist; give a .toml file")
+            tree = parse_toml(read_text(path))
+        except OSError as error:
+            raise ConfigError(f"recipe {path} cannot be read ({error.strerror}); check its name and rights") from error
+        except ConfigError:
+            raise
+        except ValueError as error:
             raise ConfigError(f"recipe {path} is not TOML: {first_line(error)}") from error
     for override in overrides:
         _apply(tree, override)
@@ -227,6 +232,10 @@ def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ())
 
 def config_from_dict(tree: dict[str, Any]) -> Config:
     """Check a nested dictionary and return it as a :class:`Config`; errors name the setting."""
+    try:
+        check_tree(tree)
+    except ValueError as error:
+        raise ConfigError(f"the configuration cannot be used: {error}") from error
     _refuse_unknown(Config, tree, "")
     try:
         return msgspec.convert(tree, Config)
@@ -254,17 +263,19 @@ def config_to_toml(config: Config) -> str:
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    shown = shortened(repr(override))
     if not equals or not key:
-        raise ConfigError(f"override {override!r} is not key=value; write for example optim.lr=0.001")
+        raise ConfigError(f"override {shown} is not key=value; write for example optim.lr=0.001")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+        parsed = parse_toml(f"value = {text}")
+    except ValueError:
+        parsed = {}
+    value = parsed["value"] if list(parsed) == ["value"] else text  # a second line would be lost without a word
     *sections, last = key.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
+            raise ConfigError(f"override {shown}: {shortened(repr(section))} is a value, not a section")
     tree[last] = value
 
 
@@ -279,7 +290,7 @@ def _explain(tree: dict[str, Any], place: str, reason: str) -> str:
     choices = [c for part in (kind, *get_args(kind)) if get_origin(part) is Literal for c in get_args(part)]
     if reason.startswith("Invalid enum value"):
         reason = f"choose {', '.join(choices)}"
-    shown = "" if isinstance(node, dict) else f" is {node!r}"
+    shown = "" if isinstance(node, dict) else f" is {shortened(repr(node))}"
     return f"setting {place}{shown}: {reason[:1].lower()}{reason[1:]}"
 
 
@@ -297,6 +308,6 @@ def _refuse_unknown(kind: type[msgspec.Struct], tree: Any, place: str) -> None:
     fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for key, value in tree.items():
         if key not in fields:
-            raise ConfigError(f"unknown setting {place + key!r}; {did_you_mean(key, fields)}")
+            raise ConfigError(f"unknown setting {shortened(repr(place + key))}; {did_you_mean(key, fields)}")
         if isinstance(fields[key], type) and issubclass(fields[key], msgspec.Struct):
             _refuse_unknown(fields[key], value, f"{place}{key}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import warnings
@@ -15,11 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from .errors import DataError, first_line
+from .texts import shortened
 from .types import ClassSet, ImageArray, MaskArray
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
-MAX_PIXELS = 200_000_000
-"""Largest picture that is decoded: twice a 100-megapixel camera's, well under a decompression bomb's."""
+FORMATS = ("PNG", "JPEG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
+"""What is decoded, whatever a file is called. Pillow reads forty more; for one of them, EPS, it runs Ghostscript."""
+LOSSY = frozenset({"JPEG", "MPO"})
+"""What Pillow calls JPEGs; the latter are those of telephones that hold a preview or depth too."""
+MAX_PIXELS = 178_956_970
+"""Largest picture that is decoded: more than a 150-megapixel camera's, and what Pillow takes for a bomb above."""
 
 # MAX_PIXELS is our limit. Set once, since warnings.catch_warnings is not safe in the threads that decode.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -37,7 +43,7 @@ def list_images(folder: Path) -> list[Path]:
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open a picture for reading; whatever goes wrong in opening or decoding is one :class:`DataError`."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; make it smaller"
@@ -45,10 +51,12 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             yield image
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller") from error
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        reason = first_line(error)
+        reason = shortened(first_line(error), 200)
         raise DataError(f"{path} cannot be read as an image ({reason}); replace or remove the file") from error
 
 
@@ -61,13 +69,13 @@ def read_image(path: str | Path) -> ImageArray:
         DataError: the file is missing, unreadable, truncated, too large, or holds floats, whose range it does not say.
     """
     with open_image(Path(path)) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode == "F":
+        if image.mode == "F":
             raise DataError(f"image {path} holds float greys of unknown range; save it with 8 or 16 bits")
-        if upright.mode.startswith("I"):
-            grey = np.clip(np.asarray(upright).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):
+            grey = np.clip(np.asarray(image, np.int32) >> 8, 0, 255).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
-        return np.array(upright.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 TEMPORARY = ".writing-"
@@ -77,7 +85,8 @@ TEMPORARY = ".writing-"
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Let `write` fill a temporary file beside `path`, sync it, and rename it: the file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}.")
+    # Names may have 255 bytes, up to four a letter, and the temporary one is longer.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name[:50]}.")
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -100,30 +109,46 @@ def write_image(path: str | Path, image: ImageArray) -> Path:
     if kind not in Image.SAVE:
         raise DataError(f"{path}: pictures cannot be written as {path.suffix!r}; use .png or .jpg")
     options = {"quality": 92} if kind == "JPEG" else {}
-    return write_atomically(path, lambda file: Image.fromarray(image).save(file, format=kind, **options))
+    content = _encoded(Image.fromarray(image), kind, **options)
+    return write_atomically(path, lambda file: file.write(content))
 
 
 def write_mask(path: str | Path, mask: MaskArray, classes: ClassSet) -> Path:
     """Write class ids, uint8 (H, W), as a palette PNG: ids for programs, colours for people."""
     picture = Image.fromarray(np.ascontiguousarray(mask))
     picture.putpalette(classes.palette().tobytes())
-    return write_atomically(Path(path), lambda file: picture.save(file, format="PNG"))
+    content = _encoded(picture, "PNG")
+    return write_atomically(Path(path), lambda file: file.write(content))
+
+
+def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
+    """Return a picture as the bytes of a file.
+
+    Pillow's own writing to files takes a write that was cut short, as the last one before a disk is full, for a whole
+    one: the end of the picture is lost without a word.
+    """
+    stream = io.BytesIO()
+    picture.save(stream, format=kind, **options)
+    return stream.getvalue()
 
 
 def read_ids(path: str | Path) -> NDArray[np.integer]:
     """Read a mask file's own values: (H, W) ids of an index, grey or palette file, or (H, W, 3) colours.
 
     Raises:
-        DataError: unreadable, floats, or saved as JPEG, whose compression invents values along every border.
+        DataError: unreadable, floats, neither ids nor RGB, or saved as JPEG (in a TIFF, too), whose compression
+            invents values along every border.
     """
     with open_image(Path(path)) as image:
-        if image.format == "JPEG":
+        if image.format in LOSSY or "jpeg" in str(image.info.get("compression")):
             raise DataError(f"mask {path} is a JPEG, whose compression changes class ids; save masks as PNG")
-        if image.mode in ("RGB", "RGBA", "CMYK"):
+        if image.mode in ("RGB", "RGBA", "RGBX", "RGBa", "CMYK"):
             return np.array(image.convert("RGB"))
         if image.mode == "F":
             raise DataError(f"mask {path} holds floats; save class ids as whole numbers in a PNG")
-        if image.mode in ("LA", "PA"):
+        if image.mode in ("LAB", "YCbCr", "HSV"):
+            raise DataError(f"mask {path} has the colour model {image.mode}; save class ids, or RGB, in a PNG")
+        if image.mode in ("LA", "La", "PA"):
             return np.array(image.getchannel(0))
         if image.mode == "1":
             return np.array(image.convert("L")) // 255

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .config import Config, config_from_dict, config_to_dict, config_to_toml, load_config
 from .errors import CheckpointError, first_line
 from .images import write_atomically
+from .texts import parse_json, read_text, shortened
 
+MAX_LOG_BYTES = 64 << 20
+"""Largest log that is read; an epoch's row has about 500 bytes."""
 CURVE_EPOCHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 400)
 """Epochs of a printed learning curve; the last epoch and the best are added."""
 
@@ -48,14 +52,14 @@ def read_run(folder: str | Path) -> Run:
         return {
             "folder": folder,
             "config": load_config(folder / "config.toml"),
-            "env": json.loads((folder / "env.json").read_text(encoding="utf-8")),
-            "log": [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()],
-            "result": json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            if (folder / "result.json").is_file()
-            else None,
+            "env": parse_json(read_text(folder / "env.json")),
+            "log": [parse_json(line) for line in read_text(folder / "log.jsonl", MAX_LOG_BYTES).splitlines()],
+            "result": parse_json(read_text(folder / "result.json")) if (folder / "result.json").is_file() else None,
         }
     except FileNotFoundError as error:
         raise CheckpointError(f"run {folder} is not finished: it lacks {Path(error.filename).name}") from error
+    except OSError as error:
+        raise CheckpointError(f"run {folder} cannot be read ({error.strerror}); check its permissions") from error
     except ValueError as error:
         raise CheckpointError(f"run {folder} has a damaged file: {first_line(error)}") from error
 
@@ -69,15 +73,11 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
     runs = [read_run(folder) for folder in folders]
     sections = []
     for group in _by_recipe(run for run in runs if run["result"] is not None):
-        try:
+        with _damage_named(group):
             score = statistics.fmean(run["result"]["miou"] or 0.0 for run in group)
             order = (group[0]["config"].data.name, -score)
             details = [f"## {_name(group)}\n", _protocol(group), _classes(group), _curve(group), _recipe(group[0])]
             sections.append((order, _summary(group), details))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            where = ", ".join(str(run["folder"]) for run in group)
-            raise CheckpointError(f"run {where} has a damaged file: {reason}") from error
     sections.sort(key=lambda section: section[0])
     columns = (
         *("run", "network", "M params", "GMACs", "data", "start", "epochs"),
@@ -88,7 +88,10 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
         page += details
     unfinished = [run for run in runs if run["result"] is None]
     if unfinished:
-        page += [UNFINISHED, *(_so_far(run) for run in unfinished)]
+        page.append(UNFINISHED)
+        for run in unfinished:
+            with _damage_named([run]):
+                page.append(_so_far(run))
     return "\n".join(page)
 
 
@@ -96,6 +99,39 @@ def write_results(folders: Iterable[str | Path], path: str | Path) -> Path:
     """Write :func:`results_markdown`'s page to `path`."""
     text = results_markdown(folders)
     return write_atomically(Path(path), lambda file: file.write(text.encode()))
+
+
+def write_scores(folders: Iterable[str | Path], path: str | Path) -> Path:
+    """Write the best finished run of each network and dataset as JSON: ``{network: {dataset: {miou, …}}}``.
+
+    Raises:
+        CheckpointError: a folder is no run, or damaged.
+    """
+    best: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in map(read_run, folders):
+        result, config = run["result"], run["config"]
+        if result is None or result["miou"] is None:
+            continue
+        datasets = best.setdefault(config.model.name, {})
+        if result["miou"] > datasets.get(config.data.name, {"miou": -1.0})["miou"]:
+            protocol = {key: result["protocol"][key] for key in ("split", "images", "resolution")}
+            figures = {key: round(result[key], 4) for key in ("miou", "boundary_f1")}
+            datasets[config.data.name] = {"run": config.name, **figures, "start": _start(config), **protocol}
+    text = json.dumps({name: best[name] for name in sorted(best)}, indent=1) + "\n"
+    return write_atomically(Path(path), lambda file: file.write(text.encode()))
+
+
+@contextmanager
+def _damage_named(group: Sequence[Run]) -> Iterator[None]:
+    """Turn what files of any content do to a page into one line that says whose they are."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {shortened(first_line(error), 200)}"
+        where = ", ".join(str(run["folder"]) for run in group)
+        raise CheckpointError(f"run {where} has a damaged file: {reason}") from error
 
 
 def _by_recipe(runs: Iterable[Run]) -> list[list[Run]]:
@@ -124,7 +160,7 @@ def _summary(group: Sequence[Run]) -> tuple[str, ...]:
         config.model.name,
         f"{result['params'] / 1e6:.2f}",
         f"{result['gmacs']:.2f} at {size}",
-        result["protocol"]["dataset"],
+        f"{result['protocol']['dataset']}",
         _start(config),
         f"{max(run['result']['epochs'] for run in group)}",
         _spread([run["result"]["miou"] for run in group]),

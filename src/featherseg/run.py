@@ -20,8 +20,11 @@ from .images import TEMPORARY, write_atomically
 from .lock import folder_lock
 from .mishaps import go_on, room_for
 from .runtime.sessions import cpu_name
+from .texts import parse_json, read_text
 from .types import ClassSet
 
+MAX_LOG_BYTES = 64 << 20
+"""Largest log that is read; an epoch's row has about 500 bytes."""
 PACKAGES = ("featherseg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "opencv-python-headless")
 
 
@@ -145,9 +148,16 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise CheckpointError(f"{run} holds no log.jsonl; give a run folder")
     try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        rows = [parse_json(line) for line in read_text(file, MAX_LOG_BYTES).splitlines()]
     except ValueError as error:
         raise CheckpointError(f"{file} is damaged ({first_line(error)}); remove the broken line") from error
+    if wrong := next((n for n, row in enumerate(rows, 1) if not _is_row(row)), None):
+        raise CheckpointError(f"{file} is damaged (line {wrong} is no row of an epoch); remove the broken line")
+    return rows
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and type(row.get("epoch")) is int
 
 
 def environment() -> dict[str, Any]:

@@ -52,13 +52,19 @@ class CachedTeacher(Teacher):
         digest.update(content.numpy().data)
         path = self.folder / digest.hexdigest()[:2] / f"{digest.hexdigest()}.safetensors"
         found = _read(path)
-        if found is None:
+        if found is None or not self._are_answers(found, len(image)):
             maps = self.teacher(image)
             found = {name: maps[name].to("cpu", torch.float16).contiguous() for name in self.maps}
             text = save(found)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, lambda file: file.write(text))
         return {name: x.to(image.device) for name, x in found.items()}
+
+    def _are_answers(self, found: Maps, count: int) -> bool:
+        """Return whether maps from a file are of the kind that this object writes, of `count` images."""
+        return set(found) == self.maps and all(
+            x.dtype == torch.float16 and x.ndim == 4 and len(x) == count for x in found.values()
+        )
 
 
 def _identity(teacher: Teacher, maps: frozenset[str]) -> bytes:

@@ -6,6 +6,7 @@ all that needs no training.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,10 +16,14 @@ from typing import NoReturn
 from cyclopts import CycloptsError
 
 from ..errors import FeathersegError
-from . import listing, proving, segmenting, shipping, training
+from ..texts import shortened
+from . import doctor, listing, proving, segmenting, shipping, timing, training
 from .app import app
 
-__all__ = ["listing", "main", "proving", "segmenting", "shipping", "training"]
+__all__ = ["doctor", "listing", "main", "proving", "segmenting", "shipping", "timing", "training"]
+
+MAX_LINE = 1000
+"""Characters of an error that are shown; a value in it can be as long as its file."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -27,22 +32,39 @@ def main(words: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 verification failed, 2 a mistake of the user's, 130 interrupted.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends things as Ctrl-C does
+    for stream in (sys.stdout, sys.stderr):  # names can hold what the terminal's encoding, or any, cannot say
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        if sys.stdout is not None:  # as it is where the caller closed it
+            sys.stdout.flush()  # a full disk is told here, not as a complaint of Python's at its end
     except CycloptsError as error:
         command = " ".join(["featherseg", *(error.command_chain or ())])
         _stop(f"{str(error).strip().rstrip('.')}; see {command} --help", 2)
     except FeathersegError as error:
         _stop(str(error), error.exit_code)
     except BrokenPipeError:  # the reader has seen enough; Python would complain again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
     except OSError as error:
+        _drop_output()
         _stop(f"{error.filename or 'system'}: {error.strerror or error}; check path, rights and free space", 2)
+    except MemoryError:
+        _stop("out of memory; close other programs, or give smaller images, batches or a smaller --size", 2)
     except KeyboardInterrupt:
         _ignore_signals()
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _drop_output() -> None:
+    """Let what standard output still holds go nowhere, if it cannot be written where it should."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _ignore_signals() -> None:
@@ -53,5 +75,7 @@ def _ignore_signals() -> None:
 
 def _stop(message: str, code: int) -> NoReturn:
     _ignore_signals()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    line = shortened(" ".join(message.split()), MAX_LINE)
+    # Files of strangers give names, and a terminal obeys control characters.
+    print("error: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
     sys.exit(code)

@@ -46,31 +46,46 @@ def train(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train a network as a TOML recipe and key=value settings say.
+    """Train a network: on a folder alone, or as a TOML recipe and key=value settings say.
+
+    Of a folder, layout and classes are inferred, the data is looked at, and each setting is chosen and explained.
 
     For example:
 
+        featherseg train photos
         featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
         featherseg train data.root=photos model.name=jetnet train.epochs=20
         featherseg train --resume runs/camvid_fastsegnet
 
     Args:
-        recipe: TOML file; settings may stand in its place.
+        recipe: TOML file, or a folder of images and masks; settings may stand in its place.
         overrides: dotted.key=value settings, such as optim.lr=1e-3.
     """
     need_training()
-    from ..config import load_config
+    from ..config import Config, load_config
     from ..tables import print_json, print_scores, print_text
     from ..train import fit, resume_run
 
     if recipe is not None and "=" in recipe:
         overrides, recipe = (recipe, *overrides), None
+
+    def config() -> Config:
+        if recipe is None or not Path(recipe).expanduser().is_dir():
+            return load_config(recipe, overrides)
+        from ..progress import say
+        from ..quickstart import quick_start
+
+        start = quick_start(recipe, overrides)
+        for line in (*start.notes, *map(str, start.choices)):
+            say(line, quiet)
+        return start.config
+
     if find_lr:
         if resume is not None:
             raise ConfigError(f"--find-lr begins anew, and --resume goes on with {resume}; leave one of them out")
         from ..lr_finder import find_lr as sweep
 
-        found = sweep(load_config(recipe, overrides), quiet=quiet)
+        found = sweep(config(), quiet=quiet)
         print_json(found.to_dict()) if json else print_text(str(found))
         return
     if resume is not None:
@@ -78,7 +93,7 @@ def train(
             raise ConfigError(f"--resume goes on with {resume} as it was configured; leave the other settings out")
         result = resume_run(resume, quiet=quiet)
     else:
-        result = fit(load_config(recipe, overrides), quiet=quiet)
+        result = fit(config(), quiet=quiet)
     if int(os.environ.get("RANK", "0")):
         return  # torchrun's other processes have the same result
     if json:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ..errors import DataError
 from ..images import read_image
 from ..registry import Registry
+from ..texts import shortened
 from ..types import ClassSet, ImageArray, MaskArray
 from .labels import LabelTable
 
@@ -119,8 +120,13 @@ def require_folder(folder: Path, what: str) -> Path:
 def require_pairs(pairs: Sequence[tuple[Path, Path]]) -> tuple[tuple[Path, Path], ...]:
     """Return `pairs` if every file of them exists, else raise for the first that does not."""
     for image, mask in pairs:
-        if not image.is_file():
-            raise DataError(f"image {image} is listed but does not exist; restore it or remove it from the split")
-        if not mask.is_file():
-            raise DataError(f"image {image} has no mask: {mask} does not exist; add the mask or remove the image")
+        try:
+            if not image.is_file():
+                raise DataError(f"image {image} is listed but does not exist; restore it or remove it from the split")
+            if not mask.is_file():
+                raise DataError(f"image {image} has no mask: {mask} does not exist; add the mask or remove the image")
+        except OSError as error:  # a name too long, a folder without rights
+            raise DataError(
+                f"image {shortened(str(image), 300)} cannot be read ({error.strerror}); correct it"
+            ) from error
     return tuple(pairs)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, did_you_mean, first_line
 from ..images import list_images, open_image, read_ids
+from ..texts import parse_json, parse_toml, read_text, shortened
 from ..types import IGNORE_INDEX, ClassSet
 from .datasets import FileDataset, datasets, require_folder
 from .labels import LabelTable
@@ -67,7 +66,7 @@ def folder(
         every = match_stems(image_home, mask_home)
         if len(every) == 1 and split in ("train", "val"):
             raise DataError(f'{image_home} holds one image, which makes no split; add images, or use split "all"')
-        pairs = {"all": every} | _made_split(every, val_share, seed)
+        pairs = {"all": every} | made_split(every, val_share, seed)
     if split not in pairs:
         raise DataError(f"split {split!r} not found under {image_home}; splits there: {', '.join(sorted(pairs))}")
 
@@ -109,19 +108,24 @@ def read_classes(file: Path) -> tuple[ClassSet, LabelTable]:
             colour that stands for two classes.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-        data: Any = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+        text = read_text(file)
+        data: Any = parse_toml(text) if file.suffix == ".toml" else parse_json(text)
     except FileNotFoundError as error:
         raise DataError(f"class file {file} does not exist; check data.options.classes") from error
+    except OSError as error:
+        raise DataError(f"class file {file} cannot be read ({error.strerror}); check its permissions") from error
     except ValueError as error:  # JSON, TOML and Unicode errors are ValueErrors
         raise DataError(f"class file {file} cannot be read: {first_line(error)}; correct it") from error
     if isinstance(data, dict) and (unknown := [key for key in data if key not in CLASS_KEYS]):
-        raise DataError(f"class file {file} has an unknown key {unknown[0]!r}; {did_you_mean(unknown[0], CLASS_KEYS)}")
+        hint = did_you_mean(unknown[0], CLASS_KEYS)
+        raise DataError(f"class file {file} has an unknown key {shortened(repr(unknown[0]))}; {hint}")
     try:
+        _check_class_types(data)
         class_set = ClassSet.from_dict(data)
-        values = [int(value) for value in data.get("ids", range(len(class_set)))]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f'class file {file} is malformed ({error}); it needs names = ["road", "sky", …]') from error
+        values: list[int] = data.get("ids", list(range(len(class_set))))
+    except (KeyError, TypeError, ValueError) as error:
+        reason = shortened(str(error), 200)
+        raise DataError(f'class file {file} is malformed ({reason}); it needs names = ["road", "sky", …]') from error
     if len(values) != len(class_set):
         raise DataError(f"class file {file} has {len(class_set)} names but {len(values)} ids; give one id a class")
     for what, entries in (("id", values), ("colour", class_set.colors)):
@@ -133,6 +137,32 @@ def read_classes(file: Path) -> tuple[ClassSet, LabelTable]:
         return class_set, LabelTable(ids, {color: i for i, color in enumerate(class_set.colors)})
     except ConfigError as error:
         raise DataError(f"class file {file}: {error}") from error
+
+
+def _check_class_types(data: Any) -> None:
+    """Refuse what a class file should not hold; ``int`` would take 1.9, true and "3" for ids without a word.
+
+    Raises:
+        TypeError, ValueError: always one line.
+    """
+    if not isinstance(data, dict):
+        raise TypeError(f"it holds a {type(data).__name__}, not keys and values")
+    if not isinstance(data["names"], list):
+        raise TypeError(f"names is {shortened(repr(data['names']))}; give a list of texts")
+    colors = data.get("colors", [])
+    if not isinstance(colors, list) or not all(isinstance(color, list) and len(color) == 3 for color in colors):
+        raise TypeError("colors is not a list of [red, green, blue]")
+    if not isinstance(data.get("ids", []), list):
+        raise TypeError(f"ids is {shortened(repr(data['ids']))}, not a list of whole numbers")
+    numbers = [
+        *data.get("ids", []),
+        data.get("ignore_index", IGNORE_INDEX),
+        *(part for color in colors for part in color),
+    ]
+    if wrong := [number for number in numbers if type(number) is not int]:
+        raise TypeError(f"{shortened(repr(wrong[0]))} is no whole number")
+    if max(len(data["names"]), len(colors)) > IGNORE_INDEX:
+        raise ValueError(f"it has {len(data['names'])} names and {len(colors)} colors; {IGNORE_INDEX} is the most")
 
 
 def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, ...]]:
@@ -195,7 +225,9 @@ def _palette(mask: Path, count: int) -> tuple[tuple[int, int, int], ...]:
     return colors if len(set(colors)) == count else ()
 
 
-def _made_split(pairs: list[tuple[Path, Path]], val_share: float, seed: int) -> dict[str, list[tuple[Path, Path]]]:
+def made_split(pairs: list[tuple[Path, Path]], val_share: float, seed: int) -> dict[str, list[tuple[Path, Path]]]:
+    """Return ``train`` and ``val`` pairs by a hash of seed and name; see :func:`folder`."""
+
     def rank(pair: tuple[Path, Path]) -> str:
         return hashlib.sha256(f"{seed}:{pair[0].stem}".encode()).hexdigest()
 

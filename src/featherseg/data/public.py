@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, DataError, first_line, require
 from ..images import list_images
+from ..texts import read_text, shortened
 from ..types import IGNORE_INDEX, ClassSet
 from .datasets import FileDataset, datasets, require_folder, require_pairs
 from .labels import LabelTable
@@ -95,12 +96,33 @@ CAMVID_32 = {
 CAMVID_VOID = (0, 0, 0)
 
 
+MAX_SPLIT_BYTES = 64 << 20
+"""Largest split file that is read; a line of a million images has about 20."""
+
+
 def _split_lines(file: Path, known: Path) -> list[str]:
     """Return the non-empty lines of a split file; a missing one is an error that lists those in `known`."""
     if not file.is_file():
         found = ", ".join(sorted(p.stem for p in known.glob("*.txt"))) or "none"
         raise DataError(f"split {file.stem!r} not found: {file} does not exist; splits there: {found}")
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = read_text(file, MAX_SPLIT_BYTES)
+    except ValueError as error:
+        raise DataError(
+            f"split file {file} is no list of names ({first_line(error)}); save it as UTF-8 text"
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _split_names(file: Path, known: Path) -> list[str]:
+    """Return the lines of a split file that holds plain names; one that leads to another folder is an error."""
+    names = _split_lines(file, known)
+    for number, name in enumerate(names, start=1):
+        if {"/", "\\", "\0"} & set(name) or name in (".", ".."):
+            raise DataError(
+                f"split file {file} has {shortened(repr(name))} in line {number}, which is a path; give names alone"
+            )
+    return names
 
 
 @datasets.register("voc")
@@ -132,7 +154,7 @@ def voc(root: Path, split: str = "train", *, year: str | int = "2012", download:
 
 def _voc_pairs(home: Path, split: str) -> list[tuple[Path, Path]]:
     lists = home / "ImageSets" / "Segmentation"
-    names = _split_lines(lists / f"{split}.txt", lists)
+    names = _split_names(lists / f"{split}.txt", lists)
     return [(home / "JPEGImages" / f"{name}.jpg", home / "SegmentationClass" / f"{name}.png") for name in names]
 
 

@@ -135,7 +135,9 @@ class FastSegNet(SegmentationModel):
 
 
 def _imagenet() -> Weights:
-    weights: Weights = MobileNet_V2_Weights.IMAGENET1K_V2.get_state_dict(progress=True, check_hash=True)
+    weights: Weights = MobileNet_V2_Weights.IMAGENET1K_V2.get_state_dict(
+        progress=True, check_hash=True, weights_only=True
+    )
     return weights
 
 

@@ -128,7 +128,9 @@ class LightweightSegmentationModel(SegmentationModel):
 
 
 def _imagenet() -> Weights:
-    weights: Weights = MobileNet_V3_Small_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+    weights: Weights = MobileNet_V3_Small_Weights.IMAGENET1K_V1.get_state_dict(
+        progress=True, check_hash=True, weights_only=True
+    )
     return weights
 
 
