@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..export.staging import staged
 from ..metrics import EvalResult
 from ..runtime.artifact import read_artifact
 from ..runtime.segmenter import Segmenter
+from ..runtime.timing import time_in_turns
 from ..types import ImageArray
 from .graph import FloatGraph
 from .openvino_int8 import quantize_openvino
@@ -218,7 +218,10 @@ def quantize_within(
             kept = ranking[:count]
         progress("timing both files")
         picture = calibration[0]
-        times = (None, None) if flavour == "tensorrt" else _in_turns(original, smaller, picture, runs)
+        times: tuple[float | None, float | None] = (None, None)
+        if flavour != "tensorrt":
+            turns = time_in_turns({"float": original, "int8": smaller}, picture, runs=runs, warmup=WARMUP)
+            times = turns["float"].percentile(50, "net"), turns["int8"].percentile(50, "net")
         result = QuantizeResult(
             path=path,
             flavour=flavour,
@@ -249,21 +252,6 @@ def _hopeless(path: Path, float_eval: EvalResult, rounds: Sequence[tuple[int, fl
         f"{(float_eval.miou - miou) * 100:.2f} points of mIoU (limit {max_drop * 100:.2f}); calibrate with more "
         "of your own images, or train on with fake quantisation"
     )
-
-
-def _in_turns(original: Segmenter, smaller: Segmenter, picture: ImageArray, runs: int) -> tuple[float, float]:
-    """Return the medians of both networks' times in ms.
-
-    In turns, either first as often, so that other programs and a processor that slows down hold up both alike.
-    """
-    times: dict[Segmenter, list[float]] = {original: [], smaller: []}
-    for i in range(WARMUP + runs):
-        for segmenter in (original, smaller) if i % 2 else (smaller, original):
-            start = time.perf_counter()
-            segmenter.logits(picture)
-            if i >= WARMUP:
-                times[segmenter].append((time.perf_counter() - start) * 1000)
-    return float(np.median(times[original])), float(np.median(times[smaller]))
 
 
 def _parts(path: Path) -> list[Path]:
