@@ -6,7 +6,8 @@ In each round the stages are timed alone, one after the other, and then the pipe
 figures are medians of rounds, and shares those of each round's own figures, as other work on the machine changes from
 one to the next. A stage's CPU time is that of all threads of the process. No pipeline is faster than its slowest stage,
 nor than all cores together get through the CPU time of all stages: the bound is the smaller of the two. How much of its
-cores the slowest stage got when it was alone says how busy the machine was: well below 1 the figures mean little.
+cores the slowest stage got when it was alone says how busy the machine was: well below 1 those shares vary widely. How
+much of the pipeline's time its slowest stage was at work does not depend on that: the rest it waited for the others.
 
 Then the whole video is segmented, the output decoded again, its frames counted and their times compared with the
 source's. Flicker is the share of pixels whose class is another than in the frame before, without and with smoothing.
@@ -133,6 +134,7 @@ def measure(options: argparse.Namespace, threads: int, out: Path) -> dict[str, A
         "slowest": slowest,
         "of_slowest": [each.alone[each.slowest].ms / each.together.ms for each in rounds],
         "of_bound": [each.bound / each.together.ms for each in rounds],
+        "at_work": median(each.beside[each.slowest] / each.together.ms for each in rounds),
         "one_after_the_other_fps": 1000 / median(sum(p.ms for p in each.alone.values()) for each in rounds),
         "core_share": median(each.alone[slowest].cpu_ms / each.alone[slowest].ms for each in rounds) / threads,
         "device": segmenter.session.device,
@@ -213,8 +215,8 @@ def show(case: dict[str, Any]) -> None:
     print_text(
         f"{case['fps']:.1f} frames/s end to end (best round {case['best_fps']:.1f}; one stage after the other "
         f"{case['one_after_the_other_fps']:.1f}): {shares(case['of_slowest'])} of the slowest stage alone "
-        f"({case['slowest']}), {shares(case['of_bound'])} of the bound; alone it got {case['core_share']:.2f} of its "
-        "cores"
+        f"({case['slowest']}), {shares(case['of_bound'])} of the bound; at work {100 * case['at_work']:.0f} % of the "
+        f"time; alone it got {case['core_share']:.2f} of its cores"
     )
 
 

@@ -184,6 +184,7 @@ class TestOddFiles:
             read_ids(tmp_path / "lab.tif")
 
     @pytest.mark.slow
+    @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as featherseg does, outside of tests
     def test_a_picture_of_a_hundred_megapixels(self, tmp_path: Path, segmenter: Segmenter) -> None:
         Image.new("RGB", (12_000, 8_400), (9, 9, 9)).save(tmp_path / "large.png", compress_level=1)
         result = predict(segmenter, [tmp_path / "large.png"], tmp_path / "out", overlays=False)

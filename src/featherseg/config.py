@@ -23,6 +23,8 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Decay = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Whole = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Magnification = Annotated[float, msgspec.Meta(ge=1 / 64, le=64)]
+Processes = Annotated[int, msgspec.Meta(ge=0, le=256)]
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 Size = tuple[Count, Count]
 
@@ -58,7 +60,7 @@ class DataConfig(Section, frozen=True):
     val_split: str = "val"
     options: dict[str, Any] = {}
     batch_size: Count = 8
-    workers: Whole = 2
+    workers: Processes = 2
     cache: bool = True
 
     def __post_init__(self) -> None:
@@ -79,7 +81,7 @@ class AugmentConfig(Section, frozen=True):
     """
 
     crop: Size = (360, 480)
-    scale: tuple[Positive, Positive] = (0.5, 2.0)
+    scale: tuple[Magnification, Magnification] = (0.5, 2.0)
     flip: Share = 0.5
     jitter: Share = 0.3
     blur: Share = 0.1
@@ -105,6 +107,10 @@ class LossConfig(Section, frozen=True):
     aux_weight: NotNegative = 0.4
     class_weights: Literal["none", "auto"] | list[Positive] = "none"
 
+    def __post_init__(self) -> None:
+        _check_terms("out", self.out)
+        _check_terms("aux", self.aux)
+
 
 class DistillConfig(Section, frozen=True):
     """A teacher to learn from besides the masks; none by default.
@@ -118,6 +124,9 @@ class DistillConfig(Section, frozen=True):
     teacher: str = ""
     cache: str = ""
     losses: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cwd", "weight": 3.0},))
+
+    def __post_init__(self) -> None:
+        _check_terms("losses", self.losses)
 
 
 class OptimConfig(Section, frozen=True):
@@ -299,6 +308,16 @@ def _refuse_reserved(options: dict[str, Any], reserved: dict[str, str]) -> None:
     for key in options:
         if key in reserved:
             raise ValueError(f"option {key!r} is not given here but by {reserved[key]}")
+
+
+def _check_terms(place: str, terms: tuple[dict[str, Any], ...]) -> None:
+    """Refuse loss terms whose name or weight is of another kind; the losses look at the rest."""
+    for term in terms:
+        name, weight = term.get("name", ""), term.get("weight", 1.0)
+        if not isinstance(name, str):
+            raise ValueError(f"a term of {place} has the name {shortened(repr(name))}; give a text")
+        if type(weight) not in (int, float) or not abs(weight) <= 1e30:
+            raise ValueError(f"a term of {place} has the weight {shortened(repr(weight))}; give a number")
 
 
 def _refuse_unknown(kind: type[msgspec.Struct], tree: Any, place: str) -> None:

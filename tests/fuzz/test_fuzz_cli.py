@@ -156,4 +156,4 @@ def test_names_that_no_encoding_has_are_printed(desk: Path) -> None:
         main(["predict", str(photo), "--threads", "1", "-q", "-o", os.fsdecode(b"out\xff")])
     photo.unlink()
     streams[0].flush()
-    assert b"masks in out\\udcff" in streams[0].buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"masks in out\\udcff" in streams[0].buffer.getvalue()

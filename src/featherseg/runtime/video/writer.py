@@ -12,8 +12,10 @@ from ...errors import DataError, first_line, require
 from ...types import ImageArray
 from .sources import Frame, Sound
 
-QUALITY = {"crf": "20", "preset": "veryfast"}
-"""x264's: visually close to the source; a faster preset than its default, so that encoding is not the slow stage."""
+QUALITY = {"crf": "20", "preset": "ultrafast", "x264-params": "mbtree=1:rc-lookahead=5"}
+"""x264's: visually close to the source, at a quarter of the CPU time that its preset veryfast takes for the same error
+(2.4 and 9.0 ms a frame of 960×540, 35.7 and 35.6 dB), in files a third larger. Looking five frames ahead for what stays
+in the picture is what keeps them from being twice as large."""
 BT709 = 1
 LIMITED_RANGE = 1
 """ffmpeg's numbers for the colour space and range of high-definition video."""
