@@ -41,6 +41,8 @@ def make_world(root: Path) -> Path:
     _voc(root / "data" / "VOCdevkit" / "VOC2012", scenes)
     (root / "data" / "CamVid").symlink_to(root / "CamVid")
     _folder(root / "photos", scenes[:20])
+    for i in range(20, 24):
+        _picture(root / "frames" / f"{i}.jpg", scenes[i][0])
     for place in (root / "new" / "street.jpg", root / "street.jpg", root / "street.png"):
         _picture(place, scenes[20][0])
     _video(root / "drive.mp4", [image for image, _ in scenes])

@@ -20,6 +20,7 @@ from .runtime.choose import fastest_engine
 from .runtime.fitting import Fit
 from .runtime.segmenter import Prediction, Segmenter, coverage
 from .runtime.sessions import Session, artifact_suffixes, open_session
+from .texts import shortened
 
 STREET = Path(__file__).parent / "pretrained" / "street.onnx"
 """The network that comes with featherseg: FastSegNet for streets, trained on CamVid; see the README beside it."""
@@ -37,9 +38,9 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """Return ``"HxW"`` as (height, width); None stays None."""
     if text is None:
         return None
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text, re.ASCII | re.IGNORECASE)
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII | re.IGNORECASE)
     if match is None:
-        raise ConfigError(f"--size is {text!r}; write height x width, such as 512x1024")
+        raise ConfigError(f"--size is {shortened(repr(text))}; write height x width, such as 512x1024")
     return int(match[1]), int(match[2])
 
 
@@ -233,7 +234,8 @@ def open_labelled(
     folder = path if path.is_dir() else path.parent
     data = load_config(folder / "config.toml").data if (folder / "config.toml").is_file() else None
     known = data.name if data else training.get("dataset")
-    kind = kind or (known if known in datasets else None)  # a user's own loader has no kind
+    # A user's own loader has no kind, and a stranger's file says anything.
+    kind = kind or (known if isinstance(known, str) and known in datasets else None)
     if kind is None:
         raise ConfigError(f"{source} does not say which kind of data it was trained on; give --kind, such as folder")
     same_kind = data is not None and data.name == kind

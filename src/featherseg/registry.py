@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .errors import ConfigError, did_you_mean
+from .texts import shortened
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -56,7 +57,7 @@ class Registry(Generic[T]):
         for key, value in options.items():
             if key in hints and not _plain_type_fits(value, hints[key]):
                 wanted = " or ".join(_type_name(kind) for kind in _alternatives(hints[key]))
-                raise ConfigError(f"{self.kind} {name!r}: option {key} is {value!r}; it takes {wanted}")
+                raise ConfigError(f"{self.kind} {name!r}: option {key} is {shortened(repr(value))}; it takes {wanted}")
         return entry(*args, **options)
 
     def names(self, pattern: str = "*") -> list[str]:

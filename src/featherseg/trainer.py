@@ -22,7 +22,7 @@ from .data.datasets import SegmentationDataset
 from .data.loader import EpochBatches, Sample, one_line_errors
 from .devices import synchronize_batchnorm, wants_sync_batchnorm
 from .distill import Distilled
-from .errors import FeathersegError, require
+from .errors import CheckpointError, FeathersegError, first_line, require
 from .evaluation import protocol, score
 from .metrics import EvalResult
 from .mishaps import said_in_one_line
@@ -34,6 +34,9 @@ from .run import RunFolder
 from .runtime.artifact import Artifact
 from .runtime.segmenter import Segmenter
 from .torch_session import TorchSession, describe
+
+TICK = 1e-9
+"""Seconds; a clock may say that none went by."""
 
 
 @dataclass(frozen=True)
@@ -202,12 +205,12 @@ class Trainer:
             losses.append(loss.detach())
             if step % 5 == 0 or step == total:
                 self._check_finite(losses[-5:], step)
-                speed = step * config.data.batch_size * fabric.world_size / (time.monotonic() - begin)
+                speed = step * config.data.batch_size * fabric.world_size / max(time.monotonic() - begin, TICK)
                 figures = f"loss {float(torch.stack(losses[-20:]).mean()):.3f}, {speed:.1f} images/s"
                 progress.update(task, completed=step, figures=figures)
         progress.remove_task(task)
         self.epoch += 1
-        seconds = time.monotonic() - begin
+        seconds = max(time.monotonic() - begin, TICK)
         mean = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean")
         return {
             "epoch": self.epoch,
@@ -304,12 +307,18 @@ class Trainer:
         if state is None:
             say(f"{self.run.path} holds no finished epoch; training starts at the first", self.quiet)
             return
-        self.plain.load_state_dict(state["objective"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.last_epoch = state["schedule"]["last_epoch"]
-        self.fabric.strategy.precision.load_state_dict(state["scaler"])
-        self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
+        try:
+            self.plain.load_state_dict(state["objective"])
+            self.ema.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.last_epoch = state["schedule"]["last_epoch"]
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
+            self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the training state in {self.run.path} is damaged or another network's ({first_line(error)}); "
+                "restore it, or train anew under another name"
+            ) from error
         self.saved = self.epoch
 
     def _final_scores(self) -> EvalResult:

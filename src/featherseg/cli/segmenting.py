@@ -71,7 +71,7 @@ def video(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Video to write, such as out.mp4.")] = None,
     size: SizeText = None,
     fit: FitText = None,
-    threads: Annotated[int | None, Parameter(help="Threads of the engine; by default all but one.")] = None,
+    threads: Threads = None,
     mode: Annotated[
         Literal["overlay", "mask", "side-by-side"] | None, Parameter(help="What is written; overlay by default.")
     ] = None,
@@ -93,7 +93,6 @@ def video(
     """
     from ..inference import open_segmenter, parse_size, split_model
     from ..progress import bars, say
-    from ..runtime.sessions import available_threads
     from ..runtime.video import Smoothed, open_source, segment_video
     from ..tables import print_json, print_latency, print_text
 
@@ -105,9 +104,7 @@ def video(
         raise ConfigError(
             f"video takes one source; got {len(sources)}: name a video file, a folder of images, a camera or a URL"
         )
-    # Decoding and encoding need a core beside the network: with all of them it is slower, not faster.
-    spare = max(1, available_threads() - 1)
-    segmenter = open_segmenter(model, size=parse_size(size), fit=fit, threads=spare if threads is None else threads)
+    segmenter = open_segmenter(model, size=parse_size(size), fit=fit, threads=threads)
     segment = segmenter if smooth is None else Smoothed(segmenter, smooth)
     opened = open_source(words[-1], sound=out is not None)  # as it was written: a path would garble a URL
     expected = [number for number in (opened.total, limit) if number is not None]

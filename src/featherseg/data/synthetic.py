@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
-from PIL import Image
 
 from ..errors import ConfigError, did_you_mean
+from ..images import write_image, write_mask
 from ..types import MIN_SIZE, ClassSet, ImageArray, MaskArray
 from .datasets import datasets
 from .street.actors import Car
@@ -75,6 +75,10 @@ def render_street(seed: int, size: tuple[int, int] = (192, 384)) -> tuple[ImageA
     return canvas.image, canvas.mask
 
 
+MAX_SIDE = 4096
+"""Pixels; a larger scene takes gigabytes to draw."""
+
+
 class SyntheticStreet:
     """A split of the synthetic street set.
 
@@ -97,8 +101,8 @@ class SyntheticStreet:
             raise ConfigError(f"unknown split {split!r}; {did_you_mean(split, SPLITS)}")
         if count < 1:
             raise ConfigError(f"count is {count}; a street set needs at least 1 scene")
-        if min(size) < MIN_SIZE:
-            raise ConfigError(f"size is {size[0]}x{size[1]}; a street needs at least {MIN_SIZE}x{MIN_SIZE}")
+        if min(size) < MIN_SIZE or max(size) > MAX_SIDE:
+            raise ConfigError(f"size is {size[0]}x{size[1]}; a street has {MIN_SIZE} to {MAX_SIDE} pixels a side")
         if seed < 0:
             raise ConfigError(f"seed is {seed}; use 0 or more")
         self.split = split
@@ -143,6 +147,8 @@ def synthetic(
         size: (height, width) in pixels.
         seed: chooses the set.
     """
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+        raise ConfigError(f"data.options.size is {size!r}; give [height, width]")
     return SyntheticStreet(split, count if split == "train" else val_count, (size[0], size[1]), seed)
 
 
@@ -164,16 +170,11 @@ def write_street(out: Path, train: int = 64, val: int = 16, size: tuple[int, int
         ConfigError: as for :class:`SyntheticStreet`.
     """
     sets = [SyntheticStreet("train", train, size, seed), SyntheticStreet("val", val, size, seed)]
-    palette = STREET_CLASSES.palette().tobytes()
     for dataset in sets:
         images, masks = out / "images" / dataset.split, out / "masks" / dataset.split
-        images.mkdir(parents=True, exist_ok=True)
-        masks.mkdir(parents=True, exist_ok=True)
         for index in range(len(dataset)):
             image, mask = dataset.read(index)
-            Image.fromarray(image).save(images / f"{dataset.stem(index)}.png", compress_level=1)
-            indexed = Image.fromarray(mask)
-            indexed.putpalette(palette)
-            indexed.save(masks / f"{dataset.stem(index)}.png")
+            write_image(images / f"{dataset.stem(index)}.png", image)
+            write_mask(masks / f"{dataset.stem(index)}.png", mask, STREET_CLASSES)
     (out / "classes.json").write_text(json.dumps(STREET_CLASSES.to_dict(), indent=2) + "\n", encoding="utf-8")
     return out

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError, first_line
+from ..torch_archive import check_archive
 
 Weights = Mapping[str, Tensor]
 
@@ -61,6 +63,8 @@ def _read(path: Path) -> Weights:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if is_zipfile(path):  # what torchvision has published since long before is none
+            check_archive(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn file fails in many ways
         raise CheckpointError(f"encoder weights {path} cannot be read ({first_line(error)}); fetch it again") from error

@@ -44,6 +44,9 @@ class Session(Protocol):
         """
 
 
+MAX_THREADS = 1024
+"""More than any processor has; engines would start them all."""
+
 sessions: Registry[Callable[..., Session]] = Registry("backend")
 
 
@@ -97,11 +100,13 @@ def cpu_name() -> str:
 
 
 def checked_threads(threads: int | None) -> int:
-    """Return `threads`, or all that the process may use; below 1 is a :class:`ConfigError`."""
+    """Return `threads`, or all that the process may use; below 1 or over 1024 is a :class:`ConfigError`."""
     if threads is None:
         return available_threads()
-    if threads < 1:
-        raise ConfigError(f"threads is {threads}; give at least 1, or leave it out to use all {available_threads()}")
+    if not 1 <= threads <= MAX_THREADS:
+        raise ConfigError(
+            f"threads is {threads}; give 1 to {MAX_THREADS}, or leave it out to use all {available_threads()}"
+        )
     return threads
 
 
