@@ -27,7 +27,7 @@ class TestHelp:
             ("eval", "featherseg eval street.onnx --data ~/CamVid --confusion confusion.png"),
             ("export", "featherseg export runs/camvid_fastsegnet -o street.onnx"),
             ("predict", "featherseg predict mine.onnx photos/ -o out"),
-            ("video", "featherseg video mine.onnx drive.mp4 -o segmented.mp4"),
+            ("video", "featherseg video drive.mp4 -o segmented.mp4"),
             ("report", "featherseg report runs/* -o docs/results.md"),
         ],
     )
