@@ -39,6 +39,23 @@ class TestHelp:
         assert ended.code == 0
         assert example in [line.strip() for line in ended.out.splitlines()]
 
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_completion(self, run: Callable[..., Ended], shell: str) -> None:
+        script = run("completion", shell).out
+        for word in ("featherseg", "train", "doctor", "json"):
+            assert word in script
+        assert run("completion", "csh").refused("bash")
+
+    def test_a_wrong_command_is_guessed(self, run: Callable[..., Ended]) -> None:
+        assert run("trian").refused('Did you mean "train"?', "featherseg --help")
+
+    def test_verbose_says_where_an_error_came_from(self, run: Callable[..., Ended]) -> None:
+        ended = run("eval", "nothing.onnx", "--verbose")
+        assert ended.code == 2
+        assert ended.err.startswith("Traceback")
+        assert ended.err.splitlines()[-1].startswith("error: ")
+        assert run("eval", "nothing.onnx").refused("nothing.onnx")
+
     def test_versions(self, run: Callable[..., Ended]) -> None:
         lines = run("--version").out.splitlines()
         names = [line.split()[0] for line in lines]

@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ from .app import app
 
 __all__ = ["doctor", "listing", "main", "proving", "segmenting", "shipping", "timing", "training"]
 
+VERBOSE = "--verbose"
 MAX_LINE = 1000
 """Characters of an error that are shown; a value in it can be as long as its file."""
 
@@ -29,8 +31,12 @@ MAX_LINE = 1000
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line, or `words` as one.
 
-    Exit codes: 0 done, 1 verification failed, 2 a mistake of the user's, 130 interrupted.
+    Exit codes: 0 done, 1 verification failed or findings of the doctor, 2 a mistake of the user's, 130 interrupted.
+    ``--verbose``, anywhere, prints where an error came from before its line.
     """
+    words = list(sys.argv[1:] if words is None else words)
+    verbose = VERBOSE in words
+    words = [word for word in words if word != VERBOSE]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends things as Ctrl-C does
     for stream in (sys.stdout, sys.stderr):  # names can hold what the terminal's encoding, or any, cannot say
         if isinstance(stream, io.TextIOWrapper):
@@ -41,8 +47,11 @@ def main(words: Sequence[str] | None = None) -> None:
             sys.stdout.flush()  # a full disk is told here, not as a complaint of Python's at its end
     except CycloptsError as error:
         command = " ".join(["featherseg", *(error.command_chain or ())])
-        _stop(f"{str(error).strip().rstrip('.')}; see {command} --help", 2)
+        message = str(error).partition(" Available commands:")[0]
+        _stop(f"{message.strip().rstrip('.')}; see {command} --help", 2)
     except FeathersegError as error:
+        if verbose:
+            traceback.print_exc()
         _stop(str(error), error.exit_code)
     except BrokenPipeError:  # the reader has seen enough; Python would complain again at its end
         _drop_output()

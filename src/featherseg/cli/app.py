@@ -21,6 +21,9 @@ For example:
     featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
     featherseg export runs/camvid_fastsegnet -o street.onnx
     featherseg predict street.onnx photos/ -o out
+
+With --verbose an error also says where it came from. Exit codes: 0 done, 1 a verification failed (doctor: findings),
+2 a mistake in what was given, 130 interrupted.
 """
 
 

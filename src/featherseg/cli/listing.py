@@ -7,7 +7,7 @@ from dataclasses import asdict
 from json import loads
 from pathlib import Path
 from textwrap import indent
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -65,6 +65,22 @@ def env(*, json: Json = False) -> None:
     rows = [(key, str(value)) for key, value in facts.items() if not isinstance(value, dict)]
     rows += [(f"engine {name}", state) for name, state in facts["engines"].items()]
     print_table("", ("", ""), [*rows, *facts["versions"].items()])
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print what makes a shell complete commands and options.
+
+    For example:
+
+        featherseg completion bash > ~/.local/share/bash-completion/completions/featherseg
+
+    Args:
+        shell: which.
+    """
+    from ..tables import print_text
+
+    print_text(app.generate_completion(prog_name="featherseg", shell=shell))
 
 
 @app.command
