@@ -17,7 +17,7 @@ from .types import Latency
 
 ABSENT = "–"
 """Stands for the score of a class that does not occur."""
-PIPE_WIDTH = 160
+PIPE_WIDTH = 200
 
 
 def print_json(data: Any) -> None:
