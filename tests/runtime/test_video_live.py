@@ -42,11 +42,16 @@ from video_clips import (
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
     yield
+
+    def left() -> list[str]:
+        return [t.name for t in threading.enumerate() if t.name.startswith("featherseg") and t not in before]
+
     deadline = time.monotonic() + 5  # one that read from a silent camera ends when that has been silent for long enough
-    while time.monotonic() < deadline and any(t.name.startswith("featherseg") for t in threading.enumerate()):
+    while time.monotonic() < deadline and left():
         time.sleep(0.02)
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("featherseg")]
+    assert not left()
 
 
 @pytest.fixture
