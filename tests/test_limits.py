@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import featherseg
-from conftest import TINY, Ended, street
+from conftest import TINY, Ended, mounted_disk, street
 from featherseg.data import create_dataset
 from featherseg.data.datasets import FileDataset
 from featherseg.errors import DataError, FeathersegError
@@ -194,24 +196,9 @@ class TestOddFiles:
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mounts small file systems with the given options, and takes them away again."""
-    places: list[Path] = []
-
-    def mount(options: str) -> Path:
-        place = tmp_path / f"disk{len(places)}"
-        place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "featherseg-test", str(place)]
-        try:
-            ended = subprocess.run(command, capture_output=True).returncode
-        except OSError:
-            ended = 1
-        if ended:
-            pytest.skip("needs the right to mount a small file system")
-        places.append(place)
-        return place
-
-    yield mount
-    for place in places:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with ExitStack() as disks:
+        numbers = count()
+        yield lambda options: disks.enter_context(mounted_disk(tmp_path / f"disk{next(numbers)}", options))
 
 
 class TestDisks:

@@ -22,6 +22,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from conftest import mounted_disk
 from featherseg import mishaps
 from featherseg.checkpoint import load_checkpoint, load_state
 from featherseg.config import Config, config_from_dict, config_to_toml
@@ -430,18 +431,8 @@ main(sys.argv[1:])
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4.5 MB: room for JetNet's files, not for its next state (2.1 MB) beside them."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4500k", "featherseg-test", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("needs the right to mount a small file system")
-    yield disk
-    # Lazily: a data worker that is just ending may hold a file on it.
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with mounted_disk(tmp_path / "disk", "size=4500k") as disk:
+        yield disk
 
 
 @pytest.mark.slow

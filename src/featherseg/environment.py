@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from .benchmark import machine_facts
-from .errors import FeathersegError, require
+from .errors import FeathersegError, MissingExtraError, require
 from .inference import STREET
 from .runtime.sessions import open_session, sessions
 from .runtime.sessions.cuda import Driver, DriverError
+from .runtime.sessions.tensorrt import PACKAGES
 
 
 def environment_facts() -> dict[str, Any]:
@@ -29,7 +31,8 @@ def environment_facts() -> dict[str, Any]:
 def _without_a_file(name: str) -> str:
     """Return what an engine that reads no ONNX file would run on."""
     if name == "tensorrt":
-        Driver(0)
-        return "CUDA device 0"
+        if not any(find_spec(package) for package in PACKAGES):
+            raise MissingExtraError('Running TensorRT\'s files needs: pip install "featherseg[tensorrt]"')
+        return Driver(0).name
     torch = require("torch", "train", "Running torch's files")
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -19,7 +19,7 @@ from .images import list_images, read_ids, read_image, write_image
 from .runtime.choose import fastest_engine
 from .runtime.fitting import Fit
 from .runtime.segmenter import Prediction, Segmenter, coverage
-from .runtime.sessions import Session, artifact_suffixes, open_session
+from .runtime.sessions import Session, artifact_suffixes, checked_threads, open_session
 from .texts import shortened
 
 STREET = Path(__file__).parent / "pretrained" / "street.onnx"
@@ -104,9 +104,7 @@ def _weights_session(path: Path, backend: str, threads: int | None, device: str,
         raise ConfigError(f"backend {backend!r} runs exported files; {path} holds weights, so export it or use torch")
     checkpoint = load_checkpoint(path)
     if threads is not None:
-        if threads < 1:
-            raise ConfigError(f"threads is {threads}; give at least 1, or leave it out to use all")
-        torch.set_num_threads(threads)
+        torch.set_num_threads(checked_threads(threads))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.training)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -48,3 +51,16 @@ def say(text: str, quiet: bool = False) -> None:
     if not quiet:
         # Names and paths may hold brackets, which rich would take for markup; logs have no width to wrap at.
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Silence a library that prints, warns and logs, such as an exporter; its errors still come as exceptions."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

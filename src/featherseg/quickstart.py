@@ -24,14 +24,14 @@ from .models import create_model
 from .types import MIN_SIZE
 
 RECIPE = "featherseg.toml"
-"""A recipe that lies in the folder, such as the doctor's, says what it says; only the rest is chosen."""
+"""A recipe that lies in the folder, such as the doctor's, is taken as it is; nothing is chosen then."""
 STEP = 32
 """Crops are multiples of the deepest stride."""
 CROP_PIXELS = {"cpu": 256 * 320, "cuda": 640 * 640}
 BATCH = {"cpu": 8, "cuda": 16}
 STEPS = {"cpu": 1500, "cuda": 12_000}
-"""Steps of a training by device: on two CPU cores about half an hour. FastSegNet on CamVid from ImageNet weights was
-within 5 points of its best after 900 steps of 8 (docs/results.md)."""
+"""Steps of a training by device. FastSegNet on CamVid from ImageNet weights was within 5 points of its best after 900
+steps of 8 (the curve of camvid_fastsegnet in docs/results.md)."""
 EPOCHS = (10, 300)
 LR = 3e-3
 """Of AdamW with batches of 8; see docs/training.md for why it follows the square root of the batch."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import mounted_disk
 from featherseg.errors import ConfigError, DataError, MissingExtraError
 from featherseg.runtime.draw import colorize
 from featherseg.runtime.video import Frame, Mode, VideoResult, open_source, segment_video
@@ -403,17 +403,8 @@ def test_a_file_that_may_not_grow_further_plays_up_to_there(tmp_path: Path, suff
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 600 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "featherseg-test", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("needs the right to mount a small file system")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with mounted_disk(tmp_path / "disk", "size=600k") as disk:
+        yield disk
 
 
 def test_a_full_disk_leaves_a_file_that_plays(small_disk: Path, tmp_path: Path) -> None:

@@ -17,20 +17,17 @@ JetNet      39.68, 20.8 ms  39.78, 5.6 ms   39.52, 5.5 ms
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArtifactError, ConfigError, did_you_mean, first_line, require
 from ..export.openvino import export_openvino, write_openvino_artifact
 from ..export.staging import staged
+from ..progress import silenced
 from ..runtime.sessions.openvino import openvino_core, pin_batch
 from ..types import ImageArray
 from .calibration import check_calibration
@@ -112,7 +109,7 @@ def _by_nncf(openvino: Any, whole: Plan, images: Sequence[ImageArray], kept: Seq
     """Return the OpenVINO model that NNCF makes of a plan's file; of the plan it takes only what stays float."""
     heads = whole.graph.heads(whole.flavour.layers)
     floats = [node for node in whole.graph.proto.graph.node if node.name in heads]
-    with _silence():
+    with silenced():
         nncf = _import_nncf()
         try:
             model = openvino_core(openvino).read_model(str(whole.graph.source))
@@ -151,16 +148,3 @@ def _import_nncf() -> Any:
             del os.environ["NNCF_CI"]
         else:
             os.environ["NNCF_CI"] = before
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Silence NNCF, which prints bars, warns and logs; its errors still come as exceptions."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

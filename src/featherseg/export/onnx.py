@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import uuid
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from torch.nn import functional as F
 
 from ..errors import ArtifactError, ConfigError, did_you_mean, require
 from ..models.base import SegmentationModel
+from ..progress import silenced
 from ..runtime.artifact import OUTPUTS, Artifact
 from ..torch_session import check_artifact
 from ..types import MIN_SIZE
@@ -144,7 +142,7 @@ def _trace(net: Deployed, output: str, example_size: tuple[int, int], opset: int
     example = torch.randint(0, 256, (2, *example_size, 3), dtype=torch.uint8)
     height, width = (torch.export.Dim(name, min=MIN_SIZE) for name in ("height", "width"))
     try:
-        with torch.inference_mode(False), torch.no_grad(), _quiet():
+        with torch.inference_mode(False), torch.no_grad(), silenced():
             program = torch.onnx.export(
                 net,
                 (example,),
@@ -230,16 +228,3 @@ def _strip_traces(graph: Any) -> None:
         for attribute in node.attribute:
             for inner in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
                 _strip_traces(inner)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence torch's exporter, which prints, warns and logs; its errors still come as exceptions."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
