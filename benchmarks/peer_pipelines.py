@@ -35,9 +35,9 @@ Size = tuple[int, int]
 MEAN, STD = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
 
 
-def featherseg_pipeline(path: Path, backend: str, threads: int, **options: Any) -> Pipeline:
+def featherseg_pipeline(path: Path, size: Size, backend: str, threads: int, **options: Any) -> Pipeline:
     """As featherseg's users have it: logits at the network's stride, exact upsampling and arg max in its kernel."""
-    segmenter = Segmenter(open_session(path, backend, threads=threads, **options))
+    segmenter = Segmenter(open_session(path, backend, threads=threads, **options), size=size)
     return lambda image: segmenter.segment(read_image(image))
 
 

@@ -131,7 +131,8 @@ def same_network(files: Files, size: Size, threads: int, compiled: bool) -> Iter
     ours += [("openvino", name, files.f32, {"precision": name}) for name in precisions]
     ours += [("openvino", int8_name(name), files.int8["openvino"], {"precision": name}) for name in precisions]
     for engine, precision, path, options in ours:
-        yield Entry("featherseg", "ours", precision, engine, featherseg_pipeline(path, engine, threads, **options))
+        run = featherseg_pipeline(path, size, engine, threads, **options)
+        yield Entry("featherseg", "ours", precision, engine, run)
     name = "mask in graph"
     yield Entry(name, "peer", "f32", "onnxruntime", ort_pipeline(files.f32_mask, size, threads))
     yield Entry(name, "peer", "int8", "onnxruntime", ort_pipeline(files.int8_mask["onnxruntime"], size, threads))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,10 @@ class Opening:
     threads: int | None
     size: tuple[int, int] | None
 
-    def open(self) -> Segmenter:
-        """Open it, on the CPU."""
+    def open(self, frame_size: tuple[int, int]) -> Segmenter:
+        """Open it, on the CPU, for frames of one size, as of a video."""
         threads = None if self.backend == "tensorrt" else self.threads  # whose threads are the GPU's
-        return open_segmenter(
+        segmenter = open_segmenter(
             self.path,
             size=self.size,
             backend=self.backend,
@@ -45,6 +46,7 @@ class Opening:
             precision=self.precision,
             device="cpu",
         )
+        return segmenter.planned(frame_size)
 
 
 def contenders(
@@ -60,7 +62,7 @@ def contenders(
 
     Args:
         models: exported files, run folders, weights.
-        frame_size: (height, width) of the frames that memory is measured with.
+        frame_size: (height, width) of the frames, which engines may plan for.
         size: (height, width) that frames are resized to for the network; as they are where left out.
         threads: of each engine; all that the process may use where left out.
         compiled: whether to add torch.compile for weights, which takes a minute to start.
@@ -85,9 +87,10 @@ def contenders(
 
 
 def _contender(file: str, engine: str, opening: Opening, frame_size: tuple[int, int], memory: bool) -> Contender:
+    opened = partial(opening.open, frame_size)
     if not memory:
-        return Contender(file, engine, opening.open)
-    return Contender(file, engine, opening.open, lambda: peak_memory(opening, frame_size))
+        return Contender(file, engine, opened)
+    return Contender(file, engine, opened, partial(peak_memory, opening, frame_size))
 
 
 def peak_memory(opening: Opening, frame_size: tuple[int, int]) -> int | None:
@@ -113,7 +116,7 @@ def report_peak(words: str) -> None:
     asked = json.loads(words)
     opening = Opening(**asked["opening"] | {"size": asked["opening"]["size"] and tuple(asked["opening"]["size"])})
     height, width = asked["frame_size"]
-    segmenter = opening.open()
+    segmenter = opening.open((height, width))
     frame = np.ascontiguousarray(picture((height, width)))
     for _ in range(MEMORY_RUNS):
         segmenter.segment(frame)

@@ -17,9 +17,10 @@ from featherseg.errors import ArtifactError, ConfigError, MissingExtraError
 from featherseg.inference import STREET
 from featherseg.runtime import sessions as module
 from featherseg.runtime.artifact import Artifact
+from featherseg.runtime.fitting import Fit
 from featherseg.runtime.segmenter import Prediction, Segmenter
 from featherseg.runtime.sessions import OnnxSession, Session, available_threads, open_session, sessions
-from featherseg.types import ClassSet, InputSpec
+from featherseg.types import MIN_SIZE, ClassSet, InputSpec
 
 STRIDE = 8
 CLASSES = ClassSet(("red", "green", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
@@ -298,6 +299,49 @@ def test_threads_may_share_a_segmenter(backend: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(all(same) for same in pool.map(work, range(8)))
+
+
+def test_segmenter_planned_for_a_size() -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    free = Segmenter(STREET, backend="openvino", threads=1)
+    planned = free.planned((96, 160))
+    assert planned._plan is not None
+    assert planned._plan[1].size == (96, 160)
+    assert free._plan is None
+    for size in ((96, 160), (64, 96)):  # what it is planned for, and another
+        frame = picture(*size)
+        np.testing.assert_allclose(planned.logits(frame), free.logits(frame), atol=1e-3)
+        assert np.mean(planned.segment(frame) == free.segment(frame)) > 0.999
+    frames = [picture(96, 160, seed=i) for i in range(4)]
+    assert np.array_equal(planned.segment_batch(frames), [planned.segment(frame) for frame in frames])
+
+
+@pytest.mark.parametrize(
+    ("fit", "canvas"), [("stretch", (64, 128)), ("letterbox", (64, 128)), ("tile", (64, 128)), (None, (200, 300))]
+)
+def test_plan_is_for_what_the_network_sees(fit: Fit | None, canvas: tuple[int, int]) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    size = (64, 128) if fit else None
+    segmenter = Segmenter(STREET, backend="openvino", threads=1, size=size, fit=fit)
+    assert (None if segmenter._plan is None else segmenter._plan[0]) == size
+    planned = segmenter.planned((200, 300))
+    assert planned._plan is not None
+    assert planned._plan[0] == canvas
+    plain = Segmenter(STREET, backend="onnxruntime", threads=1, size=size, fit=fit)
+    assert plain.planned((200, 300))._plan is None
+    frame = picture(200, 300)
+    assert np.mean(planned.segment(frame) == plain.segment(frame)) > 0.999
+
+
+def test_small_frames_are_planned_for_at_the_smallest_size() -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    for segmenter in (
+        Segmenter(STREET, backend="openvino", threads=1).planned((10, 20)),
+        Segmenter(STREET, backend="openvino", threads=1, size=(10, 20)),
+    ):
+        assert segmenter._plan is not None
+        assert segmenter._plan[0] == (MIN_SIZE, MIN_SIZE)
+        assert segmenter.segment(picture(10, 20)).shape == (10, 20)
 
 
 def test_openvino_survives_a_failed_run(pooled: Path) -> None:

@@ -93,6 +93,23 @@ def test_result_adds_up(video: Path, tmp_path: Path) -> None:
     assert (result.dropped, result.skipped, result.notes) == (0, 0, ())  # a file waits for whoever is slow
 
 
+def test_what_can_plan_does_so_for_the_first_frame(video: Path) -> None:
+    class Planner:
+        def __init__(self) -> None:
+            self.sizes: list[tuple[int, int]] = []
+
+        def planned(self, size: tuple[int, int]) -> object:
+            self.sizes.append(size)
+            return segment
+
+        def __call__(self, frame: ImageArray) -> Prediction:
+            raise AssertionError("what was planned is to be called")
+
+    planner = Planner()
+    assert within(20, lambda: segment_video(planner, video, None)).frames == FRAMES
+    assert planner.sizes == [(HEIGHT, WIDTH)]
+
+
 def test_without_output(video: Path) -> None:
     result = within(20, lambda: segment_video(segment, video, None))
     assert result.frames == FRAMES

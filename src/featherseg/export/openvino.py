@@ -10,7 +10,7 @@ from ..errors import ArtifactError, ConfigError, did_you_mean, first_line, requi
 from ..images import write_atomically
 from ..runtime.artifact import Artifact, read_artifact
 from ..runtime.containers import WEIGHTS_KEY, openvino_info, sha256
-from ..runtime.sessions.openvino import is_quantized, openvino_core, pin_batch
+from ..runtime.sessions.openvino import openvino_core, pin_batch
 from .staging import staged
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -45,7 +45,7 @@ def export_openvino(onnx_path: str | Path, path: str | Path, *, precision: str =
         model = openvino_core(openvino).read_model(str(onnx_path))
     except RuntimeError as error:
         raise ArtifactError(f"{onnx_path}: OpenVINO refuses it ({first_line(error)}); export it again") from error
-    quantized = is_quantized(model)
+    quantized = any(operator.get_type_name() == "FakeQuantize" for operator in model.get_ops())
     if quantized != (precision == "int8"):
         kind = "has int8 operators" if quantized else "has no QuantizeLinear operators"
         fitting = "int8" if quantized else "fp32 or fp16"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArtifactError, ConfigError, did_you_mean, require
 from ..runtime.sessions.base import refusal, run_failure
-from ..runtime.sessions.openvino import is_quantized, openvino_core, pin_batch
+from ..runtime.sessions.openvino import openvino_core
 
 ENGINES = ("onnxruntime", "openvino")
 
@@ -129,8 +129,7 @@ def _openvino(
     }
     try:
         model = openvino_core(openvino).read_model(str(path))
-        if is_quantized(model):
-            pin_batch(openvino, model)
+        model.reshape({"image": list(images.shape)})
         compiled = openvino_core(openvino).compile_model(model, "CPU", settings)
         request = compiled.create_infer_request()
         times: list[float] = []

@@ -105,14 +105,14 @@ def pieces(
     """
     everything = slice(0, frame[0]), slice(0, frame[1])
     if size is None:
-        return [Piece(0, 0, frame, frame, _at_least_smallest(frame), everything, whole_logits=True)]
+        return [Piece(0, 0, frame, frame, at_least_smallest(frame), everything, whole_logits=True)]
     if fit == "tile":
         return _tiles(frame, size, stride, fixed)
     if fit == "letterbox":
         scale = min(size[0] / frame[0], size[1] / frame[1])
         content = _clipped(round(frame[0] * scale), size[0]), _clipped(round(frame[1] * scale), size[1])
-        return [Piece(0, 0, frame, content, _at_least_smallest(size), everything, color)]
-    return [Piece(0, 0, frame, size, _at_least_smallest(size), everything, whole_logits=True)]
+        return [Piece(0, 0, frame, content, at_least_smallest(size), everything, color)]
+    return [Piece(0, 0, frame, size, at_least_smallest(size), everything, whole_logits=True)]
 
 
 def check_fit(fit: Fit | None, size: Size | None, stride: int) -> Fit | None:
@@ -166,7 +166,8 @@ def _clipped(length: int, most: int) -> int:
     return min(max(length, 1), most)
 
 
-def _at_least_smallest(size: Size) -> Size:
+def at_least_smallest(size: Size) -> Size:
+    """Return a (height, width) of at least what networks take."""
     return max(size[0], MIN_SIZE), max(size[1], MIN_SIZE)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from ..images import write_mask
 from ..types import ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
 from .draw import colorize, overlay
-from .fitting import Fit, Piece, check_fit, pieces
+from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces
 from .postprocess import upsample_argmax
 from .sessions import Session, open_session
 
@@ -119,6 +121,25 @@ class Segmenter:
         self._fixed = fixed is not None
         self.size = size if size is not None else fixed
         self.fit = check_fit(fit, self.size, self.artifact.stride)
+        self._plan: tuple[tuple[int, int], Session] | None = None
+        if self.size is not None:
+            self._plan = self._planned_session(self.size)
+
+    def planned(self, frame_size: tuple[int, int]) -> Segmenter:
+        """Return a segmenter that is quicker for frames of one size, where the engine can plan ahead, as OpenVINO can.
+
+        Masks are the same up to the engine's rounding. Frames of other sizes are taken as before.
+
+        Args:
+            frame_size: (height, width) of the frames.
+
+        Raises:
+            ArtifactError: the file cannot be used with frames of this size.
+        """
+        canvases = Counter(piece.canvas for piece in self._pieces(frame_size))
+        other = copy.copy(self)
+        other._plan = self._planned_session(canvases.most_common(1)[0][0])
+        return other
 
     @property
     def artifact(self) -> Artifact:
@@ -156,8 +177,8 @@ class Segmenter:
         """
         if self.fit not in (None, "stretch"):
             raise ConfigError(f"fit is {self.fit!r}, whose logits do not cover just the frame; use stretch")
-        (piece,) = self._pieces([frame])
-        logits = self.session.run(piece.network_input([frame]))
+        (piece,) = self._pieces(_common_size([frame]))
+        logits = self._run(piece.network_input([frame]))
         rows, columns = piece.extent((logits.shape[2], logits.shape[3]))
         return logits[0, :, : int(rows), : int(columns)]
 
@@ -181,26 +202,31 @@ class Segmenter:
                 overlay(frame, mask, self.artifact.classes, legend=True)
                 lap("draw")
             rows.append(times)
-        pieces = self._pieces([frame])
+        pieces = self._pieces((frame.shape[0], frame.shape[1]))
         sizes = f"frame {frame.shape[0]}x{frame.shape[1]}, network {pieces[0].canvas[0]}x{pieces[0].canvas[1]}"
         way = {"letterbox": ", letterbox", "tile": f", {len(pieces)} tiles"}.get(self.fit or "", "")
         stages = {stage: tuple(times[stage] for times in rows[warmup:]) for stage in rows[0]}
         return Latency(stages, warmup, f"{self.session.device}; {sizes}{way}")
 
-    def _pieces(self, frames: Sequence[ImageArray]) -> list[Piece]:
-        """Check the frames, and return what of them goes through the network at once."""
-        if not len(frames):
-            raise ConfigError("there are no frames; give at least one")
-        for i, frame in enumerate(frames):
-            check_frame(frame)
-            if frame.shape != frames[0].shape:
-                raise ConfigError(
-                    f"frame {i} is {frame.shape}, but the first {frames[0].shape}; give frames of one size together"
-                )
-        height, width = frames[0].shape[:2]
+    def _planned_session(self, canvas: tuple[int, int]) -> tuple[tuple[int, int], Session] | None:
+        """Return the size and the session for network inputs of one size; None where there is nothing to plan."""
+        canvas = at_least_smallest(canvas)
+        plan = getattr(self.session, "planned", None)
+        if plan is None or self._fixed:
+            return None
+        return self._plan if self._plan is not None and self._plan[0] == canvas else (canvas, plan(canvas))
+
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3), by the plan for their size where there is one."""
+        if self._plan is not None and self._plan[0] == images.shape[1:3]:
+            return self._plan[1].run(images)
+        return self.session.run(images)
+
+    def _pieces(self, frame_size: tuple[int, int]) -> list[Piece]:
+        """Return what of frames of a size goes through the network at once."""
         red, green, blue = (min(max(round(255 * part), 0), 255) for part in self.artifact.input_spec.mean)
         return pieces(
-            (height, width),
+            frame_size,
             self.size,
             self.fit,
             stride=self.artifact.stride,
@@ -210,18 +236,31 @@ class Segmenter:
 
     def _segment(self, frames: Sequence[ImageArray], lap: Callable[[str], None]) -> MaskArray:
         """Do what :meth:`segment_batch` says, and call `lap` with the name of each stage when it ends."""
-        parts = self._pieces(frames)
+        parts = self._pieces(_common_size(frames))
         masks: MaskArray = np.empty((len(frames), *frames[0].shape[:2]), np.uint8)
         for piece in parts:
             images = piece.network_input(frames)
             lap("pre")
-            logits = self.session.run(images)
+            logits = self._run(images)
             lap("net")
             extent = piece.extent((logits.shape[2], logits.shape[3]))
             for mask, each in zip(masks, logits, strict=True):
                 mask[piece.kept] = upsample_argmax(each, piece.seen, extent=extent)[piece.inner()]
             lap("post")
         return masks
+
+
+def _common_size(frames: Sequence[ImageArray]) -> tuple[int, int]:
+    """Check frames, and return the (height, width) that they share."""
+    if not len(frames):
+        raise ConfigError("there are no frames; give at least one")
+    for i, frame in enumerate(frames):
+        check_frame(frame)
+        if frame.shape != frames[0].shape:
+            raise ConfigError(
+                f"frame {i} is {frame.shape}, but the first {frames[0].shape}; give frames of one size together"
+            )
+    return frames[0].shape[0], frames[0].shape[1]
 
 
 def _stopwatch(times: dict[str, float]) -> Callable[[str], None]:

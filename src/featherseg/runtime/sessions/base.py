@@ -20,9 +20,10 @@ from ..artifact import Artifact, read_artifact
 class Session(Protocol):
     """A network that is ready to run, in any engine.
 
-    A session may have two more attributes. ``suffixes``, of its class, are those of the files it reads, its own kind
+    A session may have three more attributes. ``suffixes``, of its class, are those of the files it reads, its own kind
     first; where a class has none, any file is tried. ``size`` is the (height, width) of a file that takes no other,
-    else None.
+    else None. ``planned(size)`` returns a session of the same file for images of that (height, width) alone, where the
+    engine is quicker then.
     """
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from .base import (
 @sessions.register("openvino")
 class OpenVinoSession:
     """OpenVINO on the CPU, from its own format or an ONNX file. Any number of threads may run it at once.
+
+    Images of a batch go through the network one after the other, which is quicker (see :func:`pin_batch`).
 
     Args:
         path: the exported ``.xml``, with its ``.bin`` beside it, or ``.onnx`` file.
@@ -60,10 +63,10 @@ class OpenVinoSession:
         }
         core = openvino_core(openvino)
         try:
-            model = core.read_model(str(path))
-            if is_quantized(model):
-                pin_batch(openvino, model)
-            self._model = core.compile_model(model, "CPU", settings)
+            self._source = core.read_model(str(path))
+            pin_batch(openvino, self._source)
+            self._compile: Any = partial(core.compile_model, device_name="CPU", config=settings)
+            self._model = self._compile(self._source)
         except RuntimeError as error:
             raise refusal(path, "OpenVINO", error) from error
         inputs = {port.any_name: port for port in self._model.inputs}
@@ -73,9 +76,7 @@ class OpenVinoSession:
             {name: f"tensor({port.element_type.to_string()})" for name, port in inputs.items()},
             {port.any_name: [d.to_string() for d in port.partial_shape] for port in self._model.outputs},
         )
-        shape = [dimension.to_string() for dimension in inputs["image"].partial_shape]
-        self.size = fixed_size(shape)
-        self._one_by_one = shape[0] == "1"
+        self.size = fixed_size([dimension.to_string() for dimension in inputs["image"].partial_shape])
         self._idle: deque[Any] = deque()
         self.device = f"{cpu_name()}, threads: {threads}, CPU, {precision}, openvino {openvino.__version__}"
 
@@ -86,12 +87,27 @@ class OpenVinoSession:
             ArtifactError: the file is fixed to another size, or the graph breaks on images of this one.
         """
         check_size(self.size, images)
-        parts = [images[i : i + 1] for i in range(len(images))] if self._one_by_one else [images]
         try:
-            logits = [self._infer(part) for part in parts]
+            logits = [self._infer(images[i : i + 1]) for i in range(len(images))]
         except RuntimeError as error:
             raise run_failure("OpenVINO", images, error) from error
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
+
+    def planned(self, size: tuple[int, int]) -> OpenVinoSession:
+        """Return a session of the same file for images of (height, width) `size` alone: 2 to 9 % quicker.
+
+        Raises:
+            ArtifactError: the graph breaks on images of this size.
+        """
+        model = self._source.clone()
+        other = copy.copy(self)
+        other.size, other._idle = size, deque()
+        try:
+            model.reshape({"image": [1, *size, 3]})
+            other._model = self._compile(model)
+        except RuntimeError as error:
+            raise run_failure("OpenVINO", np.empty((1, *size, 3), np.uint8), error) from error
+        return other
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run a request that no other thread runs at the moment; there are as many as ever ran at once."""
@@ -119,16 +135,12 @@ def openvino_core(openvino: Any) -> Any:
     return openvino.Core()
 
 
-def is_quantized(model: Any) -> bool:
-    """Return whether an OpenVINO model has int8 activations."""
-    return any(operator.get_type_name() == "FakeQuantize" for operator in model.get_ops())
-
-
 def pin_batch(openvino: Any, model: Any) -> None:
     """Fix the batch of a model's images to one, height and width as they are.
 
     OpenVINO computes some int8 networks of a free batch wrongly, without a word: of FastSegNet (2026.4, CPU) 5 % of
-    the pixels came out right, and 97 % with a batch of one, as in ONNX Runtime.
+    the pixels came out right, and 97 % with a batch of one, as in ONNX Runtime. Float networks it computes slower:
+    eight images of 512x1024 took it 64.9 ms each together, 57.2 one after the other (one thread).
     """
     shape = model.input("image").partial_shape
     shape[0] = openvino.Dimension(1)

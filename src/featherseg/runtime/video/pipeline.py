@@ -98,6 +98,8 @@ def segment_video(
 
     Args:
         segment: turns a frame, RGB uint8 (H, W, 3), into a prediction; a ``Segmenter`` does. Called in this thread.
+            If it has a method ``planned``, as a ``Segmenter`` has, what that gives for the first frame's (height,
+            width) is called instead.
         source: a video file; a folder of images, which play sorted by name at 25 frames per second in the size of
             the first; a camera's number or device; a URL; or what :func:`open_source` gave, which is closed in the
             end.
@@ -141,6 +143,8 @@ def segment_video(
     count = 0
     with _running(stages, source, stop):
         for frame in decoded.items(sources.SILENCE_SECONDS + GRACE_SECONDS if source.live else None):
+            if count == 0:
+                segment = _planned(segment, frame.image)
             with Lap(frame.laps, "segment"):
                 prediction = segment(frame.image)
             if on_frame is not None:
@@ -164,6 +168,12 @@ def segment_video(
     seconds = time.perf_counter() - source.started
     device = str(getattr(getattr(segment, "session", segment), "device", "unknown device"))
     return VideoResult(count, seconds, laps.latency(device), target, decoded.dropped, source.skipped, tuple(notes))
+
+
+def _planned(segment: Callable[[ImageArray], P], image: ImageArray) -> Callable[[ImageArray], P]:
+    """Return what segments frames of the first one's size, planned for it where that makes it quicker."""
+    plan = getattr(segment, "planned", None)
+    return segment if plan is None else plan(image.shape[:2])
 
 
 @contextmanager

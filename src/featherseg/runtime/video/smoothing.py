@@ -42,6 +42,10 @@ class Smoothed:
         """What runs the network."""
         return self.segmenter.session
 
+    def planned(self, frame_size: tuple[int, int]) -> Smoothed:
+        """Return one for frames of a (height, width); see :meth:`featherseg.runtime.segmenter.Segmenter.planned`."""
+        return Smoothed(self.segmenter.planned(frame_size), self.share)
+
     def __call__(self, frame: ImageArray) -> Prediction:
         """Segment the next frame, RGB uint8 (H, W, 3).
 
