@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from featherseg.images import read_image
 from featherseg.metrics import ConfusionMatrix
 from featherseg.runtime import upsample_kernels
-from featherseg.runtime.draw import _blend_table, overlay
+from featherseg.runtime.draw import blend_table, overlay
 from featherseg.runtime.fitting import resized
-from featherseg.runtime.postprocess import _cells, _prepare, upsample_argmax
+from featherseg.runtime.postprocess import cell_bounds, prepare, upsample_argmax
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.sessions import cpu_name, open_session
 from featherseg.tables import print_json, print_table, print_text
@@ -90,8 +90,8 @@ def draw_in_one_pass(
 
 def axes(logits: NDArray[np.float32]) -> tuple[Any, ...]:
     """Return what the kernels take: maps, and cells and weights of the rows and columns."""
-    maps, _, rows, columns = _prepare(logits, SIZE, None, "chw")
-    return maps, _cells(rows[0], maps.shape[1]), rows[1], _cells(columns[0], maps.shape[2]), columns[1]
+    maps, _, rows, columns = prepare(logits, SIZE, None, "chw")
+    return maps, cell_bounds(rows[0], maps.shape[1]), rows[1], cell_bounds(columns[0], maps.shape[2]), columns[1]
 
 
 def random_fields(classes: int = 19, stride: int = 8, seed: int = 0) -> NDArray[np.float32]:
@@ -121,7 +121,7 @@ def measure(case: Case) -> dict[str, Any]:
     tensor = torch.from_numpy(logits)[None]
     truth: MaskArray = np.roll(upsample_argmax(logits, SIZE), 9, axis=1)
     truth[:8] = classes.ignore_index
-    table, confusion = _blend_table(classes, 0.6), ConfusionMatrix(classes)
+    table, confusion = blend_table(classes, 0.6), ConfusionMatrix(classes)
 
     def plain() -> NDArray[np.uint8]:
         full = torch.nn.functional.interpolate(tensor, size=SIZE, mode="bilinear", align_corners=False)

@@ -142,8 +142,8 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, quiet: bool = 
     batches = EpochBatches(len(train_set), data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
     raw = looks_on_device(config.augment, fabric.device)
     samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed, raw=raw)
-    loader = train_loader(samples, batches, data.workers, pin_memory=fabric.device.type == "cuda")
-    loader.worker_init_fn = leave_signals_to_parent
+    on_gpu = fabric.device.type == "cuda"
+    loader = train_loader(samples, batches, data.workers, pin_memory=on_gpu, worker_start=leave_signals_to_parent)
     source = DeviceBatches(loader, config.augment, fabric.device) if raw else loader
     return Setup(objective, source, batches, train_set, val_set)
 

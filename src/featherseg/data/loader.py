@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -98,12 +98,20 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(index)) for index in order[begin : begin + self.batch_size]]
 
 
-def train_loader(samples: TrainSamples, batches: EpochBatches, workers: int, *, pin_memory: bool) -> DataLoader[Sample]:
+def train_loader(
+    samples: TrainSamples,
+    batches: EpochBatches,
+    workers: int,
+    *,
+    pin_memory: bool,
+    worker_start: Callable[[int], None] | None = None,
+) -> DataLoader[Sample]:
     """Return a loader of training batches; `workers` processes live as long as it does.
 
     On Linux they are forked: a forked worker delivers within a fraction of a second, while one that starts anew, as is
     Python's own choice from 3.14 on, imports torch for seconds. It is safe, since workers use neither the GPU nor
-    anybody's threads: OpenCV has none here, and torch sets its own to one.
+    anybody's threads: OpenCV has none here, and torch sets its own to one. `worker_start` is called in each with its
+    number.
     """
     return DataLoader(
         samples,
@@ -111,6 +119,7 @@ def train_loader(samples: TrainSamples, batches: EpochBatches, workers: int, *, 
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
+        worker_init_fn=worker_start,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         # A loader draws a seed when its workers start, at the first epoch of a sitting: from the global generator it
         # would shift the numbers that dropout draws after a resume.

@@ -60,7 +60,7 @@ def overlay(
     if not 0 <= alpha <= 1:
         raise ConfigError(f"alpha is {alpha}; give a share of the colours from 0 to 1")
     _check_mask(mask)
-    drawn, seen = _blended(image, mask, _blend_table(classes, float(alpha)))
+    drawn, seen = _blended(image, mask, blend_table(classes, float(alpha)))
     if legend:
         _draw_legend(drawn, np.flatnonzero(seen[: len(classes)]).tolist(), classes)
     return drawn
@@ -72,7 +72,7 @@ def _check_mask(mask: MaskArray) -> None:
 
 
 @lru_cache(maxsize=16)
-def _blend_table(classes: ClassSet, alpha: float) -> NDArray[np.uint8]:
+def blend_table(classes: ClassSet, alpha: float) -> NDArray[np.uint8]:
     """Return what becomes of each value (0-255) of each channel under each id, uint8 (256, 3, 256).
 
     One look-up a value is twice as fast as arithmetic on colours that were looked up before.

@@ -67,7 +67,7 @@ def upsample_argmax(
     """
     if threads < 1:
         raise ConfigError(f"threads is {threads}; give at least 1")
-    maps, mask, rows, columns = _prepare(logits, size, extent, layout)
+    maps, mask, rows, columns = prepare(logits, size, extent, layout)
     found = kernels()
     if found is None:
         return _dense(maps, mask, rows, columns)
@@ -75,7 +75,7 @@ def upsample_argmax(
     if _is_identity(rows, height) and _is_identity(columns, width):
         _in_bands(threads, height, lambda first, last: found.pick_winners(maps, first, last, mask))
         return mask
-    cells = _cells(rows[0], height), rows[1], _cells(columns[0], width), columns[1]
+    cells = cell_bounds(rows[0], height), rows[1], cell_bounds(columns[0], width), columns[1]
     _in_bands(threads, height, lambda first, last: found.fill_mask(maps, *cells, first, last, mask))
     return mask
 
@@ -88,7 +88,7 @@ def upsample_argmax_numpy(
     layout: Layout = "chw",
 ) -> NDArray[Any]:
     """Return what :func:`upsample_argmax` returns, without numba: every class is computed at every pixel."""
-    return _dense(*_prepare(logits, size, extent, layout))
+    return _dense(*prepare(logits, size, extent, layout))
 
 
 @cache
@@ -109,7 +109,7 @@ Axis = tuple[IndexArray, FloatArray]
 """For each output row or column: the source position before it, and the weight (0–1) of the one after."""
 
 
-def _prepare(
+def prepare(
     logits: NDArray[Any], size: tuple[int, int], extent: tuple[float, float] | None, layout: Layout
 ) -> tuple[FloatArray, NDArray[Any], Axis, Axis]:
     """Check the arguments; return float32 logits (C, h, w), the mask to fill, and both axes."""
@@ -145,7 +145,7 @@ def _axis(extent: float, target: int) -> Axis:
     return before, np.clip(position - before.astype(np.float32), np.float32(0.0), np.float32(1.0))
 
 
-def _cells(before: IndexArray, source: int) -> IndexArray:
+def cell_bounds(before: IndexArray, source: int) -> IndexArray:
     """Return (source + 1,) bounds: positions ``bounds[i]:bounds[i + 1]`` of the output lie in cell i."""
     return np.searchsorted(before, np.arange(source + 1)).astype(np.int64)
 
