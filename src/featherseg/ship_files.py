@@ -21,7 +21,7 @@ from .export.targets import TOLERANCES, Target, export_target_verified, targets
 from .export.verify import Quality, Tolerance, VerifyResult, verify
 from .progress import counting, say
 from .runtime.artifact import read_artifact
-from .runtime.containers import companion_path
+from .runtime.containers import file_parts
 from .runtime.segmenter import Segmenter
 from .runtime.sessions.cuda import Driver, DriverError
 from .ship_report import ShippedFile, latency_table
@@ -58,10 +58,7 @@ class Made:
     @property
     def parts(self) -> list[Path]:
         """The file and those that it needs beside it."""
-        beside = [companion_path(self.path)]
-        if self.path.suffix == ".xml":
-            beside.append(self.path.with_suffix(".bin"))
-        return [self.path, *(path for path in beside if path.is_file())]
+        return file_parts(self.path)
 
 
 def tolerance(config: ShipConfig, precision: str) -> Tolerance:

@@ -101,6 +101,12 @@ class TestExport:
         assert read_artifact(path).verification["agreement"] == ended.json["agreement"] >= 0.9995
         assert [entry.name for entry in path.parent.iterdir()] == ["street.onnx"]
 
+    def test_size_is_that_of_all_files(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
+        pytest.importorskip("openvino", reason="needs the extra openvino")
+        path = tmp_path / "street.xml"
+        ended = run("export", trained.run, "--to", "openvino", "-o", path, "--unproven", "--json")
+        assert ended.json["bytes"] == path.stat().st_size + path.with_suffix(".bin").stat().st_size
+
     def test_a_file_that_fails_is_not_left(
         self, run: Callable[..., Ended], trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

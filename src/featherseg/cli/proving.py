@@ -118,9 +118,9 @@ def export(
     if unproven:
         export_checkpoint(to, checkpoint, path, None, precision=precision, **options)
         if json:
-            print_json({"path": str(path), "bytes": path.stat().st_size, "passed": None})
+            print_json({"path": str(path), "bytes": _bytes(path), "passed": None})
         else:
-            print_text(f"{path}, {path.stat().st_size / 1e6:.2f} MB, not verified: prove it where it runs")
+            print_text(f"{path}, {_bytes(path) / 1e6:.2f} MB, not verified: prove it where it runs")
         return
     dataset = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
     with counting("verify", len(dataset), quiet=quiet) as progress:
@@ -135,6 +135,13 @@ def export(
             assert proven is not None  # there was a dataset
             result = proven
     if json:
-        print_json({"path": str(path), "bytes": path.stat().st_size, **result.to_dict()})
+        print_json({"path": str(path), "bytes": _bytes(path), **result.to_dict()})
         return
-    print_text(f"{result}\n{path}, {path.stat().st_size / 1e6:.2f} MB")
+    print_text(f"{result}\n{path}, {_bytes(path) / 1e6:.2f} MB")
+
+
+def _bytes(path: Path) -> int:
+    """Return what an exported file takes up, with what it needs beside it."""
+    from ..runtime.containers import file_parts
+
+    return sum(part.stat().st_size for part in file_parts(path))

@@ -60,6 +60,12 @@ def companion_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
+def file_parts(path: Path) -> list[Path]:
+    """Return an exported file and those that it needs beside it."""
+    beside = [companion_path(path), *([path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [])]
+    return [path, *(each for each in beside if each.is_file())]
+
+
 def write_companion(path: Path, text: str, built_with: str) -> Path:
     """Write the companion of the finished file at `path`.
 
