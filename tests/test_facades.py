@@ -221,6 +221,16 @@ class TestRealtimeSegmentation:
         assert prediction.mask.shape == (100, 130)
         assert prediction.overlay().shape == image.shape
 
+    def test_planned_for_the_first_image_and_open_to_others(self, trained: Trained) -> None:
+        pytest.importorskip("openvino", reason="needs the extra openvino")
+        seg = RealtimeSegmentation(trained.file, backend="openvino", threads=1)
+        with pytest.raises(ConfigError, match="frame"):
+            seg.infer(np.zeros((64, 96), np.uint8))
+        for size in ((64, 96), (64, 96), (100, 130)):
+            assert seg.infer(street(0, size)[0]).mask.shape == size
+        assert seg.segmenter._plan is not None
+        assert seg.segmenter._plan[0] == (64, 96)
+
     @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
     def test_cuda_without_cuda(self, trained: Trained) -> None:
         with pytest.raises(ConfigError, match="device is 'cuda'") as caught:

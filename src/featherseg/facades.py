@@ -26,7 +26,7 @@ from .objectives import Supervised
 from .run import RunFolder
 from .runtime.artifact import Artifact
 from .runtime.choose import Choice, fastest_engine
-from .runtime.segmenter import Prediction, Segmenter
+from .runtime.segmenter import Prediction, Segmenter, check_frame
 from .runtime.sessions import artifact_suffixes
 from .runtime.video import segment_video
 from .torch_session import TorchSession, describe
@@ -140,6 +140,8 @@ class SegmentationTrainer:
 class RealtimeSegmentation:
     """Segments images and videos with a trained or exported network.
 
+    Engines that can plan ahead do so for the size of the first image; those of other sizes are taken too, more slowly.
+
     Args:
         model_path: weights (``.pth``, ``.safetensors``), run folder or ``.onnx`` file.
         backend: "pytorch" for weights, or a session of :mod:`featherseg.runtime.sessions` for exported files. "auto"
@@ -173,6 +175,7 @@ class RealtimeSegmentation:
         self.segmenter = open_segmenter(
             model_path, size=size, backend=backend, threads=threads, device=device, precision=precision
         )
+        self._is_planned = False
 
     @property
     def device(self) -> str:
@@ -182,6 +185,10 @@ class RealtimeSegmentation:
 
     def infer(self, image: ImageArray) -> Prediction:
         """Segment an RGB image, uint8 (H, W, 3)."""
+        if not self._is_planned:
+            check_frame(image)
+            self.segmenter = self.segmenter.planned((image.shape[0], image.shape[1]))
+            self._is_planned = True
         return self.segmenter(image)
 
     def infer_video(self, source: str | Path, output: str | Path | None = None) -> float:
