@@ -19,6 +19,8 @@ from featherseg import ship as ship_module
 from featherseg.checkpoint import load_checkpoint
 from featherseg.config import ShipConfig, ToleranceConfig
 from featherseg.errors import ConfigError, VerificationError
+from featherseg.images import read_image
+from featherseg.inference import open_labelled
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.ship import ship
@@ -64,6 +66,19 @@ def test_the_whole_way(copy: Path, tmp_path: Path) -> None:
     ship(copy, out, msgspec.structs.replace(config, int8=False), quiet=True)
     assert (copy.parent / "tiny_pruned30" / "result.json").stat().st_mtime_ns == before
     assert sorted(path.suffix for path in out.glob("*.onnx")) == [".onnx"]  # the folder was replaced as a whole
+
+
+@pytest.mark.parametrize("pictures", [0, 1])
+def test_pictures_of_the_data_go_along_if_wanted(trained: Trained, tmp_path: Path, pictures: int) -> None:
+    config = ShipConfig(int8=True, max_drop=0.9, calibration=4, threads=1, tolerances=LOOSE, pictures=pictures)
+    report = ship(trained.run, tmp_path / "dist", config, quiet=True)
+    assert len(report.worst) == pictures
+    page = (tmp_path / "dist" / "report.html").read_text()
+    assert page.count("<img") == sum(len(image.panels) for image in report.worst)
+    first = open_labelled(trained.run, load_checkpoint(trained.run).training).read(0)[0]
+    golden = read_image(tmp_path / "dist" / "golden.png")
+    assert golden.shape == first.shape
+    assert np.array_equal(golden, first) == bool(pictures)
 
 
 def test_a_step_that_costs_too_much_is_rolled_back(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from .models import count_gmacs, count_parameters
 from .progress import counting, say
 from .run import RunFolder, environment
 from .runtime.artifact import read_artifact
+from .runtime.choose import picture
 from .runtime.segmenter import Segmenter
 from .ship_files import Made, by_class, check_targets, make_files, shipped, time_files, tolerance
 from .ship_report import ShipReport, Step, WorstImage, worst_images
@@ -45,7 +46,6 @@ TEACHING: tuple[dict[str, Any], ...] = (
 """What a pruned network learns from the one that it was; as in recipes/camvid_fastsegnet_half_distilled.toml."""
 FINETUNE_LR = 1 / 3
 """Rate of training a pruned network again, as a share of the run's: most of what it knew is still there."""
-WORST_IMAGES = 3
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def ship(
         data: folder of the data, where the run's is not to be used.
         kind: dataset kind, where it is another than the run's.
         terms: the data's terms of use, for the model card.
-        golden: image that goes along with its expected mask; the first validation image where left out.
+        golden: image that goes along with its expected mask; where left out the first validation image, or a made-up
+            one of its size if the configuration wants no pictures.
         quiet: show no progress.
 
     Returns:
@@ -102,7 +103,9 @@ def ship(
     if config.prune and whole is None:
         raise ConfigError(f"pruning trains again by the run's recipe, but {run} is no run folder; give one")
     val_set = open_labelled(run, checkpoint.training, root=data, kind=kind)
-    picture = read_image(golden) if golden is not None else val_set.read(0)[0]
+    shown = read_image(golden) if golden is not None else val_set.read(0)[0]
+    if golden is None and not config.pictures:
+        shown = picture((shown.shape[0], shown.shape[1]))
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=TEMPORARY) as folder:
         work = _Shipment(Path(folder), run, config, val_set, quiet)
@@ -120,7 +123,7 @@ def ship(
             read_artifact(best.path),
             [part for file in made if file.verified for part in file.parts],
             report,
-            np.ascontiguousarray(picture),
+            np.ascontiguousarray(shown),
             data=f"{val_set.name}, {checkpoint.training.get('split', 'its training')} split",
             terms=terms or "Not stated. Ask whoever made the images before giving this model away.",
             main=best.path.name,
@@ -254,11 +257,16 @@ class _Shipment:
     def _worst(self, best: Stage, made: Sequence[Made]) -> tuple[WorstImage, ...]:
         """Return the images on which the file that agrees least with the network does worst."""
         small = [file for file in made if file.verified and file.precision != "fp32"]
-        if not small:
+        if not small or not self.config.pictures:
             return ()
         file = min(small, key=lambda file: file.verified.agreement if file.verified else 1.0)
         reference, other = (Segmenter(path, threads=self.threads) for path in (best.path, file.path))
         with counting("worst images", len(self.val_set), quiet=self.quiet) as progress:
             return worst_images(
-                self.val_set, reference.segment, other.segment, WORST_IMAGES, file=file.path.name, progress=progress
+                self.val_set,
+                reference.segment,
+                other.segment,
+                self.config.pictures,
+                file=file.path.name,
+                progress=progress,
             )

@@ -27,6 +27,9 @@ def ship(
     kind: Kind = None,
     terms: Annotated[str, Parameter(help="Terms of use of the data, for the model card.", show_default=False)] = "",
     golden: Annotated[Path | None, Parameter(help="Image that goes along; by default the first to validate.")] = None,
+    pictures: Annotated[
+        int | None, Parameter(help="Worst images to show; with 0 no picture of the data goes along.")
+    ] = None,
     threads: Threads = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -56,6 +59,7 @@ def ship(
         "finetune_epochs": epochs,
         "max_drop": max_drop,
         "threads": threads,
+        "pictures": pictures,
     }
     own = RunFolder(run).config.ship if run.is_dir() else ShipConfig()
     given = {key: value for key, value in settings.items() if value is not None}
