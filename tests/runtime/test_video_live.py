@@ -24,6 +24,7 @@ from featherseg.runtime.video import Frame, open_source, pipeline, segment_video
 from featherseg.runtime.video.addresses import find_address
 from featherseg.runtime.video.sources import DEFAULT_RATE
 from featherseg.types import ImageArray
+from rtsp_camera import rtsp_camera
 from video_clips import (
     FRAMES,
     Prediction,
@@ -162,6 +163,26 @@ def test_an_error_of_the_caller_ends_a_live_source_at_once(tmp_path: Path) -> No
             within(20, lambda: segment_video(segment, url, tmp_path / "out.mp4", on_frame=on_frame))
         assert time.monotonic() - begin < 6
         assert len(read_video(tmp_path / "out.mp4")[0]) == 5
+
+
+@pytest.mark.parametrize("login", ["", "me:secret@"])
+def test_a_camera_over_rtsp(tmp_path: Path, login: str) -> None:
+    with rtsp_camera(30, login=login[:-1] or None) as address:
+        source = open_source(address.replace("//", f"//{login}"))
+        assert (source.name, source.live, source.total) == (address, True, None)
+        result = within(20, lambda: segment_video(segment, source, tmp_path / "out.mp4", queue_size=30))
+    images, times, _ = read_video(tmp_path / "out.mp4")
+    assert len(images) == result.frames == 30
+    assert result.dropped == result.skipped == 0
+    assert set(follows([bar(image) for image in images])) == {1}
+    np.testing.assert_allclose(times, np.arange(30) / 25, atol=1e-3)
+
+
+def test_a_camera_that_asks_for_a_login() -> None:
+    with rtsp_camera(30, login="me:secret") as url, pytest.raises(DataError, match="Unauthorized") as caught:
+        within(20, lambda: open_source(url.replace("//", "//me:guess@")))
+    assert "//user:password@" in str(caught.value)
+    assert "guess" not in str(caught.value)
 
 
 def test_a_stream_over_udp(tmp_path: Path) -> None:

@@ -176,9 +176,10 @@ class StreamSource:
         except (av.FFmpegError, OSError, ValueError) as error:
             if timeout is None:
                 raise DataError(f"{self.name} cannot be decoded ({_reason(error)}); give a video file") from error
-            raise DataError(
-                f"{self.name} cannot be opened ({_reason(error)}); check that it is there and not in use"
-            ) from error
+            remedy = "check that it is there and not in use"
+            if isinstance(error, av.error.HTTPUnauthorizedError):  # RTSP's too
+                remedy = "give the login it asks for in the URL: //user:password@…"
+            raise DataError(f"{self.name} cannot be opened ({_reason(error)}); {remedy}") from error
         self._stream = self._container.streams.best("video")  # not the cover of a song
         if self._stream is None or self._stream.codec_context is None:
             self.close()
