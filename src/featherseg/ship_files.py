@@ -211,6 +211,7 @@ def time_files(
         if file.verified
     }
     segmenters |= {name: Segmenter(path, threads=threads) for name, path in others.items()}
+    segmenters = {name: each.planned((frame.shape[0], frame.shape[1])) for name, each in segmenters.items()}
     with counting("time", ROUNDS + WARMUP, quiet=quiet) as progress:
         return time_in_turns(segmenters, frame, runs=ROUNDS, warmup=WARMUP, progress=progress)
 

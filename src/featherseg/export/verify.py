@@ -361,8 +361,8 @@ def _compare_masks(
 ) -> _Masks:
     """Segment every image both ways, and judge both by the truth."""
     file, reference = _Judge(dataset.classes), _Judge(dataset.classes)
-    equal = total = 0
-    worst = ("", math.inf)
+    equal, total, worst = 0, 0, ("", math.inf)
+    segmenter = segmenter.planned(dataset.read(0)[0].shape[:2])  # as on a video; the logits were compared without
     for i in range(len(dataset)):
         image, target = dataset.read(i)
         ours, theirs = segmenter.segment(image), _torch_mask(net, image, segmenter.size)
