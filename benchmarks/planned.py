@@ -20,6 +20,7 @@ from featherseg.benchmark import machine_facts
 from featherseg.inference import STREET, parse_size
 from featherseg.runtime.choose import picture
 from featherseg.runtime.engines import ANY, engines_of
+from featherseg.runtime.postprocess import kernels
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.timing import take_turns
 from featherseg.tables import print_table, print_text
@@ -58,6 +59,7 @@ def main() -> None:
                 free = Segmenter(engine.open(path, args.threads))
                 name = f"{path.name}, {engine.precision}"
                 ways |= {f"{name}, free": free, f"{name}, planned": free.planned((height, width))}
+    kernels(None)  # compiled before anything is timed
     times = take_turns({name: timed(way, frame) for name, way in ways.items()}, runs=args.runs)
     rows = []
     for name in (name.removesuffix(", free") for name in ways if name.endswith(", free")):

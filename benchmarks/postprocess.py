@@ -35,7 +35,7 @@ from featherseg.metrics import ConfusionMatrix
 from featherseg.runtime import upsample_kernels
 from featherseg.runtime.draw import blend_table, overlay
 from featherseg.runtime.fitting import resized
-from featherseg.runtime.postprocess import cell_bounds, prepare, upsample_argmax
+from featherseg.runtime.postprocess import cell_bounds, kernels, prepare, upsample_argmax
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.sessions import cpu_name, open_session
 from featherseg.tables import print_json, print_table, print_text
@@ -207,6 +207,7 @@ def main() -> None:
         f"numba {numba.__version__}, numpy {np.__version__}, Python {platform.python_version()}; "
         f"medians of {RUNS} alternating runs"
     )
+    kernels(None)  # compiled before anything is timed
     stages: dict[str, Any] = {}
     cases: list[Case] = []
     if not options.paths:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from featherseg.errors import ConfigError
 from featherseg.runtime.draw import colorize, overlay
+from featherseg.runtime.postprocess import kernels
 from featherseg.types import ClassSet
 
 CLASSES = ClassSet(("road", "car", "sky"), ((128, 64, 128), (0, 0, 142), (70, 130, 180)))
@@ -50,6 +51,7 @@ def test_overlay_blends_classes_and_leaves_the_rest(alpha: float) -> None:
 
 
 def test_overlay_equals_drawing_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kernels(None) is not None
     rng = np.random.default_rng(1)
     pairs = [(picture(*size), rng.integers(0, 256, size).astype(np.uint8)) for size in ((1, 1), (7, 300), (240, 320))]
     drawn = [overlay(image, mask, CLASSES, alpha, legend=True) for image, mask in pairs for alpha in (0.0, 0.37, 1.0)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from conftest import python
 from featherseg.errors import ConfigError
+from featherseg.runtime import postprocess
 from featherseg.runtime.postprocess import kernels, upsample_argmax, upsample_argmax_numpy
 
 Upsample = Callable[..., NDArray[Any]]
@@ -80,8 +82,13 @@ def test_equals_torch_up_to_rounding_of_near_ties(upsample: Upsample) -> None:
     assert agree > total / 4  # the comparison above was of something
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compiled() -> None:
+    """Else the first tests of a fresh clone would be of NumPy's masks."""
+    assert kernels(None) is not None
+
+
 def test_kernel_is_bit_for_bit_the_dense_computation() -> None:
-    assert kernels() is not None
     rng = np.random.default_rng(1)
     for logits, size in cases(1400, seed=1):
         extent = None
@@ -254,6 +261,7 @@ import numpy as np
 from featherseg.runtime.draw import overlay
 from featherseg.runtime.postprocess import kernels, upsample_argmax, upsample_argmax_numpy
 from featherseg.types import ClassSet
+kernels(None)
 rng = np.random.default_rng(6)
 for size in (32, 40), (4, 5):
     logits = rng.normal(size=(3, 4, 5)).astype(np.float32)
@@ -263,6 +271,47 @@ for size in (32, 40), (4, 5):
     print(overlay(image, mask, ClassSet(("a", "b"))).tobytes().hex())
 print(kernels() is None, file=sys.stderr)
 """
+
+
+def test_masks_do_not_wait_for_kernels_that_are_being_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = threading.Event()
+    module = kernels(None)
+
+    def compile_all() -> None:
+        assert done.wait(30)
+
+    monkeypatch.setattr(postprocess, "_loaders", [])
+    monkeypatch.setattr(module, "compile_all", compile_all)
+    logits = np.random.default_rng(7).normal(size=(5, 6, 7)).astype(np.float32)
+    meanwhile = [upsample_argmax(logits, (40, 50)) for _ in range(3)]
+    assert kernels() is None
+    assert len(postprocess._loaders) == 1
+    done.set()
+    assert kernels(None) is module
+    assert all(np.array_equal(mask, upsample_argmax(logits, (40, 50))) for mask in meanwhile)
+
+
+FORK = """
+import os
+import threading
+import warnings
+from featherseg.runtime import postprocess, upsample_kernels
+warnings.simplefilter("ignore")  # Python's own, of forking beside threads
+stop = threading.Event()
+honest, upsample_kernels.compile_all = upsample_kernels.compile_all, stop.wait
+assert postprocess.kernels() is None
+child = os.fork()
+if child == 0:
+    upsample_kernels.compile_all = honest
+    os._exit(0 if postprocess.kernels(None) is upsample_kernels else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+stop.set()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_a_forked_process_brings_kernels_of_its_own() -> None:
+    assert python(FORK) == "0\n"
 
 
 def test_works_without_numba() -> None:

@@ -18,8 +18,11 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -34,6 +37,10 @@ IndexArray = NDArray[np.int64]
 Layout = Literal["chw", "hwc"]
 
 MAX_CLASSES = 65535
+PATIENCE_SECONDS = 0.6
+"""How long the first masks wait for the kernels. From the disk they come sooner. At the first use of an installation
+they are compiled, for three seconds; until they are there, NumPy makes the masks, the same ones at a hundred times the
+cost."""
 
 
 def upsample_argmax(
@@ -91,13 +98,50 @@ def upsample_argmax_numpy(
     return _dense(*prepare(logits, size, extent, layout))
 
 
-@cache
-def kernels() -> ModuleType | None:
-    """Return :mod:`.upsample_kernels`, or None without numba. Not imported before: numba takes a third of a second."""
-    try:
-        return importlib.import_module(".upsample_kernels", __package__)
-    except ImportError:
-        return None
+def kernels(patience: float | None = PATIENCE_SECONDS) -> ModuleType | None:
+    """Return :mod:`.upsample_kernels`, or None without numba, and for as long as they are still being compiled.
+
+    Args:
+        patience: seconds after the first call in which calls wait for them; None waits until they are there, for
+            callers that measure.
+    """
+    loader = _loader()
+    if loader.is_alive():
+        loader.join(None if patience is None else max(0.0, loader.began + patience - time.monotonic()))
+    return loader.module
+
+
+class _Loader(threading.Thread):
+    """Brings the kernels: imports numba and them, which takes a third of a second, and compiles what is not on disk.
+
+    Begun with the first mask, not before: while that one waits, nothing else is imported, and two threads that import
+    at once can meet half a module. Not a daemon: a short program ends when the kernels are on disk for the next one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="upsample-kernels")
+        self.module: ModuleType | None = None
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        """Bring them."""
+        with suppress(ImportError):
+            module = importlib.import_module(".upsample_kernels", __package__)
+            module.compile_all()
+            self.module = module
+
+
+_LOADING = threading.Lock()
+_loaders: list[_Loader] = []
+
+
+def _loader() -> _Loader:
+    """Return the one loader of this process, started."""
+    with _LOADING:
+        if not _loaders:
+            _loaders.append(_Loader())
+            _loaders[0].start()
+        return _loaders[0]
 
 
 def as_kernels_take(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
@@ -193,5 +237,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1, "featherseg-post")
 
 
-if hasattr(os, "register_at_fork"):  # a forked process has the pool, but none of its threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+def _begin_anew() -> None:
+    """Forget threads that a forked process does not have."""
+    _pool.cache_clear()
+    if _loaders and _loaders[0].module is None:
+        _loaders.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -19,7 +19,7 @@ from ..types import ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
 from .draw import colorize, overlay
 from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces
-from .postprocess import upsample_argmax
+from .postprocess import kernels, upsample_argmax
 from .sessions import Session, open_session
 
 
@@ -193,6 +193,7 @@ class Segmenter:
         """
         if runs < 1 or warmup < 0:
             raise ConfigError(f"runs is {runs} and warmup {warmup}; measure at least 1 run after 0 or more")
+        kernels(None)  # else the first of an installation would be timed without
         rows: list[dict[str, float]] = []
         for _ in range(warmup + runs):
             times = dict.fromkeys(("pre", "net", "post", *["draw"] * draw), 0.0)

@@ -247,3 +247,12 @@ def blend(
             seen[k] = True
             for c in range(3):
                 drawn[y, x, c] = table[k, c, image[y, x, c]]
+
+
+def compile_all() -> None:
+    """Compile the kernels for the types that they are called with, or load their machine code from the disk."""
+    maps, weights = np.zeros((1, 1, 1), np.float32), np.zeros(1, np.float32)
+    cells, mask, image = np.array([0, 1]), np.zeros((1, 1), np.uint8), np.zeros((1, 1, 3), np.uint8)
+    fill_mask(maps, cells, weights, cells, weights, 0, 1, mask)
+    pick_winners(maps, 0, 1, mask)
+    blend(image, mask, np.zeros((256, 3, 256), np.uint8), np.zeros(256, np.bool_), image)
