@@ -17,11 +17,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from featherseg.models import SegmentationModel, models
+from featherseg.models import SegmentationModel, list_models, models
+from featherseg.runtime import timing
+from trainings import tiny_config
 
 torch.set_num_threads(1)
 
-pytest_plugins = ["export_fixtures"]
+pytest_plugins = ["artifact_fixtures", "export_fixtures", "int8_graphs", "model_folders"]
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -111,8 +113,11 @@ class TinyNet(SegmentationModel):
         return list(self.encoder.parameters())
 
 
+Tiny = Callable[..., TinyNet]
+
+
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TinyNet]:
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """A network that is registered for one test only, so that tests over `list_models` do not see it."""
     monkeypatch.setitem(models._entries, "tiny", TinyNet)
 
@@ -121,6 +126,27 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TinyNet]:
         return TinyNet(num_classes, **options)
 
     return build
+
+
+def batch(size: tuple[int, int] = (64, 72), *, ignored: bool = False) -> dict[str, Tensor]:
+    """Two samples of three classes, made of noise; `ignored` leaves their upper halves unlabelled."""
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(0, 256, (2, 3, *size), generator=generator, dtype=torch.uint8)
+    mask = torch.randint(0, 3, (2, *size), generator=generator)
+    if ignored:
+        mask[:, : size[0] // 2] = 255
+    return {"image": image, "mask": mask}
+
+
+@pytest.fixture(params=list_models())
+def network_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines are timed at once, not after a rest."""
+    monkeypatch.setattr(timing, "PAUSE", 0.0)
 
 
 @dataclass(frozen=True)
@@ -134,26 +160,16 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     from featherseg.checkpoint import load_checkpoint
-    from featherseg.config import config_from_dict
     from featherseg.data import create_dataset
     from featherseg.export.verify import export_verified
     from featherseg.train import fit
 
-    config = config_from_dict(
-        {
-            "name": "tiny",
-            "out": str(tmp_path_factory.mktemp("trained")),
-            "model": {"name": "jetnet"},
-            "data": {
-                "name": "synthetic",
-                "options": {"count": 16, "val_count": 4, "size": [64, 96]},
-                "batch_size": 4,
-                "workers": 0,
-            },
-            "augment": {"crop": [64, 96], "scale": [0.8, 1.25]},
-            "optim": {"lr": 1e-2},
-            "train": {"epochs": 2, "precision": "fp32", "device": "cpu"},
-        }
+    config = tiny_config(
+        tmp_path_factory.mktemp("trained"),
+        "tiny",
+        data={"options": {"count": 16, "val_count": 4, "size": [64, 96]}},
+        optim={"lr": 1e-2},
+        train={"epochs": 2},
     )
     run = fit(config, quiet=True).path
     val_set = create_dataset("synthetic", split="val", **config.data.options)
@@ -231,6 +247,17 @@ def photos(tmp_path: Path) -> Path:
     for i, size in enumerate([(96, 64), (70, 130)]):  # (width, height), as PIL has it
         Image.fromarray(street.read(i)[0]).resize(size).save(folder / f"photo{i}.png")
     return folder
+
+
+def error_line(
+    kind: type[Exception] | tuple[type[Exception], ...], call: Callable[..., object], *arguments: Any, **options: Any
+) -> str:
+    """Return the one line with which a call is refused."""
+    with pytest.raises(kind) as caught:
+        call(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 def python(code: str, *words: object) -> str:

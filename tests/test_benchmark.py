@@ -23,10 +23,7 @@ from featherseg.types import Latency
 
 FRAME = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "PAUSE", 0.0)
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 
 class TestTurns:

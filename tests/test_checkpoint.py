@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from conftest import Tiny, error_line
 from featherseg.checkpoint import (
     HEADER,
     Checkpoint,
@@ -25,7 +26,6 @@ from featherseg.errors import CheckpointError
 from featherseg.models import SegmentationModel, create_model
 from featherseg.types import ClassSet, InputSpec
 
-Tiny = Callable[..., Any]
 CLASSES = ClassSet(("sky", "road", "car"), ignore_index=200)
 
 
@@ -36,11 +36,9 @@ def write(tiny: Tiny, path: Path) -> Path:
 
 
 def refusal(path: Path, load: Callable[[Path], Any] = load_checkpoint) -> str:
-    with pytest.raises(CheckpointError) as info:
-        load(path)
-    assert "\n" not in str(info.value)
-    assert str(path) in str(info.value)
-    return str(info.value)
+    message = error_line(CheckpointError, load, path)
+    assert str(path) in message
+    return message
 
 
 def tamper(path: Path, **changes: Any) -> Path:

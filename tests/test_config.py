@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from conftest import error_line
 from featherseg.config import (
     Config,
     LossConfig,
@@ -20,10 +21,7 @@ RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"
 
 
 def refusal(*overrides: str) -> str:
-    with pytest.raises(ConfigError) as info:
-        load_config(None, overrides)
-    assert "\n" not in str(info.value)
-    return str(info.value)
+    return error_line(ConfigError, load_config, None, overrides)
 
 
 def test_defaults_without_a_recipe() -> None:

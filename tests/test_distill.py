@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from featherseg.distill import ChannelWiseLoss, DISTLoss, FeatureLoss, KLLoss, d
 from featherseg.errors import ConfigError
 from featherseg.types import ClassSet
 
-Tiny = Callable[..., Any]
 CLASSES = ClassSet(("sky", "road", "car"))
 KL = ({"name": "kl"},)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import Tiny, batch
 from featherseg.distill import Distilled, KLLoss
 from featherseg.errors import ConfigError
 from featherseg.losses import CrossEntropyLoss
@@ -19,17 +20,8 @@ from featherseg.objectives import Supervised, normalize
 from featherseg.teacher import Teacher
 from featherseg.types import ClassSet, InputSpec
 
-Tiny = Callable[..., Any]
 CLASSES = ClassSet(("sky", "road", "car"))
 KL = ({"name": "kl"},)
-
-
-def batch(size: tuple[int, int] = (64, 72), ignored: bool = True) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    mask = torch.randint(0, 3, (2, *size), generator=generator)
-    if ignored:
-        mask[:, : size[0] // 2] = 255
-    return {"image": torch.randint(0, 256, (2, 3, *size), generator=generator, dtype=torch.uint8), "mask": mask}
 
 
 def supervised(model: Any, aux_weight: float = 0.4) -> Supervised:
@@ -54,7 +46,7 @@ def objective(tiny: Tiny, terms: Any = KL, **options: Any) -> Any:
 @pytest.mark.parametrize("aux_weight", [0.4, 0.0])
 def test_total_is_the_supervised_loss_plus_weighted_terms(tiny: Tiny, aux_weight: float) -> None:
     terms = ({"name": "kl", "weight": 0.5, "temperature": 2.0}, {"name": "cwd", "weight": 3}, {"name": "dist"})
-    distilled, data = objective(tiny, terms, aux_weight=aux_weight), batch()
+    distilled, data = objective(tiny, terms, aux_weight=aux_weight), batch(ignored=True)
     losses, alone = distilled(data), distilled.supervised(data)
     assert set(losses) == {*alone, "loss/kl", "loss/cwd", "loss/dist"}
     for name in set(alone) - {"loss"}:
@@ -64,7 +56,7 @@ def test_total_is_the_supervised_loss_plus_weighted_terms(tiny: Tiny, aux_weight
 
 
 def test_logits_are_compared_at_the_students_stride_over_labelled_pixels(tiny: Tiny) -> None:
-    student, data = tiny().train(), batch()
+    student, data = tiny().train(), batch(ignored=True)
     fine = torch.randn(2, 3, 64, 72)  # a teacher at full resolution
     teacher = Teacher(lambda image: fine[: len(image), :, : image.shape[2], : image.shape[3]], CLASSES)
     loss = Distilled(supervised(student), teacher, KL, CLASSES)(data)["loss/kl"]
@@ -76,7 +68,7 @@ def test_logits_are_compared_at_the_students_stride_over_labelled_pixels(tiny: T
 
 
 def test_a_cell_counts_if_the_pixel_at_its_centre_has_a_label(tiny: Tiny) -> None:
-    student, data = tiny().train(), batch()
+    student, data = tiny().train(), batch(ignored=True)
     data["mask"] = torch.full_like(data["mask"], 255)
     data["mask"][:, 22, 34] = 1  # the centre of row 5, column 8 at stride 4
     data["mask"][:, 40, 40] = 1  # the corner of a cell
@@ -90,7 +82,7 @@ def test_a_cell_counts_if_the_pixel_at_its_centre_has_a_label(tiny: Tiny) -> Non
 @pytest.mark.parametrize("terms", [KL, ({"name": "features", "tap": "x4"}, {"name": "dist"})])
 def test_every_parameter_gets_a_gradient_and_the_teacher_none(tiny: Tiny, terms: Any) -> None:
     distilled = objective(tiny, terms)
-    distilled(batch())["loss"].backward()
+    distilled(batch(ignored=True))["loss"].backward()
     for name, p in distilled.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all()
@@ -105,7 +97,7 @@ def test_the_teacher_stays_in_eval_unchanged_and_out_of_the_state(tiny: Tiny) ->
     before = copy.deepcopy(distilled.teacher.module.state_dict())
     optimizer = torch.optim.SGD(distilled.parameters(), lr=0.1)
     distilled.train()
-    distilled(batch())["loss"].backward()
+    distilled(batch(ignored=True))["loss"].backward()
     optimizer.step()
     assert not any(m.training for m in distilled.teacher.module.modules())
     assert all(torch.equal(before[k], v) for k, v in distilled.teacher.module.state_dict().items())
@@ -119,7 +111,7 @@ def test_a_teacher_leaves_the_users_module_as_it_was(tiny: Tiny) -> None:
     assert student.training
     assert all(p.requires_grad for p in student.parameters())
     optimizer = torch.optim.SGD(distilled.parameters(), lr=0.1)
-    distilled(batch())["loss"].backward()
+    distilled(batch(ignored=True))["loss"].backward()
     optimizer.step()
     assert not torch.equal(student.head.weight, distilled.teacher.module.head.weight)
 
@@ -150,11 +142,11 @@ def test_inference_mode_is_no_trouble(tiny: Tiny, mode: str) -> None:
     terms = ({"name": "kl"}, {"name": "cwd"}, {"name": "dist"}, {"name": "features", "tap": "x4"})
     distilled = Distilled(supervised(student), Teacher(called, CLASSES), terms, CLASSES)
     if mode == "call":
-        distilled(batch())["loss"].backward()
+        distilled(batch(ignored=True))["loss"].backward()
         assert student.head.weight.grad is not None
     else:
         with torch.inference_mode():
-            assert distilled.eval()(batch())["loss"].isfinite()
+            assert distilled.eval()(batch(ignored=True))["loss"].isfinite()
 
 
 def test_each_network_sees_its_own_normalisation(tiny: Tiny) -> None:
@@ -165,7 +157,7 @@ def test_each_network_sees_its_own_normalisation(tiny: Tiny) -> None:
         seen.append(image)
         return torch.zeros(len(image), 3, 4, 4)
 
-    student, data = tiny().train(), batch()
+    student, data = tiny().train(), batch(ignored=True)
     distilled = Distilled(supervised(student), Teacher(watch, CLASSES, spec), KL, CLASSES)
     first = distilled(data)["loss/kl"]
     ready = distilled(data | {"image": normalize(data["image"], student.input_spec)})["loss/kl"]
@@ -177,7 +169,7 @@ def test_each_network_sees_its_own_normalisation(tiny: Tiny) -> None:
 
 def test_classes_are_matched_by_name(tiny: Tiny) -> None:
     """The teacher knows other classes, in another order, and not the student's sky."""
-    student, data = tiny().train(), batch()
+    student, data = tiny().train(), batch(ignored=True)
     logits = torch.randn(2, 4, 16, 18)
     knows = ClassSet(("Car", "tree", "ROAD", "person"))
     teacher = Teacher(lambda image: logits[: len(image), :, : image.shape[2] // 4, : image.shape[3] // 4], knows)
@@ -194,7 +186,7 @@ def test_too_few_common_classes(tiny: Tiny, names: tuple[str, str]) -> None:
         Distilled(supervised(student), teacher, KL, CLASSES)
     assert "\n" not in str(caught.value)
     terms = ({"name": "features", "tap": "x4"},)  # features have no classes
-    assert Distilled(supervised(student.train()), teacher, terms, CLASSES)(batch())["loss"].isfinite()
+    assert Distilled(supervised(student.train()), teacher, terms, CLASSES)(batch(ignored=True))["loss"].isfinite()
 
 
 def test_adapters_of_features_train(tiny: Tiny) -> None:
@@ -209,7 +201,7 @@ def test_adapters_of_features_train(tiny: Tiny) -> None:
     values = []
     for _ in range(30):
         optimizer.zero_grad()
-        loss = distilled(batch())["loss/features_x4"]
+        loss = distilled(batch(ignored=True))["loss/features_x4"]
         loss.backward()
         optimizer.step()
         values.append(loss.item())
@@ -218,7 +210,7 @@ def test_adapters_of_features_train(tiny: Tiny) -> None:
 
 def test_decay_is_linear_to_zero(tiny: Tiny) -> None:
     terms = ({"name": "kl", "weight": 2.0, "decay": True}, {"name": "cwd"})
-    distilled, data = objective(tiny, terms), batch()
+    distilled, data = objective(tiny, terms), batch(ignored=True)
     for progress, factor in ((0.0, 2.0), (0.25, 1.5), (1.0, 0.0)):
         distilled.set_progress(progress)
         losses = distilled(data)
@@ -227,7 +219,7 @@ def test_decay_is_linear_to_zero(tiny: Tiny) -> None:
 
 
 def test_a_student_comes_closer_to_a_fixed_teacher(tiny: Tiny) -> None:
-    distilled, data = objective(tiny, ({"name": "kl", "weight": 5.0},)), batch(ignored=False)
+    distilled, data = objective(tiny, ({"name": "kl", "weight": 5.0},)), batch()
     optimizer = torch.optim.Adam(distilled.parameters(), lr=0.03)
     values = []
     for _ in range(40):
@@ -245,7 +237,7 @@ def test_networks_of_different_strides_and_taps(name: str, size: tuple[int, int]
     student = create_model(name, 3).train()
     teacher = Teacher(create_model("mobilenet_aspp", 3), CLASSES)
     terms = ({"name": "features"}, {"name": "features", "tap": "x4"}, {"name": "cwd"}, {"name": "dist"})
-    losses = Distilled(supervised(student), teacher, terms, CLASSES)(batch(size))
+    losses = Distilled(supervised(student), teacher, terms, CLASSES)(batch(size, ignored=True))
     assert {"loss/features_x8", "loss/features_x4", "loss/cwd", "loss/dist"} < set(losses)
     losses["loss"].backward()
     assert all(x.isfinite() for x in losses.values())
@@ -266,7 +258,7 @@ def test_distributed_training_finds_no_unused_parameter(tiny: Tiny) -> None:
     wrapped = nn.parallel.DistributedDataParallel(distilled)
     for progress in (0.0, 0.5, 1.0):  # a second step raises where the first left a parameter without a gradient
         distilled.set_progress(progress)
-        losses = wrapped(batch())
+        losses = wrapped(batch(ignored=True))
         losses["loss"].backward()
     assert losses["loss"].isfinite()
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import error_line
 from featherseg.errors import DataError
 from featherseg.images import list_images, read_ids, read_image, write_atomically, write_image, write_mask
 from featherseg.types import ClassSet
@@ -15,12 +17,10 @@ RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
 
-def refusal(path: Path, read: object = read_image) -> str:
-    with pytest.raises(DataError) as info:
-        read(path)  # type: ignore[operator]
-    assert "\n" not in str(info.value)
-    assert str(path) in str(info.value)
-    return str(info.value)
+def refusal(path: Path, read: Callable[[Path], object] = read_image) -> str:
+    message = error_line(DataError, read, path)
+    assert str(path) in message
+    return message
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".PNG"])

@@ -13,7 +13,7 @@ import torch
 from featherseg import lr_finder
 from featherseg.errors import ConfigError
 from featherseg.lr_finder import HIGHEST, LOWEST, find_lr, smooth, suggest
-from test_train import tiny
+from trainings import tiny_config
 
 RATES = np.geomspace(LOWEST, HIGHEST, 100)
 
@@ -77,7 +77,7 @@ def test_the_text_is_a_short_table() -> None:
 
 def test_a_real_sweep_tries_every_rate_and_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = tiny(
+    config = tiny_config(
         tmp_path / "runs", model={"name": "fastsegnet", "options": {"width": 0.5}}, optim={"encoder_lr": 3e-4}
     )
     used: list[list[float]] = []
@@ -107,18 +107,18 @@ def test_a_real_sweep_tries_every_rate_and_keeps_nothing(tmp_path: Path, monkeyp
 
 
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
-    one = find_lr(tiny(tmp_path, data={"batch_size": 2}, optim={"accumulate": 2}), steps=10, quiet=True)
+    one = find_lr(tiny_config(tmp_path, data={"batch_size": 2}, optim={"accumulate": 2}), steps=10, quiet=True)
     assert len(one.losses) == len(one.rates)
     torch.manual_seed(0)
-    both = find_lr(tiny(tmp_path, data={"batch_size": 2}), steps=10, quiet=True)
+    both = find_lr(tiny_config(tmp_path, data={"batch_size": 2}), steps=10, quiet=True)
     # Nothing is trained yet in the first batches, so that the first step's loss is the mean of theirs.
     assert one.losses[0] == pytest.approx(float(np.mean(both.losses[:2])), rel=0.05)
 
 
 def test_what_cannot_be_looked_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="steps is 9; give 10 or more"):
-        find_lr(tiny(tmp_path), steps=9)
+        find_lr(tiny_config(tmp_path), steps=9)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="in one process, not 2; start without torchrun"):
-        find_lr(tiny(tmp_path), steps=10)
+        find_lr(tiny_config(tmp_path), steps=10)

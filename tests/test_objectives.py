@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,20 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import Tiny, batch
 from featherseg.losses import CrossEntropyLoss
 from featherseg.models import create_model, resize_like
 from featherseg.objectives import Supervised, normalize
 from featherseg.types import InputSpec
-
-Tiny = Callable[..., Any]
-
-
-def batch(size: tuple[int, int] = (64, 72)) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return {
-        "image": torch.randint(0, 256, (2, 3, *size), generator=generator, dtype=torch.uint8),
-        "mask": torch.randint(0, 3, (2, *size), generator=generator),
-    }
 
 
 def test_normalize_agrees_with_numpy() -> None:

@@ -2,17 +2,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from conftest import Tiny
 from featherseg.config import OptimConfig
 from featherseg.optim import FLOOR, build_ema, build_optimizer, build_schedule, schedule_factor
-
-Tiny = Callable[..., Any]
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])

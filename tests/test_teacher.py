@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import urllib.error
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import Tiny
 from featherseg.checkpoint import Checkpoint, save_checkpoint
 from featherseg.data.public import VOC_CLASSES
 from featherseg.errors import CheckpointError, ConfigError
 from featherseg.teacher import load_teacher
 from featherseg.types import ClassSet, InputSpec
 
-Tiny = Callable[..., Any]
 CLASSES = ClassSet(("sky", "road", "car"))
 KL = ({"name": "kl"},)
 

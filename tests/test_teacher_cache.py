@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import Tiny, batch
 from featherseg.distill import Distilled
 from featherseg.errors import ConfigError
 from featherseg.losses import CrossEntropyLoss
@@ -18,7 +17,6 @@ from featherseg.teacher import Teacher
 from featherseg.teacher_cache import CachedTeacher
 from featherseg.types import ClassSet
 
-Tiny = Callable[..., Any]
 CLASSES = ClassSet(("sky", "road", "car"))
 
 
@@ -65,11 +63,6 @@ def test_a_torn_file_is_written_anew(tiny: Tiny, image: Tensor, tmp_path: Path) 
 
 
 def test_the_objective_learns_the_same_with_and_without_files(tiny: Tiny, tmp_path: Path) -> None:
-    generator = torch.Generator().manual_seed(1)
-    batch = {
-        "image": torch.randint(0, 256, (2, 3, 64, 72), generator=generator, dtype=torch.uint8),
-        "mask": torch.randint(0, 3, (2, 64, 72), generator=generator),
-    }
     terms = ({"name": "kl"}, {"name": "features", "tap": "x4"})
     losses = []
     for cache in ("", tmp_path, tmp_path):
@@ -80,7 +73,7 @@ def test_the_objective_learns_the_same_with_and_without_files(tiny: Tiny, tmp_pa
         objective = Distilled(
             Supervised(student, CrossEntropyLoss(), CrossEntropyLoss()), teacher, terms, CLASSES, cache
         )
-        losses.append(objective(batch)["loss"].detach())
+        losses.append(objective(batch())["loss"].detach())
     assert torch.equal(losses[1], losses[2])
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-4)
     assert len(files(tmp_path)) == 1

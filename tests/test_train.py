@@ -13,31 +13,12 @@ import torch
 
 from featherseg.census import take_census
 from featherseg.checkpoint import load_checkpoint
-from featherseg.config import Config, config_from_dict
 from featherseg.errors import CheckpointError, ConfigError, DataError
 from featherseg.report import results_markdown
 from featherseg.run import RunFolder, read_log
 from featherseg.train import class_weights, fit, resume_run
 from featherseg.trainer import Trainer, TrainingDivergedError
-
-
-def tiny(out: Path, **sections: dict[str, Any]) -> Config:
-    tree: dict[str, Any] = {
-        "name": "run",
-        "out": str(out),
-        "model": {"name": "jetnet"},
-        "data": {
-            "name": "synthetic",
-            "options": {"count": 10, "val_count": 3, "size": [64, 96]},
-            "batch_size": 4,
-            "workers": 0,
-        },
-        "augment": {"crop": [64, 96], "scale": [0.8, 1.25]},
-        "train": {"epochs": 3, "precision": "fp32", "device": "cpu"},
-    }
-    for name, values in sections.items():
-        tree[name] = {**tree.get(name, {}), **values}
-    return config_from_dict(tree)
+from trainings import tiny_config
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -45,7 +26,7 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 
 def test_a_run_folder_describes_itself_and_rebuilds_its_network(tmp_path: Path) -> None:
-    result = fit(tiny(tmp_path, train={"epochs": 2}), quiet=True)
+    result = fit(tiny_config(tmp_path, train={"epochs": 2}), quiet=True)
     assert result.path == tmp_path / "run"
     names = {path.name for path in result.path.iterdir()}
     assert names == {
@@ -69,7 +50,7 @@ def test_a_run_folder_describes_itself_and_rebuilds_its_network(tmp_path: Path) 
 
 
 def test_training_learns(tmp_path: Path) -> None:
-    config = tiny(tmp_path, train={"epochs": 12, "eval_every": 12, "ema": 0.9}, optim={"lr": 1e-2})
+    config = tiny_config(tmp_path, train={"epochs": 12, "eval_every": 12, "ema": 0.9}, optim={"lr": 1e-2})
     fit(config, quiet=True)
     losses = [row["loss"] for row in read_log(tmp_path / "run")]
     assert losses[-1] < 0.75 * losses[0]
@@ -77,7 +58,7 @@ def test_training_learns(tmp_path: Path) -> None:
 
 def train_whole_and_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sections: dict[str, Any]) -> None:
     """Train ``whole/run`` in one go, and ``broken/run`` with a stop after its first epoch."""
-    fit(tiny(tmp_path / "whole", **sections), quiet=True)
+    fit(tiny_config(tmp_path / "whole", **sections), quiet=True)
     whole = Trainer._epoch
 
     def interrupted(self: Trainer, progress: Any) -> dict[str, Any]:
@@ -87,7 +68,7 @@ def train_whole_and_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sect
 
     monkeypatch.setattr(Trainer, "_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny(tmp_path / "broken", **sections), quiet=True)
+        fit(tiny_config(tmp_path / "broken", **sections), quiet=True)
     monkeypatch.undo()
     resume_run(tmp_path / "broken" / "run", quiet=True)
 
@@ -103,7 +84,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch
 def test_distillation_trains_adapters_and_resumes_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher = fit(tiny(tmp_path / "teacher", model={"name": "fastsegnet"}, train={"epochs": 1}), quiet=True).path
+    teacher = fit(tiny_config(tmp_path / "teacher", model={"name": "fastsegnet"}, train={"epochs": 1}), quiet=True).path
     losses = [{"name": "features", "decay": True}, {"name": "cwd", "weight": 3.0}]
     sections = {"distill": {"teacher": str(teacher), "losses": losses}}
     train_whole_and_broken(tmp_path, monkeypatch, sections)
@@ -117,19 +98,19 @@ def test_distillation_trains_adapters_and_resumes_to_the_same_bits(
 
 def test_workers_do_not_change_the_result(tmp_path: Path) -> None:
     for workers in (0, 2):
-        fit(tiny(tmp_path / str(workers), data={"workers": workers}, train={"epochs": 1}), quiet=True)
+        fit(tiny_config(tmp_path / str(workers), data={"workers": workers}, train={"epochs": 1}), quiet=True)
     ours, theirs = weights(tmp_path / "0" / "run"), weights(tmp_path / "2" / "run")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_run_can_start_from_another_run_of_the_same_classes(tmp_path: Path) -> None:
-    first = fit(tiny(tmp_path / "first", train={"epochs": 1}), quiet=True)
+    first = fit(tiny_config(tmp_path / "first", train={"epochs": 1}), quiet=True)
     still = {"optim": {"lr": 1e-12, "warmup": 0.0, "weight_decay": 0.0}, "train": {"epochs": 1, "ema": 0.0}}
-    fit(tiny(tmp_path / "second", model={"init": str(first.path)}, **still), quiet=True)
+    fit(tiny_config(tmp_path / "second", model={"init": str(first.path)}, **still), quiet=True)
     start, end = weights(first.path, "best"), weights(tmp_path / "second" / "run")
     assert all(torch.allclose(start[name], end[name]) for name in start if name.endswith("conv.weight"))
     with pytest.raises(CheckpointError, match="another network"):
-        fit(tiny(tmp_path / "third", model={"init": str(first.path), "name": "fastsegnet"}), quiet=True)
+        fit(tiny_config(tmp_path / "third", model={"init": str(first.path), "name": "fastsegnet"}), quiet=True)
     (first.path / "best.safetensors").unlink()  # what a run started from need not outlive its first epoch
     (first.path / "last.safetensors").unlink()
     assert resume_run(tmp_path / "second" / "run", quiet=True).epochs == 1
@@ -141,7 +122,7 @@ def test_resume_of_what_is_no_run_says_so(tmp_path: Path) -> None:
 
 
 def test_resume_before_the_first_epoch_ended_starts_over(tmp_path: Path) -> None:
-    config = tiny(tmp_path, train={"epochs": 1})
+    config = tiny_config(tmp_path, train={"epochs": 1})
     RunFolder(tmp_path / "run").create(config, load_classes())
     (tmp_path / "run" / ".writing-last.safetensors.x").write_bytes(b"half")
     assert resume_run(tmp_path / "run", quiet=True).epochs == 1
@@ -149,14 +130,14 @@ def test_resume_before_the_first_epoch_ended_starts_over(tmp_path: Path) -> None
 
 
 def test_a_second_run_does_not_overwrite_the_first_and_is_refused_before_any_work(tmp_path: Path) -> None:
-    config = tiny(tmp_path, train={"epochs": 1}, data={"name": "camvid", "root": "nowhere", "options": {}})
+    config = tiny_config(tmp_path, train={"epochs": 1}, data={"name": "camvid", "root": "nowhere", "options": {}})
     RunFolder(tmp_path / "run").create(config, load_classes())
     with pytest.raises(ConfigError, match="holds a run already"):  # not that there are no data
         fit(config, quiet=True)
 
 
 def test_a_run_that_is_being_trained_is_left_alone_by_others(tmp_path: Path) -> None:
-    config = tiny(tmp_path, train={"epochs": 1}, data={"name": "camvid", "root": "nowhere", "options": {}})
+    config = tiny_config(tmp_path, train={"epochs": 1}, data={"name": "camvid", "root": "nowhere", "options": {}})
     with RunFolder(tmp_path / "run").lock():
         for resume in (False, True):
             with pytest.raises(CheckpointError, match=rf"is being trained by process {os.getpid()} on .*; wait for it"):
@@ -175,7 +156,7 @@ def test_the_trainer_holds_its_folder(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Trainer, "_epoch", look)
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny(tmp_path), quiet=True)
+        fit(tiny_config(tmp_path), quiet=True)
     with pytest.raises(KeyboardInterrupt):
         resume_run(tmp_path / "run", quiet=True)
     assert seen == [True, True]
@@ -205,7 +186,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     tmp_path: Path, sections: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words) as caught:
-        fit(tiny(tmp_path, **sections), quiet=True)
+        fit(tiny_config(tmp_path, **sections), quiet=True)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -221,25 +202,25 @@ def test_divergence_is_said_and_keeps_the_last_epoch(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Trainer, "_epoch", poisoned)
     with pytest.raises(TrainingDivergedError, match=r"epoch 2, step .* lower optim\.lr"):
-        fit(tiny(tmp_path), quiet=True)
+        fit(tiny_config(tmp_path), quiet=True)
     assert all(torch.isfinite(w).all() for w in weights(tmp_path / "run").values())
 
 
 def test_patience_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny(tmp_path, train={"epochs": 9, "patience": 2}, optim={"lr": 1e-9, "warmup": 0.0})
+    config = tiny_config(tmp_path, train={"epochs": 9, "patience": 2}, optim={"lr": 1e-9, "warmup": 0.0})
     result = fit(config, quiet=True)
     assert result.epochs < 9
     assert result.epochs - result.best_epoch == 2
 
 
 def test_accumulated_steps_are_fewer_and_still_follow_the_schedule(tmp_path: Path) -> None:
-    fit(tiny(tmp_path, optim={"accumulate": 2}, train={"epochs": 2}), quiet=True)
+    fit(tiny_config(tmp_path, optim={"accumulate": 2}, train={"epochs": 2}), quiet=True)
     state = RunFolder(tmp_path / "run").load_state()
     assert state["schedule"]["last_epoch"] == 2  # two batches an epoch make one step
 
 
 def test_tensorboard_is_written_where_asked(tmp_path: Path) -> None:
-    fit(tiny(tmp_path, train={"epochs": 1, "tensorboard": True}), quiet=True)
+    fit(tiny_config(tmp_path, train={"epochs": 1, "tensorboard": True}), quiet=True)
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
 
 
@@ -249,7 +230,7 @@ def test_an_unreadable_image_without_cache_is_one_line(tmp_path: Path) -> None:
     root = write_street(tmp_path / "data", 4, 2, (64, 96))
     victim = sorted((root / "images" / "train").iterdir())[0]
     victim.write_bytes(victim.read_bytes()[:200])
-    config = tiny(
+    config = tiny_config(
         tmp_path / "runs", data={"name": "folder", "root": str(root), "options": {}, "cache": False, "workers": 1}
     )
     with pytest.raises(DataError, match="cannot be read as an image") as caught:
@@ -261,7 +242,7 @@ def test_an_unreadable_image_without_cache_is_one_line(tmp_path: Path) -> None:
 def test_automatic_class_weights_favour_rare_classes_and_keep_the_loss_scale(tmp_path: Path) -> None:
     from featherseg.data import create_dataset
 
-    config = tiny(tmp_path, loss={"class_weights": "auto"})
+    config = tiny_config(tmp_path, loss={"class_weights": "auto"})
     dataset = create_dataset("synthetic", split="train", **config.data.options)
     chosen = torch.tensor(class_weights(config, take_census(dataset)), dtype=torch.float64)
     masks = np.concatenate([dataset.read(i)[1].ravel() for i in range(len(dataset))])

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from featherseg.checkpoint import load_checkpoint
-from featherseg.config import Config, config_to_toml
+from featherseg.config import Config
 from featherseg.data import create_dataset
 from featherseg.evaluation import evaluate
 from featherseg.inference import open_segmenter
 from featherseg.run import read_log
 from featherseg.train import fit
-from test_train import tiny
+from trainings import tiny_config, write_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -52,11 +52,9 @@ def launch(
     config: Config, folder: Path, *flags: str, script: str = "", spied: Path | None = None
 ) -> subprocess.Popen[str]:
     """Start torchrun as users do; with a script in featherseg's place to look over its shoulder."""
-    recipe = folder / f"{config.name}.toml"
-    recipe.write_text(config_to_toml(config))
     words = [sys.executable, "-m", "torch.distributed.run", *flags]
     words += [script, str(spied)] if script else ["-m", "featherseg"]
-    words += ["train", str(recipe), "--quiet"]
+    words += ["train", str(write_recipe(config, folder)), "--quiet"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     return subprocess.Popen(words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -81,7 +79,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     (folder / "read").mkdir()
     data = SECTIONS["data"] | {"batch_size": 2}
     process = launch(
-        tiny(folder / "two", **{**SECTIONS, "data": data}),
+        tiny_config(folder / "two", **{**SECTIONS, "data": data}),
         folder,
         *("--standalone", "--nproc-per-node", "2"),
         script=str(script),
@@ -98,7 +96,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     with pytest.MonkeyPatch.context() as patch:
         whole = TrainSamples.__getitem__
         patch.setattr(TrainSamples, "__getitem__", lambda self, key: (one_read.append(key), whole(self, key))[1])
-        one = fit(tiny(folder / "one", **SECTIONS), quiet=True).path
+        one = fit(tiny_config(folder / "one", **SECTIONS), quiet=True).path
     return Both(folder / "two" / "run", read, one, one_read)  # type: ignore[arg-type]
 
 
@@ -153,7 +151,7 @@ def test_two_nodes_train_by_the_commands_of_the_documentation(tmp_path: Path) ->
     nodes = []
     for name in ("a", "b"):  # each with a disk of its own
         (tmp_path / name).mkdir()
-        config = tiny(tmp_path / name / "runs", data={"batch_size": 2}, train={"epochs": 2})
+        config = tiny_config(tmp_path / name / "runs", data={"batch_size": 2}, train={"epochs": 2})
         nodes.append(launch(config, tmp_path / name, *flags, f"--rdzv-endpoint=localhost:{port}"))
     words = [node.communicate(timeout=400) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], words

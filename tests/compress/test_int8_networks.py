@@ -14,7 +14,6 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
-from torch import nn
 
 from featherseg.compress.calibration import calibration_images
 from featherseg.compress.graph import FloatGraph
@@ -32,6 +31,7 @@ from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.torch_session import describe
 from featherseg.types import ClassSet
+from int8_graphs import settle_norms
 
 CLASSES = ClassSet(tuple("abcdefg"))
 IMAGES = calibration_images(SyntheticStreet(count=6, size=(96, 128)), 6)
@@ -41,16 +41,7 @@ IMAGES = calibration_images(SyntheticStreet(count=6, size=(96, 128)), 6)
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = create_model("fastsegnet", len(CLASSES), width=0.5)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.5
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-    pixels = torch.from_numpy(np.stack([model.input_spec.normalize(image) for image in IMAGES]))
-    with torch.no_grad():
-        for _ in range(4):  # statistics of real activations
-            model.outputs(pixels)
-    model.eval()
+    settle_norms(model, IMAGES)
     artifact = replace(describe(model, CLASSES, {"epochs": 3}), verification={"miou": 0.7})
     return export_onnx(model, tmp_path_factory.mktemp("float") / "f.onnx", artifact)
 

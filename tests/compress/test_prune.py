@@ -22,14 +22,9 @@ from featherseg.objectives import Supervised
 from featherseg.torch_session import describe
 
 
-@pytest.fixture(params=list_models())
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-def pair(name: str) -> tuple[SegmentationModel, PruneResult]:
-    return halved(name)
+def pair(network_name: str) -> tuple[SegmentationModel, PruneResult]:
+    return halved(network_name)
 
 
 # What a pruned network is
@@ -101,9 +96,9 @@ def test_every_layer_is_pruned_or_said_to_be_kept(pair: tuple[SegmentationModel,
         assert layer in str(result)
 
 
-def test_the_whole_network_is_left_alone(name: str) -> None:
-    model, _ = halved(name)
-    fresh = build(name)
+def test_the_whole_network_is_left_alone(network_name: str) -> None:
+    model, _ = halved(network_name)
+    fresh = build(network_name)
     assert model.options == fresh.options
     for ours, theirs in zip(model.state_dict().values(), fresh.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
@@ -169,8 +164,8 @@ def test_onnx_does_what_torch_does(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(session.run(images), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-def test_pruned_twice(name: str) -> None:
-    model, once = halved(name)
+def test_pruned_twice(network_name: str) -> None:
+    model, once = halved(network_name)
     twice = prune(once.model, 0.4, example_size=(64, 96))
     assert twice.params_before == once.params_after > twice.params_after
     assert all(before == once.model.options["pruned"].get(layer, before) for layer, (before, _) in twice.plan.items())

@@ -21,6 +21,7 @@ from featherseg.models.base import SegmentationModel
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.torch_session import describe
 from featherseg.types import ClassSet
+from int8_graphs import settle_norms
 
 IMAGES = calibration_images(SyntheticStreet(count=6, size=(64, 96)), 6)
 CLASSES = ClassSet(tuple("abcde"))
@@ -28,18 +29,10 @@ CLASSES = ClassSet(tuple("abcde"))
 
 @pytest.fixture
 def model() -> SegmentationModel:
-    """JetNet with the batch statistics of real pictures and weights that are not all alike."""
     torch.manual_seed(0)
     net = create_model("jetnet", len(CLASSES))
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.5
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-    with torch.no_grad():
-        for _ in range(4):
-            net.outputs(pixels(net))
-    return net.eval()
+    settle_norms(net, IMAGES)
+    return net
 
 
 def pixels(net: SegmentationModel) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import error_line
 from featherseg.data import create_dataset
 from featherseg.errors import ConfigError, DataError
 
@@ -39,10 +40,7 @@ def attempt(root: Path, split: str, read: bool, options: dict[str, Any]) -> None
 
 
 def refusal(root: Path, split: str = "all", read: bool = False, **options: Any) -> str:
-    with pytest.raises((DataError, ConfigError)) as info:
-        attempt(root, split, read, options)
-    assert "\n" not in str(info.value)
-    return str(info.value)
+    return error_line((DataError, ConfigError), attempt, root, split, read, options)
 
 
 # Classes from a file

@@ -15,7 +15,7 @@ import torch
 from onnx import helper
 from torch import Tensor, nn
 
-from export_fixtures import CLASSES, QUICK, Scenes, TinyNet, images_of, torch_mask
+from export_fixtures import CLASSES, QUICK, FixedPlace, Scenes, TinyNet, images_of, torch_mask
 from featherseg.checkpoint import Checkpoint
 from featherseg.errors import ArtifactError, ConfigError, VerificationError
 from featherseg.export import onnx as export_module
@@ -134,17 +134,6 @@ def test_artifact_of_another_network_is_refused(
     with pytest.raises(ConfigError, match="classes"):
         describe(model, ClassSet(("a", "b")))
     check_artifact(model, artifact)
-
-
-class FixedPlace(TinyNet):
-    """torch exports it for 256x256 alone, without an error."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.place = nn.Parameter(torch.zeros(1, 4, 32, 32))
-
-    def compute(self, image: Tensor) -> dict[str, Tensor]:
-        return {"out": super().compute(image)["out"] + self.place}
 
 
 class AdaptivePooling(TinyNet):

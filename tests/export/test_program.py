@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
-from export_fixtures import CLASSES, TinyNet, images_of, torch_mask
+from export_fixtures import CLASSES, FixedPlace, images_of, torch_mask
 from featherseg.errors import ArtifactError, ConfigError
 from featherseg.export import program as module
 from featherseg.export.program import export_program, write_program_artifact
@@ -112,15 +111,6 @@ def test_mask_output(model: SegmentationModel, artifact: Artifact, tmp_path: Pat
         assert (mask == torch_mask(model, image)).mean() > 0.999
     with pytest.raises(ArtifactError, match="gives a mask"):
         open_session(path)
-
-
-class FixedPlace(TinyNet):
-    def __init__(self) -> None:
-        super().__init__()
-        self.place = nn.Parameter(torch.zeros(1, 4, 32, 32))
-
-    def compute(self, image: Tensor) -> dict[str, Tensor]:
-        return {"out": super().compute(image)["out"] + self.place}
 
 
 def test_network_of_a_fixed_size_is_refused(tmp_path: Path) -> None:

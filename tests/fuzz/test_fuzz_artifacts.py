@@ -31,22 +31,13 @@ from fuzzing import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from artifact_fixtures import EVERY_FIELD
 from conftest import Trained
 from featherseg.errors import ArtifactError
 from featherseg.runtime.artifact import Artifact, read_artifact
 from featherseg.runtime.containers import METADATA_KEY, sha256
-from featherseg.types import ClassSet, InputSpec
 
-ARTIFACT = Artifact(
-    classes=ClassSet(("road", "Straße", "車"), ((1, 2, 3), (4, 5, 6), (255, 0, 9)), ignore_index=254),
-    input_spec=InputSpec((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
-    stride=8,
-    network="jetnet",
-    params=133_301,
-    training={"dataset": "camvid", "epochs": 40},
-    verification={"agreement": 0.99999, "iou": {"road": None}},
-)
-TEXT = ARTIFACT.to_metadata()[METADATA_KEY]
+TEXT = EVERY_FIELD.to_metadata()[METADATA_KEY]
 FACTS = json.loads(TEXT)
 
 
@@ -113,7 +104,7 @@ def read(place: Path, suffix: str, content: bytes) -> Any:
 
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_whole_ones_are_read(place: Path, suffix: str) -> None:
-    assert read(place, suffix, WRITERS[suffix](TEXT)) == ARTIFACT
+    assert read(place, suffix, WRITERS[suffix](TEXT)) == EVERY_FIELD
 
 
 @fuzzed(500)

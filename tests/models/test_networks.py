@@ -17,7 +17,7 @@ import featherseg.models.lednet
 import featherseg.models.mobilenet_aspp
 import featherseg.models.resnet_unet  # importing a network's module registers it
 from featherseg.errors import CheckpointError, ConfigError
-from featherseg.models import SegmentationModel, count_parameters, create_model, list_models, model_facts
+from featherseg.models import SegmentationModel, count_parameters, create_model, model_facts
 from featherseg.models.jetnet import JetBlock, JetNet
 from featherseg.models.lednet import NET_NAMES, Downsampler, LEDNet, SSnbt, return_model
 from featherseg.models.mobilenet_aspp import LightweightSegmentationModel
@@ -27,19 +27,14 @@ CLASSES = 5
 _built: dict[str, SegmentationModel] = {}
 
 
-@pytest.fixture(params=list_models())
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-def model(name: str) -> Iterator[SegmentationModel]:
+def model(network_name: str) -> Iterator[SegmentationModel]:
     """One instance of each network for the whole file, in eval; tests that change it build their own."""
-    if name not in _built:
+    if network_name not in _built:
         torch.manual_seed(0)
-        _built[name] = create_model(name, CLASSES)
+        _built[network_name] = create_model(network_name, CLASSES)
     with torch.no_grad():
-        yield _built[name].eval()
+        yield _built[network_name].eval()
 
 
 def ceil(a: int, b: int) -> int:
@@ -57,12 +52,12 @@ def test_logits_have_the_image_size(model: SegmentationModel, size: tuple[int, i
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (127, 66), (33, 17), (130, 20)])
-def test_maps_have_the_declared_strides(name: str, model: SegmentationModel, size: tuple[int, int]) -> None:
+def test_maps_have_the_declared_strides(network_name: str, model: SegmentationModel, size: tuple[int, int]) -> None:
     maps = model.outputs(torch.randn(1, 3, *size))
     strides = {"out": model.stride} | {tap: int(tap[1:]) for tap in maps if tap.startswith("x")}
     assert len(strides) > 1, "no feature taps for distillation"
     assert set(maps) == set(strides), "auxiliary logits belong to training only"
-    assert model.stride == model_facts(name).stride
+    assert model.stride == model_facts(network_name).stride
     for tap, stride in strides.items():
         assert maps[tap].shape[-2:] == (ceil(size[0], stride), ceil(size[1], stride)), tap
 
@@ -80,10 +75,10 @@ def test_eval_is_deterministic_and_images_do_not_mix(model: SegmentationModel) -
     torch.testing.assert_close(model(images[1:]), both[1:], rtol=1e-3, atol=1e-4)
 
 
-def test_declared_facts_are_true(name: str) -> None:
-    facts = model_facts(name)
+def test_declared_facts_are_true(network_name: str) -> None:
+    facts = model_facts(network_name)
     with torch.device("meta"):
-        model = create_model(name, facts.num_classes).eval()
+        model = create_model(network_name, facts.num_classes).eval()
         image = torch.zeros(1, 3, *facts.size)
     assert count_parameters(model)[0] == facts.params
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -92,9 +87,9 @@ def test_declared_facts_are_true(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(65, 97), (1, 1)])
-def test_a_batch_of_one_trains_every_parameter(name: str, size: tuple[int, int]) -> None:
+def test_a_batch_of_one_trains_every_parameter(network_name: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    model = create_model(name, CLASSES).train()
+    model = create_model(network_name, CLASSES).train()
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):  # timm starts the last norm of a residual branch at zero
             nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -109,23 +104,23 @@ def test_a_batch_of_one_trains_every_parameter(name: str, size: tuple[int, int])
             assert parameter.grad.any(), f"{key} gets a zero gradient"
 
 
-def test_state_rebuilds_the_network(name: str, model: SegmentationModel) -> None:
-    twin = create_model(name, CLASSES)
+def test_state_rebuilds_the_network(network_name: str, model: SegmentationModel) -> None:
+    twin = create_model(network_name, CLASSES)
     twin.load_state_dict(model.state_dict(), strict=True)
     image = torch.randn(1, 3, 70, 64)
     torch.testing.assert_close(twin.eval()(image), model(image), rtol=0, atol=0)
 
 
-def test_encoder_parameters_are_some_of_the_networks(name: str, model: SegmentationModel) -> None:
+def test_encoder_parameters_are_some_of_the_networks(network_name: str, model: SegmentationModel) -> None:
     encoder = {id(p) for p in model.encoder_parameters()}
     own = {id(p) for p in model.parameters()}
     assert encoder < own
-    assert bool(encoder) == (name not in ("jetnet", "lednet"))
+    assert bool(encoder) == (network_name not in ("jetnet", "lednet"))
 
 
-def test_unknown_options_are_refused(name: str) -> None:
+def test_unknown_options_are_refused(network_name: str) -> None:
     with pytest.raises(ConfigError, match="no option 'pretraind'"):
-        create_model(name, CLASSES, pretraind=True)
+        create_model(network_name, CLASSES, pretraind=True)
 
 
 # Parameter counts that users know

@@ -14,25 +14,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from artifact_fixtures import EVERY_FIELD
+from conftest import error_line
 from featherseg.errors import ArtifactError
 from featherseg.runtime import containers as module
 from featherseg.runtime.artifact import Artifact, read_artifact
 from featherseg.runtime.containers import METADATA_KEY, companion_path, write_companion
-from featherseg.types import ClassSet, InputSpec
-
-ARTIFACT = Artifact(
-    classes=ClassSet(("road", "Straße", "車"), ((1, 2, 3), (4, 5, 6), (255, 0, 9)), ignore_index=254),
-    input_spec=InputSpec((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
-    stride=8,
-    network="jetnet",
-    params=133_301,
-    training={"dataset": "camvid", "epochs": 40},
-    verification={"agreement": 0.99999, "iou": {"road": None}},
-)
 
 
 def entries(**changes: Any) -> dict[str, str]:
-    data = json.loads(ARTIFACT.to_metadata()[METADATA_KEY])
+    data = json.loads(EVERY_FIELD.to_metadata()[METADATA_KEY])
     return {METADATA_KEY: json.dumps(data | changes)}
 
 
@@ -47,27 +38,24 @@ def write_model(path: Path, metadata: dict[str, str]) -> Path:
 
 
 def refusal(action: Any, *args: Any) -> str:
-    with pytest.raises(ArtifactError) as caught:
-        action(*args)
-    message = str(caught.value)
-    assert "\n" not in message
+    message = error_line(ArtifactError, action, *args)
     assert len(message) < 500
     return message
 
 
 def test_metadata_round_trip() -> None:
-    metadata = ARTIFACT.to_metadata()
+    metadata = EVERY_FIELD.to_metadata()
     assert list(metadata) == ["featherseg"]
-    assert Artifact.from_metadata(metadata) == ARTIFACT
-    assert Artifact.from_metadata({"other": "x", **metadata}) == ARTIFACT
+    assert Artifact.from_metadata(metadata) == EVERY_FIELD
+    assert Artifact.from_metadata({"other": "x", **metadata}) == EVERY_FIELD
     with pytest.raises(FrozenInstanceError):
-        ARTIFACT.stride = 4  # type: ignore[misc]
+        EVERY_FIELD.stride = 4  # type: ignore[misc]
 
 
 def test_file_round_trip_reads_what_onnx_wrote(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "a.onnx", {"before": "1", **ARTIFACT.to_metadata(), "after": "2"})
-    assert read_artifact(path) == ARTIFACT
-    assert read_artifact(str(path)) == ARTIFACT
+    path = write_model(tmp_path / "a.onnx", {"before": "1", **EVERY_FIELD.to_metadata(), "after": "2"})
+    assert read_artifact(path) == EVERY_FIELD
+    assert read_artifact(str(path)) == EVERY_FIELD
 
 
 @pytest.mark.parametrize(
@@ -110,10 +98,10 @@ def test_text_that_is_no_metadata(text: str, word: str) -> None:
 
 
 def test_what_json_cannot_hold_is_not_written() -> None:
-    assert "JSON" in refusal(replace(ARTIFACT, training={"loss": float("nan")}).to_metadata)
-    assert "JSON" in refusal(replace(ARTIFACT, training={"path": Path("x")}).to_metadata)
-    assert "JSON" in refusal(replace(ARTIFACT, training={"half a pair": "\ud83d"}).to_metadata)
-    assert "bytes" in refusal(replace(ARTIFACT, training={"log": "x" * (1 << 20)}).to_metadata)
+    assert "JSON" in refusal(replace(EVERY_FIELD, training={"loss": float("nan")}).to_metadata)
+    assert "JSON" in refusal(replace(EVERY_FIELD, training={"path": Path("x")}).to_metadata)
+    assert "JSON" in refusal(replace(EVERY_FIELD, training={"half a pair": "\ud83d"}).to_metadata)
+    assert "bytes" in refusal(replace(EVERY_FIELD, training={"log": "x" * (1 << 20)}).to_metadata)
 
 
 def test_foreign_file_says_so(tmp_path: Path) -> None:
@@ -130,7 +118,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "a.onnx", ARTIFACT.to_metadata())
+    path = write_model(tmp_path / "a.onnx", EVERY_FIELD.to_metadata())
     whole = path.read_bytes()
     tail = len(whole) - len(json.dumps(entries())) - 200
     for end in [0, 1, 7, 30, 1000, 100_000, *range(tail, len(whole), 37)]:
@@ -149,12 +137,12 @@ def test_other_formats_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_absurd_metadata_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_model(tmp_path / "a.onnx", {"junk": "x" * (2 << 20), **ARTIFACT.to_metadata()})
+    path = write_model(tmp_path / "a.onnx", {"junk": "x" * (2 << 20), **EVERY_FIELD.to_metadata()})
     monkeypatch.setattr(module, "_read_entry", lambda *_: pytest.fail("it was read"))
     assert "too many" in refusal(read_artifact, path)
 
 
-TEXT = ARTIFACT.to_metadata()[METADATA_KEY]
+TEXT = EVERY_FIELD.to_metadata()[METADATA_KEY]
 
 
 def write_xml(path: Path, info: str, head: str = "") -> Path:
@@ -167,7 +155,7 @@ def write_xml(path: Path, info: str, head: str = "") -> Path:
 def test_openvino_file(tmp_path: Path) -> None:
     other = '<framework><featherseg value="of another framework"/></framework>'
     info = f"<rt_info>{other}<featherseg value={quoteattr(TEXT)} /></rt_info>"
-    assert read_artifact(write_xml(tmp_path / "a.xml", info)) == ARTIFACT
+    assert read_artifact(write_xml(tmp_path / "a.xml", info)) == EVERY_FIELD
     assert "no featherseg metadata" in refusal(
         read_artifact, write_xml(tmp_path / "b.xml", f"<rt_info>{other}</rt_info>")
     )
@@ -210,7 +198,7 @@ def write_program(path: Path, content: bytes | None, entries: dict[str, bytes] |
 def test_program_file(tmp_path: Path) -> None:
     nearby = {"net/extra/featherseg2": b"{}", "extra/featherseg": b"{}", "net/x/extra/featherseg": b"{}"}
     path = write_program(tmp_path / "a.pt2", TEXT.encode(), nearby)
-    assert read_artifact(path) == ARTIFACT
+    assert read_artifact(path) == EVERY_FIELD
     whole = path.read_bytes()
     for end in (0, 3, 5000, len(whole) - 30):
         path.write_bytes(whole[:end])
@@ -240,7 +228,7 @@ def test_companion(tmp_path: Path) -> None:
     path.write_bytes(b"engine")
     assert "a.engine.json is not beside it" in refusal(read_artifact, path)
     assert write_companion(path, TEXT, "tensorrt_rtx 1.0, fp16") == companion_path(path) == tmp_path / "a.engine.json"
-    assert read_artifact(path) == ARTIFACT
+    assert read_artifact(path) == EVERY_FIELD
     known = json.loads(companion_path(path).read_text())
     # SHA-256 of b"engine", from the command line tool of that name.
     assert known["sha256"] == "ed9f6f25068608efd412958da4dfc19328ca3511251fa6d5f9c42baf230e32f8"

@@ -13,41 +13,18 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
+from artifact_fixtures import POOLED, block_means
 from featherseg.errors import ArtifactError, ConfigError, MissingExtraError
 from featherseg.inference import open_segmenter
-from featherseg.runtime import choose, engines, timing
-from featherseg.runtime.artifact import Artifact
+from featherseg.runtime import choose, engines
 from featherseg.runtime.choose import Choice, cache_folder, fastest_engine, picture
 from featherseg.runtime.engines import ANY, Engine, engines_of
 from featherseg.runtime.sessions import sessions
-from featherseg.types import ClassSet, InputSpec
 
-ARTIFACT = Artifact(ClassSet(("red", "green", "blue")), InputSpec(), 8, "pooled", 1)
 SMALL = (64, 96)
 
-
-@pytest.fixture
-def pooled(tmp_path: Path) -> Path:
-    """A file whose class logits are the means of its colours over each 8x8 block."""
-    nodes = [
-        helper.make_node("Transpose", ["image"], ["chw"], perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["chw"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("AveragePool", ["float"], ["logits"], kernel_shape=[8, 8], strides=[8, 8]),
-    ]
-    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", 3])]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3, "h", "w"])]
-    graph = helper.make_graph(nodes, "pooled", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    helper.set_model_props(model, ARTIFACT.to_metadata())
-    onnx.save(model, str(tmp_path / "pooled.onnx"))
-    return tmp_path / "pooled.onnx"
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "PAUSE", 0.0)
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 
 class Fake:
@@ -60,7 +37,7 @@ class Fake:
     opened = 0
     name = "fake"
     device = "fake"
-    artifact = ARTIFACT
+    artifact = POOLED
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         if self.missing:
@@ -69,11 +46,9 @@ class Fake:
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         time.sleep(self.delay)
-        batch, height, width, _ = images.shape
-        blocks = images.astype(np.float32).reshape(batch, height // 8, 8, width // 8, 8, 3).mean(axis=(2, 4))
-        spread = blocks.std() * self.error
-        wrong = np.random.default_rng(0).normal(0, 1, blocks.shape).astype(np.float32)
-        return np.ascontiguousarray((blocks + spread * wrong).transpose(0, 3, 1, 2))
+        logits = block_means(images)
+        wrong = np.random.default_rng(0).normal(0, 1, logits.shape).astype(np.float32)
+        return logits + logits.std() * self.error * wrong
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from artifact_fixtures import picture
 from featherseg.errors import ConfigError
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.fitting import GRID, Fit, Piece, pieces
@@ -42,11 +43,6 @@ class Blocks:
         shape = (len(full), full.shape[1] // stride, stride, full.shape[2] // stride, stride, 3)
         sums = full.reshape(shape).sum((2, 4), np.float32)  # exact
         return np.ascontiguousarray((sums / stride**2).transpose(0, 3, 1, 2))
-
-
-def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    coarse = np.random.default_rng(seed).integers(0, 256, (max(2, height // 20), max(2, width // 20), 3), np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -13,40 +13,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-from conftest import python
+from artifact_fixtures import CLASSES, POOLED, block_means, noise, write_pooled
+from conftest import error_line, python
 from featherseg.errors import ArtifactError, ConfigError, FeathersegError, MissingExtraError
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.sessions import Session, artifact_suffixes, open_session, sessions
-from featherseg.types import ClassSet, InputSpec
-
-ARTIFACT = Artifact(ClassSet(("red", "green", "blue")), InputSpec(), 8, "pooled", 1)
-
-
-def write_pooled(path: Path, artifact: Artifact | None = ARTIFACT, size: tuple[int, int] | None = None) -> Path:
-    """A class's logit is the mean of its colour over each 8x8 block."""
-    height, width = size or ("height", "width")
-    nodes = [
-        helper.make_node("Transpose", ["image"], ["chw"], perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["chw"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("AveragePool", ["float"], ["logits"], kernel_shape=[8, 8], strides=[8, 8]),
-    ]
-    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", height, width, 3])]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3, "h", "w"])]
-    graph = helper.make_graph(nodes, "pooled", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    if artifact is not None:
-        helper.set_model_props(model, artifact.to_metadata())
-    onnx.save(model, str(path))
-    return path
-
-
-@pytest.fixture
-def pooled(tmp_path: Path) -> Path:
-    return write_pooled(tmp_path / "pooled.onnx")
+from featherseg.types import InputSpec
 
 
 @pytest.fixture
@@ -57,21 +31,8 @@ def ir(pooled: Path) -> Path:
     return export_openvino(pooled, pooled.with_name("pooled.xml"))
 
 
-def block_means(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    batch, height, width, _ = images.shape
-    blocks = images.astype(np.float64).reshape(batch, height // 8, 8, width // 8, 8, 3)
-    return blocks.mean(axis=(2, 4)).transpose(0, 3, 1, 2).astype(np.float32)
-
-
-def noise(*shape: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-
-
 def refusal(path: Path, backend: str = "auto", kind: type[FeathersegError] = ArtifactError) -> str:
-    with pytest.raises(kind) as caught:
-        open_session(path, backend)
-    message = str(caught.value)
-    assert "\n" not in message
+    message = error_line(kind, open_session, path, backend)
     assert str(path) in message
     assert len(message) < 600
     return message
@@ -84,7 +45,7 @@ def test_suffixes_pick_their_engines(pooled: Path, ir: Path) -> None:
     session = open_session(ir, threads=1)
     assert session.name == open_session(ir, "openvino").name == "openvino"
     assert isinstance(session, Session)
-    assert session.artifact == ARTIFACT
+    assert session.artifact == POOLED
     images = noise(2, 64, 72)
     np.testing.assert_allclose(session.run(images), block_means(images), rtol=1e-5)
     upper = shutil.copy(pooled, pooled.with_name("UPPER.ONNX"))
@@ -121,6 +82,37 @@ def test_own_session_without_suffixes_tries_any_file(tmp_path: Path, monkeypatch
     assert ".tflite" not in artifact_suffixes()
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_files_that_cannot_be_used(tmp_path: Path, backend: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(write_pooled(tmp_path / "a.onnx").read_bytes()[:-40])
+    cases = {
+        "no such file": tmp_path / "none.onnx",
+        "whole ONNX": broken,
+        "no featherseg metadata": write_pooled(tmp_path / "b.onnx", artifact=None),
+        "not uint8 image": write_pooled(tmp_path / "c.onnx", name="scores"),
+        "4 classes": write_pooled(tmp_path / "d.onnx", channels=4),
+        "output logits": write_pooled(tmp_path / "e.onnx", Artifact(CLASSES, InputSpec(), 8, "x", 1, output="mask")),
+    }
+    for words, path in cases.items():
+        with pytest.raises(ArtifactError, match=words) as caught:
+            open_session(path, backend)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_graph_that_the_engine_refuses(tmp_path: Path) -> None:
+    path = write_pooled(tmp_path / "a.onnx")
+    model = onnx.load(str(path))
+    model.graph.node[2].op_type = "NoSuchOperator"
+    onnx.save(model, str(path))
+    with pytest.raises(ArtifactError, match="ONNX Runtime refuses it") as caught:
+        Segmenter(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_damaged_onnx(pooled: Path) -> None:
     whole = pooled.read_bytes()
     place = whole.index(b"AveragePool")
@@ -153,7 +145,7 @@ def test_damaged_openvino(ir: Path) -> None:
 def test_openvino_file_without_our_checksum(ir: Path) -> None:
     """As other tools write it, which keep our metadata but add nothing."""
     ir.write_text(re.sub(r"<featherseg_weights [^>]*>", "", ir.read_text()))
-    assert open_session(ir).artifact == ARTIFACT
+    assert open_session(ir).artifact == POOLED
     weights = ir.with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:1])
     assert "OpenVINO refuses it" in refusal(ir)
@@ -201,8 +193,16 @@ def test_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backen
         open_session(tmp_path / name)
 
 
+def test_missing_openvino_names_its_extra(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "featherseg\[openvino\]"'):
+        Segmenter(pooled, backend="openvino")
+    with pytest.raises(ConfigError, match="did you mean"):
+        open_session(pooled, "openvino", precision="bf61")
+
+
 def test_mask_files_are_for_others(tmp_path: Path) -> None:
-    path = write_pooled(tmp_path / "a.onnx", replace(ARTIFACT, output="mask"))
+    path = write_pooled(tmp_path / "a.onnx", replace(POOLED, output="mask"))
     assert "gives a mask, for foreign runtimes" in refusal(path)
 
 

@@ -13,16 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from artifact_fixtures import POOLED, block_means, noise
+from conftest import error_line
 from featherseg.errors import ArtifactError, ConfigError, MissingExtraError
-from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.containers import write_companion
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.sessions import Session, cuda, open_session
-from featherseg.types import ClassSet, InputSpec
-
-ARTIFACT = Artifact(ClassSet(("red", "green", "blue")), InputSpec(), 8, "pooled", 1)
 
 DRIVER = r"""
 #include <stdlib.h>
@@ -130,12 +127,6 @@ class Context:
         return self.engine.works
 
 
-def block_means(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    batch, height, width, _ = images.shape
-    blocks = images.astype(np.float64).reshape(batch, height // 8, 8, width // 8, 8, 3)
-    return np.ascontiguousarray(blocks.mean(axis=(2, 4)).transpose(0, 3, 1, 2), np.float32)
-
-
 Install = Callable[..., type[Engine]]
 
 
@@ -181,19 +172,12 @@ def engine(tmp_path: Path) -> Path:
 
 def write_engine(path: Path, content: bytes = b"engine", built_with: str = "tensorrt_rtx 1.7, fp16") -> Path:
     path.write_bytes(content)
-    write_companion(path, ARTIFACT.to_metadata()["featherseg"], built_with)
+    write_companion(path, POOLED.to_metadata()["featherseg"], built_with)
     return path
 
 
-def noise(*shape: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-
-
 def refusal(path: Path, kind: type[Exception], **options: Any) -> str:
-    with pytest.raises(kind) as caught:
-        open_session(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return error_line(kind, open_session, path, **options)
 
 
 def test_run(engine: Path, driver: ctypes.CDLL, install: Install) -> None:
@@ -201,7 +185,7 @@ def test_run(engine: Path, driver: ctypes.CDLL, install: Install) -> None:
     session = open_session(engine)
     assert isinstance(session, Session)
     assert (session.name, session.device) == ("tensorrt", "Paper GPU, tensorrt_rtx 1.7, fp16")
-    assert session.artifact == ARTIFACT
+    assert session.artifact == POOLED
     assert session.size is None
     for shape in ((1, 64, 64), (2, 128, 192), (1, 64, 96), (5, 72, 104)):
         images = noise(*shape)

@@ -1,0 +1,55 @@
+"""A segmenter that OpenVINO has planned for a size, and what it does at others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from artifact_fixtures import picture
+from featherseg.inference import STREET
+from featherseg.runtime.fitting import Fit
+from featherseg.runtime.segmenter import Segmenter
+from featherseg.types import MIN_SIZE
+
+
+def test_segmenter_planned_for_a_size() -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    free = Segmenter(STREET, backend="openvino", threads=1)
+    planned = free.planned((96, 160))
+    assert planned._plan is not None
+    assert planned._plan[1].size == (96, 160)
+    assert free._plan is None
+    for size in ((96, 160), (64, 96)):  # what it is planned for, and another
+        frame = picture(*size)
+        np.testing.assert_allclose(planned.logits(frame), free.logits(frame), atol=1e-3)
+        assert np.mean(planned.segment(frame) == free.segment(frame)) > 0.999
+    frames = [picture(96, 160, seed=i) for i in range(4)]
+    assert np.array_equal(planned.segment_batch(frames), [planned.segment(frame) for frame in frames])
+
+
+@pytest.mark.parametrize(
+    ("fit", "canvas"), [("stretch", (64, 128)), ("letterbox", (64, 128)), ("tile", (64, 128)), (None, (200, 300))]
+)
+def test_plan_is_for_what_the_network_sees(fit: Fit | None, canvas: tuple[int, int]) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    size = (64, 128) if fit else None
+    segmenter = Segmenter(STREET, backend="openvino", threads=1, size=size, fit=fit)
+    assert (None if segmenter._plan is None else segmenter._plan[0]) == size
+    planned = segmenter.planned((200, 300))
+    assert planned._plan is not None
+    assert planned._plan[0] == canvas
+    plain = Segmenter(STREET, backend="onnxruntime", threads=1, size=size, fit=fit)
+    assert plain.planned((200, 300))._plan is None
+    frame = picture(200, 300)
+    assert np.mean(planned.segment(frame) == plain.segment(frame)) > 0.999
+
+
+def test_small_frames_are_planned_for_at_the_smallest_size() -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    for segmenter in (
+        Segmenter(STREET, backend="openvino", threads=1).planned((10, 20)),
+        Segmenter(STREET, backend="openvino", threads=1, size=(10, 20)),
+    ):
+        assert segmenter._plan is not None
+        assert segmenter._plan[0] == (MIN_SIZE, MIN_SIZE)
+        assert segmenter.segment(picture(10, 20)).shape == (10, 20)
