@@ -38,6 +38,13 @@ class Prediction:
         return draw_overlay(self.image, self.mask, self.classes)
 
 
+class Plain(Prediction):
+    """Shows the frame as it is."""
+
+    def overlay(self) -> ImageArray:
+        return self.image
+
+
 def segment(frame: ImageArray) -> Prediction:
     assert frame.dtype == np.uint8
     assert frame.flags.c_contiguous

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import resource
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import mounted_disk
 from featherseg.errors import ConfigError, DataError, MissingExtraError
 from featherseg.runtime.draw import colorize
 from featherseg.runtime.video import Frame, Mode, VideoResult, open_source, segment_video
@@ -27,6 +24,7 @@ from video_clips import (
     HEIGHT,
     RATE,
     WIDTH,
+    Plain,
     Prediction,
     av,
     bar,
@@ -37,17 +35,7 @@ from video_clips import (
     write_video,
 )
 
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())  # other tests may have left one that waits for a source that never speaks
-    yield
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("featherseg") and t not in before]
-
-
-@pytest.fixture
-def video(tmp_path: Path) -> Path:
-    return write_video(tmp_path / "in.mp4")
+pytestmark = pytest.mark.usefixtures("no_video_thread_left")
 
 
 @pytest.mark.parametrize(("mode", "width"), [("overlay", WIDTH), ("mask", WIDTH), ("side-by-side", 2 * WIDTH)])
@@ -200,12 +188,6 @@ def test_slow_network_is_not_awaited_after_the_encoder_failed(video: Path, tmp_p
     assert len(calls) <= 4
 
 
-@pytest.mark.parametrize("name", ["out.webm", "out.xyz", "in.mp4/out.mp4"])
-def test_output_that_cannot_be_written(video: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=rf"{name} cannot be written"):
-        within(20, lambda: segment_video(segment, video, tmp_path / name))
-
-
 def test_odd_sizes_grow_by_a_pixel(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
@@ -248,52 +230,6 @@ def test_phone_videos_are_turned_upright(video: Path, tmp_path: Path, turns: int
     assert np.abs(seen[5].astype(int) - np.rot90(picture(5), -turns)).mean() < 5
 
 
-def test_missing_corrupt_and_empty_sources(video: Path, tmp_path: Path) -> None:
-    (tmp_path / "text.mp4").write_text("no video " * 100)
-    (tmp_path / "headless.mp4").write_bytes(video.read_bytes()[:1500])
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "a.png").write_text("no image")
-    for name in ("missing.mp4", "text.mp4", "headless.mp4", "empty", "broken"):
-        with pytest.raises(DataError, match=name):
-            within(20, partial(segment_video, segment, tmp_path / name, tmp_path / "out.mp4"))
-        assert not (tmp_path / "out.mp4").exists()
-    with av.open(str(tmp_path / "sound.wav"), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
-        sound.sample_rate = 8000
-        container.mux(stream.encode(sound))
-    with pytest.raises(DataError, match="no video stream"):
-        within(20, lambda: segment_video(segment, tmp_path / "sound.wav", None))
-
-
-def test_what_came_before_the_corrupt_part_is_written(video: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for i in range(4):
-        Image.fromarray(picture(i)).save(folder / f"{i}.png")
-    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:60])
-    with pytest.raises(DataError, match=r"3\.png"):
-        within(20, lambda: segment_video(segment, folder, tmp_path / "out.mp4"))
-    assert [bar(image) for image in read_video(tmp_path / "out.mp4")[0]] == [0, 1, 2]
-
-
-def test_file_that_was_cut_off(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3)).astype(np.uint8)
-    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
-    with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:  # its index comes first
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-        for image in noise:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    assert within(20, lambda: segment_video(segment, whole, None)).frames == FRAMES
-    with pytest.raises(DataError, match=r"cut\.mp4 (is cut off|cannot be decoded) after \d frames"):
-        within(20, lambda: segment_video(segment, cut, tmp_path / "out.mp4"))
-    assert 1 < len(read_video(tmp_path / "out.mp4")[0]) < FRAMES
-
-
 def test_refuses_wrong_arguments(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for options, message in (({"mode": "overlai"}, 'did you mean "overlay"'), ({"queue_size": 0}, "queue_size is 0")):
         with pytest.raises(ConfigError, match=message):
@@ -325,118 +261,11 @@ def test_colours_come_out_as_they_were_drawn(tmp_path: Path) -> None:
     image = corners.repeat(32, axis=0).repeat(32, axis=1)
     for i in range(3):
         Image.fromarray(image).save(folder / f"{i}.png")
-    within(20, lambda: segment_video(lambda f: _Plain(f, np.zeros(f.shape[:2], np.uint8)), folder, tmp_path / "o.mp4"))
+    within(20, lambda: segment_video(lambda f: Plain(f, np.zeros(f.shape[:2], np.uint8)), folder, tmp_path / "o.mp4"))
     images, _, _ = read_video(tmp_path / "o.mp4")
     for y in (16, 48):
         for x in (16, 48):
             assert np.abs(images[1][y, x].astype(int) - image[y, x]).max() <= 6
-
-
-class _Plain(Prediction):
-    def overlay(self) -> ImageArray:
-        return self.image
-
-
-def damage(path: Path, numbers: list[int]) -> None:
-    """Overwrite the inside of these packets of a video of key frames."""
-    with av.open(str(path)) as container:
-        spans = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    data = bytearray(path.read_bytes())
-    for number in numbers:
-        start, size = spans[number]
-        data[start : start + size] = np.random.default_rng(number).integers(0, 256, size, np.uint8).tobytes()
-    path.write_bytes(data)
-
-
-def test_damaged_frames_in_the_middle_are_left_out_and_counted(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "in.mp4", g="1", preset="ultrafast")
-    damage(video, [3, 4, 8])
-    result = within(20, lambda: segment_video(segment, video, tmp_path / "out.mp4"))
-    assert (result.frames, result.skipped) == (FRAMES - 3, 3)
-    images, times, duration = read_video(tmp_path / "out.mp4")
-    whole = [i for i in range(FRAMES) if i not in (3, 4, 8)]
-    assert [bar(image) for image in images] == whole
-    np.testing.assert_allclose(times, [float(i / RATE) for i in whole], atol=1e-4)
-    assert duration == pytest.approx(float(FRAMES / RATE), abs=1e-3)
-
-
-def test_damage_at_the_end_is_an_error(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "in.mp4", g="1", preset="ultrafast")
-    damage(video, [FRAMES - 2, FRAMES - 1])
-    with pytest.raises(DataError, match=rf"in\.mp4 is cut off after {FRAMES - 2} frames"):
-        within(20, lambda: segment_video(segment, video, tmp_path / "out.mp4"))
-    assert len(read_video(tmp_path / "out.mp4")[0]) == FRAMES - 2
-
-
-def test_damaged_images_of_a_folder_are_left_out_and_counted(tmp_path: Path) -> None:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for i in range(4):
-        Image.fromarray(picture(i)).save(folder / f"{i}.png")
-    (folder / "1.png").write_text("no image")
-    result = within(20, lambda: segment_video(segment, folder, tmp_path / "out.mp4"))
-    assert (result.frames, result.skipped) == (3, 1)
-    np.testing.assert_allclose(read_video(tmp_path / "out.mp4")[1], [0, 0.08, 0.12], atol=1e-4)
-
-
-def write_long_video(path: Path, frames: int = 150) -> Path:
-    """Write noise, of which every frame takes about 10 kB."""
-    noise = np.random.default_rng(0).integers(0, 256, (8, 96, 128, 3)).astype(np.uint8)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
-        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
-        for i in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise[i % 8], format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def plays(path: Path) -> int:
-    """Return how many frames can be decoded before the file breaks off, if it does."""
-    count = 0
-    with av.open(str(path)) as container:
-        for packet in container.demux(video=0):
-            try:
-                count += len(packet.decode())
-            except av.error.InvalidDataError:
-                break
-    return count
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
-def test_a_file_that_may_not_grow_further_plays_up_to_there(tmp_path: Path, suffix: str) -> None:
-    video, out = write_long_video(tmp_path / "in.mp4"), tmp_path / f"out{suffix}"
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, before[1]))
-    try:
-        with pytest.raises(DataError, match=rf"out{suffix} cannot be written \(File too large\); make room"):
-            within(20, lambda: segment_video(lambda f: _Plain(f, np.zeros((96, 128), np.uint8)), video, out))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert out.stat().st_size == 600_000
-    assert 25 <= plays(out) < 150
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 600 kB."""
-    with mounted_disk(tmp_path / "disk", "size=600k") as disk:
-        yield disk
-
-
-def test_a_full_disk_leaves_a_file_that_plays(small_disk: Path, tmp_path: Path) -> None:
-    video, out = write_long_video(tmp_path / "in.mp4"), small_disk / "out.mp4"
-    with pytest.raises(DataError, match=r"out\.mp4 cannot be written \(No space left on device\); make room"):
-        within(20, lambda: segment_video(lambda f: _Plain(f, np.zeros((96, 128), np.uint8)), video, out))
-    assert 25 <= plays(out) < 150
-
-
-def test_a_refused_format_leaves_the_file_that_was_there(video: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.webm"
-    out.write_text("precious")
-    with pytest.raises(DataError, match="cannot be written"):
-        within(20, lambda: segment_video(segment, video, out))
-    assert out.read_text() == "precious"
 
 
 class Endless:

@@ -40,19 +40,7 @@ from video_clips import (
     write_video,
 )
 
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-
-    def left() -> list[str]:
-        return [t.name for t in threading.enumerate() if t.name.startswith("featherseg") and t not in before]
-
-    deadline = time.monotonic() + 5  # one that read from a silent camera ends when that has been silent for long enough
-    while time.monotonic() < deadline and left():
-        time.sleep(0.02)
-    assert not left()
+pytestmark = pytest.mark.usefixtures("no_video_thread_left")
 
 
 @pytest.fixture
