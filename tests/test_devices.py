@@ -17,6 +17,7 @@ from featherseg.errors import ConfigError
 from featherseg.models import create_model, list_models
 from featherseg.optim import build_ema, build_optimizer
 from featherseg.types import ClassSet
+from trainings import tiny_config
 
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS")
 
@@ -160,7 +161,6 @@ def test_average_and_checkpoint_of_a_shared_network_are_plain(tmp_path: Any) -> 
 def test_the_trainer_shares_what_it_shall(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from featherseg import trainer
     from featherseg.train import fit
-    from test_train import tiny
 
     monkeypatch.setattr(trainer, "wants_sync_batchnorm", lambda config, fabric: True)
     seen = []
@@ -171,10 +171,10 @@ def test_the_trainer_shares_what_it_shall(tmp_path: Any, monkeypatch: pytest.Mon
         return score(self, *words, **options)
 
     monkeypatch.setattr(trainer.Trainer, "_score", look)
-    run = fit(tiny(tmp_path / "shared", train={"epochs": 1}), quiet=True)
+    run = fit(tiny_config(tmp_path / "shared", train={"epochs": 1}), quiet=True)
     assert seen[0] == {nn.SyncBatchNorm}
     monkeypatch.undo()
-    plain = fit(tiny(tmp_path / "plain", train={"epochs": 1}), quiet=True)
+    plain = fit(tiny_config(tmp_path / "plain", train={"epochs": 1}), quiet=True)
     ours, theirs = (load_checkpoint(result.path).model.state_dict() for result in (run, plain))
     for key in theirs:
         torch.testing.assert_close(ours[key], theirs[key])

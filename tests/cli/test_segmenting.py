@@ -122,7 +122,7 @@ class TestVideo:
                     assert process.poll() is None, process.stderr
                     time.sleep(0.05)
                 process.send_signal(number)
-                _, words = process.communicate(timeout=20)
+                _, words = process.communicate(timeout=60)
             finally:
                 process.kill()
         assert process.returncode == code
