@@ -94,7 +94,7 @@ class OpenVinoSession:
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
     def planned(self, size: tuple[int, int]) -> OpenVinoSession:
-        """Return a session of the same file for images of (height, width) `size` alone: 2 to 9 % quicker.
+        """Return a session of the same file for images of (height, width) `size` alone: 2 to 5 % quicker.
 
         Raises:
             ArtifactError: the graph breaks on images of this size.
