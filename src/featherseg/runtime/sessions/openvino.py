@@ -30,7 +30,7 @@ from .base import (
 class OpenVinoSession:
     """OpenVINO on the CPU, from its own format or an ONNX file. Any number of threads may run it at once.
 
-    Images of a batch go through the network one after the other, which is quicker (see :func:`pin_batch`).
+    Images of a batch go through the network one after the other (see :func:`pin_batch`).
 
     Args:
         path: the exported ``.xml``, with its ``.bin`` beside it, or ``.onnx`` file.
@@ -139,8 +139,8 @@ def pin_batch(openvino: Any, model: Any) -> None:
     """Fix the batch of a model's images to one, height and width as they are.
 
     OpenVINO computes some int8 networks of a free batch wrongly, without a word: of FastSegNet (2026.4, CPU) 5 % of
-    the pixels came out right, and 97 % with a batch of one, as in ONNX Runtime. Float networks it computes slower:
-    eight images of 512x1024 took it 64.9 ms each together, 57.2 one after the other (one thread).
+    the pixels came out right, and 97 % with a batch of one, as in ONNX Runtime. Several images at once are no quicker
+    on a CPU than one after the other.
     """
     shape = model.input("image").partial_shape
     shape[0] = openvino.Dimension(1)
