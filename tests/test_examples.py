@@ -54,7 +54,12 @@ def test_recipes_are_valid_and_named_after_their_file(recipe: Path) -> None:
     assert load_config(recipe).name == recipe.stem
 
 
+GENERATED = ("reference/api.md", "reference/cli.md")
+"""Pages that docs/write_reference.py writes before the site is built, which itself refuses links that lead nowhere."""
+
+
 def test_links_in_the_docs_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            written = target in GENERATED
+            assert written or (page.parent / target).exists(), f"{page.name} links to {target}"
