@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,11 @@ class TestVideo:
         out = tmp_path / "out.mp4"
         with clips.camera(lambda sender: clips.send_frames(sender, 9000)) as url:
             command = [sys.executable, "-m", "featherseg", "video", "--source", url, "-o", str(out), "-q"]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            # Where the tests themselves were begun in the background, SIGINT would be ignored from the start.
+            heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+            )
             try:
                 deadline = time.monotonic() + 150  # a busy machine, and the first start of a fresh clone
                 # Frames reach the disk in fragments of a second; the first is whole when the next begins.
