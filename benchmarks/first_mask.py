@@ -21,8 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from featherseg.benchmark import machine_facts
-from featherseg.inference import STREET
+from featherseg.evaluation.benchmark import machine_facts
+from featherseg.evaluation.opening import STREET
 
 CHILD = """
 import sys, time

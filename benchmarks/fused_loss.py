@@ -1,4 +1,4 @@
-"""Time and peak memory of losses of upsampled logits: tile by tile (featherseg.losses), and upsampling first.
+"""Time and peak memory of losses of upsampled logits: tile by tile (featherseg.training.losses), and upsampling first.
 
     python benchmarks/fused_loss.py [--device cuda] [--threads 1] [--runs 5]
 
@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featherseg.losses import CrossEntropyLoss, OHEMLoss
-from featherseg.runtime.sessions import cpu_name
+from featherseg.runtime.sessions.base import cpu_name
+from featherseg.training.losses import CrossEntropyLoss, OHEMLoss
 
 MIB = 1 << 20
 Loss = Callable[[Tensor, Tensor], Tensor]

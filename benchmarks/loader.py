@@ -40,20 +40,20 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from featherseg.config import AugmentConfig
-from featherseg.data import FileDataset, create_dataset
+from featherseg.cli.tables import print_json, print_table, print_text
+from featherseg.core.config import AugmentConfig
+from featherseg.core.types import IMAGENET_MEAN, IMAGENET_STD
 from featherseg.data.cache import CachedDataset
+from featherseg.data.datasets import FileDataset, create_dataset
 from featherseg.data.loader import EpochBatches, Sample, TrainSamples, train_loader
 from featherseg.data.on_device import DeviceBatches
-from featherseg.data.synthetic import write_street
+from featherseg.data.readers.synthetic import write_street
 from featherseg.data.transforms import TrainTransform
-from featherseg.devices import fast_bf16
-from featherseg.losses import CrossEntropyLoss
-from featherseg.models import create_model
-from featherseg.objectives import Supervised
-from featherseg.runtime.sessions import cpu_name
-from featherseg.tables import print_json, print_table, print_text
-from featherseg.types import IMAGENET_MEAN, IMAGENET_STD
+from featherseg.models.factory import create_model
+from featherseg.runtime.sessions.base import cpu_name
+from featherseg.training.devices import fast_bf16
+from featherseg.training.losses import CrossEntropyLoss
+from featherseg.training.supervised import Supervised
 
 NETWORKS = ("fastsegnet", "jetnet")
 STREETS = (((360, 480), (360, 480), 24), ((1024, 2048), (512, 1024), 6))
@@ -166,7 +166,7 @@ def time_loader(loader: Iterable[Any], batch_size: int, workers: int, seconds: f
 
 
 def time_step(network: str, crop: Size, batch_size: int, seconds: float, device: torch.device) -> Figures:
-    """Return the figures of a training step as featherseg.trainer makes it, its batch being there already."""
+    """Return the figures of a training step as featherseg.training.trainer makes it, its batch being there already."""
     torch.manual_seed(0)
     model = create_model(network, 19).to(device).to(memory_format=torch.channels_last)
     objective = Supervised(model, CrossEntropyLoss(), CrossEntropyLoss()).train()

@@ -22,12 +22,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherseg.images import read_image
+from featherseg.core.images import read_image
+from featherseg.core.types import IMAGENET_MEAN, IMAGENET_STD
 from featherseg.runtime.postprocess import kernels
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions import open_session
+from featherseg.runtime.sessions.base import open_session
 from featherseg.runtime.sessions.openvino import openvino_core
-from featherseg.types import IMAGENET_MEAN, IMAGENET_STD
 
 Mask = NDArray[np.uint8]
 Pipeline = Callable[[Path], Mask]

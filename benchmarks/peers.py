@@ -41,19 +41,19 @@ from peer_pipelines import (
 )
 from torch import nn
 
-from featherseg.benchmark import machine_facts
-from featherseg.checkpoint import load_checkpoint
 from featherseg.compress.calibration import calibration_images
 from featherseg.compress.qdq import quantize_onnx
-from featherseg.data import create_dataset
-from featherseg.export.onnx import export_onnx
-from featherseg.images import read_image
+from featherseg.core.images import read_image
+from featherseg.core.types import ClassSet
+from featherseg.data.datasets import create_dataset
+from featherseg.evaluation.benchmark import machine_facts
+from featherseg.exporting.onnx import export_onnx
+from featherseg.models.checkpoint import load_checkpoint
+from featherseg.models.session import describe
 from featherseg.runtime.engines import openvino_precisions
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions import open_session
+from featherseg.runtime.sessions.base import open_session
 from featherseg.runtime.timing import take_turns
-from featherseg.torch_session import describe
-from featherseg.types import ClassSet
 
 CLASSES = 19
 INT8 = ("ours", "openvino", "int8")

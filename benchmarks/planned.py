@@ -16,15 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from featherseg.benchmark import machine_facts
-from featherseg.inference import STREET, parse_size
+from featherseg.cli.app import parse_size
+from featherseg.cli.tables import print_table, print_text
+from featherseg.core.types import ImageArray
+from featherseg.evaluation.benchmark import machine_facts
+from featherseg.evaluation.opening import STREET
 from featherseg.runtime.choose import picture
 from featherseg.runtime.engines import ANY, engines_of
 from featherseg.runtime.postprocess import kernels
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.timing import take_turns
-from featherseg.tables import print_table, print_text
-from featherseg.types import ImageArray
 
 ENGINE = "openvino"
 """The one that can plan."""

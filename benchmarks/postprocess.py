@@ -30,16 +30,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featherseg.images import read_image
-from featherseg.metrics import ConfusionMatrix
+from featherseg.cli.tables import print_json, print_table, print_text
+from featherseg.core.images import read_image
+from featherseg.core.types import ClassSet, ImageArray, MaskArray
+from featherseg.evaluation.metrics import ConfusionMatrix
 from featherseg.runtime import upsample_kernels
 from featherseg.runtime.draw import blend_table, overlay
 from featherseg.runtime.fitting import resized
 from featherseg.runtime.postprocess import cell_bounds, kernels, prepare, upsample_argmax
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions import cpu_name, open_session
-from featherseg.tables import print_json, print_table, print_text
-from featherseg.types import ClassSet, ImageArray, MaskArray
+from featherseg.runtime.sessions.base import cpu_name, open_session
 
 SIZE = (512, 1024)
 RUNS = 30

@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from featherseg.checkpoint import Checkpoint, load_checkpoint
 from featherseg.compress.prune import prune
-from featherseg.data import create_dataset
-from featherseg.data.datasets import SegmentationDataset
-from featherseg.evaluation import protocol, score
-from featherseg.export.onnx import export_onnx
-from featherseg.metrics import EvalResult
-from featherseg.models import SegmentationModel, count_gmacs, count_parameters
+from featherseg.data.datasets import SegmentationDataset, create_dataset
+from featherseg.evaluation.metrics import EvalResult
+from featherseg.evaluation.scores import protocol, score
+from featherseg.exporting.onnx import export_onnx
+from featherseg.models.base import SegmentationModel
+from featherseg.models.checkpoint import Checkpoint, load_checkpoint
+from featherseg.models.facts import count_gmacs, count_parameters
+from featherseg.models.session import TorchSession, describe
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions import cpu_name
-from featherseg.torch_session import TorchSession, describe
+from featherseg.runtime.sessions.base import cpu_name
 
 BATCHES, BATCH = 8, 4
 """Training images that batch norm sees: so many batches of so many."""

@@ -23,15 +23,16 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from featherseg.benchmark import machine_facts
-from featherseg.images import read_image
-from featherseg.inference import STREET, parse_size
+from featherseg.cli.app import parse_size
+from featherseg.cli.tables import print_table, print_text
+from featherseg.core.images import read_image
+from featherseg.core.types import ImageArray
+from featherseg.evaluation.benchmark import machine_facts
+from featherseg.evaluation.opening import STREET
 from featherseg.runtime.choose import picture
-from featherseg.runtime.sessions import open_session
+from featherseg.runtime.sessions.base import open_session
 from featherseg.runtime.sessions.openvino import openvino_core
 from featherseg.runtime.timing import take_turns
-from featherseg.tables import print_table, print_text
-from featherseg.types import ImageArray
 
 Logits = NDArray[np.float32]
 Size = tuple[int, int]

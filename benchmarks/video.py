@@ -35,14 +35,15 @@ import av
 import cv2
 import numpy as np
 
-from featherseg.inference import STREET, open_segmenter
+from featherseg.cli.tables import print_json, print_table, print_text
+from featherseg.core.types import ClassSet, ImageArray
+from featherseg.evaluation.opening import STREET, open_segmenter
 from featherseg.runtime.segmenter import Prediction
-from featherseg.runtime.sessions import available_threads, cpu_name
-from featherseg.runtime.video import Frame, Smoothed, open_source, segment_video
-from featherseg.runtime.video.sources import Sound
+from featherseg.runtime.sessions.base import available_threads, cpu_name
+from featherseg.runtime.video.pipeline import segment_video
+from featherseg.runtime.video.smoothing import Smoothed
+from featherseg.runtime.video.sources import Frame, Sound, open_source
 from featherseg.runtime.video.writer import VideoWriter
-from featherseg.tables import print_json, print_table, print_text
-from featherseg.types import ClassSet, ImageArray
 
 STAGES = ("decode", "segment", "draw", "encode")
 

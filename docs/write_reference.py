@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import featherseg
-from featherseg.cli import main  # noqa: F401 (brings in the commands)
 from featherseg.cli.app import app
+from featherseg.cli.main import main  # noqa: F401 (brings in the commands)
 
 HERE = Path(__file__).parent / "reference"
 

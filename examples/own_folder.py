@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import featherseg
-from featherseg.data.synthetic import write_street
-from featherseg.images import read_image, write_image
+from featherseg.core.images import read_image, write_image
+from featherseg.data.readers.synthetic import write_street
 
 
 def main(out: Path, images: int = 64, epochs: int = 4) -> None:

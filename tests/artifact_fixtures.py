@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from featherseg.core.types import ClassSet, InputSpec
 from featherseg.runtime.artifact import Artifact
-from featherseg.types import ClassSet, InputSpec
 
 EVERY_FIELD = Artifact(
     classes=ClassSet(("road", "Straße", "車"), ((1, 2, 3), (4, 5, 6), (255, 0, 9)), ignore_index=254),

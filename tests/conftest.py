@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from featherseg.models import SegmentationModel, list_models, models
+from featherseg.models.base import SegmentationModel
+from featherseg.models.factory import list_models, models
 from featherseg.runtime import timing
 from trainings import tiny_config
 
@@ -159,10 +160,10 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    from featherseg.checkpoint import load_checkpoint
-    from featherseg.data import create_dataset
-    from featherseg.export.verify import export_verified
-    from featherseg.train import fit
+    from featherseg.data.datasets import create_dataset
+    from featherseg.exporting.verify import export_verified
+    from featherseg.models.checkpoint import load_checkpoint
+    from featherseg.training.fit import fit
 
     config = tiny_config(
         tmp_path_factory.mktemp("trained"),
@@ -217,7 +218,7 @@ class Ended:
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Run the command line in this process: ``run("eval", path, "--json")``."""
-    from featherseg.cli import main
+    from featherseg.cli.main import main
 
     def call(*words: object) -> Ended:
         capfd.readouterr()
@@ -241,7 +242,7 @@ def photos(tmp_path: Path) -> Path:
     """A folder of two pictures of different sizes."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    from featherseg.data import create_dataset
+    from featherseg.data.datasets import create_dataset
 
     street = create_dataset("synthetic", split="test", size=(64, 96))
     for i, size in enumerate([(96, 64), (70, 130)]):  # (width, height), as PIL has it

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from featherseg.export import verify as verify_module
-from featherseg.export.onnx import export_onnx
+from featherseg.core.types import ClassSet
+from featherseg.exporting import verify as verify_module
+from featherseg.exporting.onnx import export_onnx
 from featherseg.models.base import SegmentationModel
 from featherseg.models.layers import ConvBNAct
+from featherseg.models.session import describe
 from featherseg.runtime.artifact import Artifact
-from featherseg.torch_session import describe
-from featherseg.types import ClassSet
 
 CLASSES = ClassSet(("sky", "road", "tree", "car"))
 QUICK = {"sizes": ((64, 96), (77, 101)), "threads": 1}

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from featherseg.data.synthetic import render_street
-from featherseg.export.onnx import write_artifact
-from featherseg.models import SegmentationModel
+from featherseg.core.types import IMAGENET_MEAN, IMAGENET_STD, ClassSet, InputSpec
+from featherseg.data.readers.synthetic import render_street
+from featherseg.exporting.onnx import write_artifact
+from featherseg.models.base import SegmentationModel
 from featherseg.runtime.artifact import Artifact
-from featherseg.types import IMAGENET_MEAN, IMAGENET_STD, ClassSet, InputSpec
 
 Draw = Callable[..., NDArray[np.float32]]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from featherseg.data.synthetic import render_street
-from featherseg.inference import STREET
-from featherseg.model_folder import write_model_folder
+from featherseg.data.readers.synthetic import render_street
+from featherseg.evaluation.opening import STREET
 from featherseg.runtime.artifact import read_artifact
-from featherseg.ship_report import ShippedFile, ShipReport
+from featherseg.shipping.folder import write_model_folder
+from featherseg.shipping.report.figures import ShippedFile, ShipReport
 from ship_samples import shipped, shipping
 
 SIZE = (97, 131)

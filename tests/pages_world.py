@@ -11,12 +11,12 @@ import numpy as np
 import tomli_w
 from PIL import Image
 
-from featherseg.checkpoint import load_checkpoint
-from featherseg.config import load_config
-from featherseg.data import create_dataset
-from featherseg.data.public import CAMVID_CLASSES, VOC_CLASSES
-from featherseg.export.verify import export_verified
-from featherseg.train import fit
+from featherseg.core.config import load_config
+from featherseg.data.datasets import create_dataset
+from featherseg.data.readers.public import CAMVID_CLASSES, VOC_CLASSES
+from featherseg.exporting.verify import export_verified
+from featherseg.models.checkpoint import load_checkpoint
+from featherseg.training.fit import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (64, 96)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from featherseg.ship_report import ShippedFile, ShipReport, Step
-from featherseg.types import ClassSet
+from featherseg.core.types import ClassSet
+from featherseg.shipping.report.figures import ShippedFile, ShipReport, Step
 
 NAN = float("nan")
 LATENCY = {"net": {"p50": 40.0, "p90": 44.0, "p99": 60.0}, "total": {"p50": 50.0, "p90": 55.0, "p99": 70.0}}

@@ -26,13 +26,13 @@ from featherseg import (
     TensorRTOptimizer,
     visualize_results,
 )
-from featherseg.config import load_config
-from featherseg.data.public import VOC_CLASSES
+from featherseg.core.config import load_config
+from featherseg.core.errors import ArtifactError, ConfigError, DataError, FeathersegError, MissingExtraError
+from featherseg.core.types import InputSpec
+from featherseg.data.readers.public import VOC_CLASSES
 from featherseg.data.user_loaders import LoaderDataset, as_sample, to_uint8
-from featherseg.errors import ArtifactError, ConfigError, DataError, FeathersegError, MissingExtraError
-from featherseg.run import read_log
 from featherseg.runtime.artifact import read_artifact
-from featherseg.types import InputSpec
+from featherseg.training.run_folder import read_log
 
 SIZE = (64, 96)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from featherseg.data import create_dataset
-from featherseg.evaluation import evaluate
-from featherseg.inference import STREET
+from featherseg.data.datasets import create_dataset
+from featherseg.evaluation.opening import STREET
+from featherseg.evaluation.scores import evaluate
 from featherseg.runtime.segmenter import Segmenter
 
 

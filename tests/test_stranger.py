@@ -21,17 +21,17 @@ import torch
 
 import featherseg
 from conftest import Ended, Trained
-from featherseg.checkpoint import HEADER, Checkpoint, load_checkpoint, load_state, save_checkpoint, start_options
-from featherseg.errors import ArtifactError, CheckpointError, FeathersegError
+from featherseg.core.errors import ArtifactError, CheckpointError, FeathersegError
+from featherseg.core.images import read_image
+from featherseg.core.types import ClassSet
+from featherseg.evaluation.opening import open_segmenter
 from featherseg.facades import RealtimeSegmentation
-from featherseg.images import read_image
-from featherseg.inference import open_segmenter
-from featherseg.models import create_model
+from featherseg.models.archive import check_archive
+from featherseg.models.checkpoint import HEADER, Checkpoint, load_checkpoint, load_state, save_checkpoint, start_options
+from featherseg.models.factory import create_model
 from featherseg.runtime.artifact import read_artifact
-from featherseg.runtime.sessions import open_session
-from featherseg.teacher import load_teacher
-from featherseg.torch_archive import check_archive
-from featherseg.types import ClassSet
+from featherseg.runtime.sessions.base import open_session
+from featherseg.training.teacher import load_teacher
 
 SOURCES = sorted(Path(featherseg.__file__).parent.rglob("*.py"))
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "yaml"}

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from featherseg.core.types import ClassSet, ImageArray, MaskArray
 from featherseg.runtime.draw import overlay as draw_overlay
-from featherseg.types import ClassSet, ImageArray, MaskArray
 
 av = pytest.importorskip("av", reason="needs the video extra")
 

@@ -7,67 +7,67 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint as Checkpoint
-    from .checkpoint import load_checkpoint as load_checkpoint
-    from .config import Config as Config
-    from .config import load_config as load_config
+    from .core.config import Config as Config
+    from .core.config import load_config as load_config
+    from .core.errors import FeathersegError as FeathersegError
+    from .core.types import ClassSet as ClassSet
     from .data.datasets import create_dataset as create_dataset
     from .data.datasets import list_datasets as list_datasets
-    from .errors import FeathersegError as FeathersegError
-    from .evaluation import evaluate as evaluate
-    from .export.verify import export_verified as export_verified
-    from .export.verify import verify as verify
+    from .evaluation.opening import open_segmenter as open_segmenter
+    from .evaluation.scores import evaluate as evaluate
+    from .exporting.verify import export_verified as export_verified
+    from .exporting.verify import verify as verify
     from .facades import ModelOptimizer as ModelOptimizer
     from .facades import RealtimeSegmentation as RealtimeSegmentation
     from .facades import SegmentationTrainer as SegmentationTrainer
     from .facades import TensorRTOptimizer as TensorRTOptimizer
     from .facades import visualize_results as visualize_results
-    from .inference import open_segmenter as open_segmenter
-    from .losses import OHEMLoss as OHEMLoss
-    from .models.base import count_parameters as count_parameters
-    from .models.base import create_model as create_model
-    from .models.base import list_models as list_models
-    from .models.fastsegnet import FastSegNet as FastSegNet
-    from .models.jetnet import JetNet as JetNet
-    from .models.lednet import LEDNet as LEDNet
-    from .models.lednet import return_model as return_model
-    from .models.mobilenet_aspp import LightweightSegmentationModel as LightweightSegmentationModel
-    from .models.resnet_unet import ResNetUNet as ResNetUNet
+    from .models.checkpoint import Checkpoint as Checkpoint
+    from .models.checkpoint import load_checkpoint as load_checkpoint
+    from .models.factory import create_model as create_model
+    from .models.factory import list_models as list_models
+    from .models.facts import count_parameters as count_parameters
+    from .models.families.fastsegnet import FastSegNet as FastSegNet
+    from .models.families.jetnet import JetNet as JetNet
+    from .models.families.lednet import LEDNet as LEDNet
+    from .models.families.lednet import return_model as return_model
+    from .models.families.mobilenet_aspp import LightweightSegmentationModel as LightweightSegmentationModel
+    from .models.families.resnet_unet import ResNetUNet as ResNetUNet
     from .runtime.segmenter import Prediction as Prediction
     from .runtime.segmenter import Segmenter as Segmenter
-    from .train import fit as fit
-    from .types import ClassSet as ClassSet
+    from .training.fit import fit as fit
+    from .training.losses import OHEMLoss as OHEMLoss
 
 _HOMES = {
-    "Checkpoint": "checkpoint",
-    "ClassSet": "types",
-    "Config": "config",
-    "FastSegNet": "models",
-    "FeathersegError": "errors",
-    "JetNet": "models",
-    "LEDNet": "models",
-    "LightweightSegmentationModel": "models",
+    "Checkpoint": "models.checkpoint",
+    "ClassSet": "core.types",
+    "Config": "core.config",
+    "FastSegNet": "models.families.fastsegnet",
+    "FeathersegError": "core.errors",
+    "JetNet": "models.families.jetnet",
+    "LEDNet": "models.families.lednet",
+    "LightweightSegmentationModel": "models.families.mobilenet_aspp",
     "ModelOptimizer": "facades",
-    "OHEMLoss": "losses",
+    "OHEMLoss": "training.losses",
     "Prediction": "runtime.segmenter",
     "RealtimeSegmentation": "facades",
-    "ResNetUNet": "models",
+    "ResNetUNet": "models.families.resnet_unet",
     "SegmentationTrainer": "facades",
     "Segmenter": "runtime.segmenter",
     "TensorRTOptimizer": "facades",
-    "count_parameters": "models",
-    "create_dataset": "data",
-    "create_model": "models",
-    "evaluate": "evaluation",
-    "export_verified": "export.verify",
-    "fit": "train",
-    "list_datasets": "data",
-    "list_models": "models",
-    "load_checkpoint": "checkpoint",
-    "load_config": "config",
-    "open_segmenter": "inference",
-    "return_model": "models",
-    "verify": "export.verify",
+    "count_parameters": "models.facts",
+    "create_dataset": "data.datasets",
+    "create_model": "models.factory",
+    "evaluate": "evaluation.scores",
+    "export_verified": "exporting.verify",
+    "fit": "training.fit",
+    "list_datasets": "data.datasets",
+    "list_models": "models.factory",
+    "load_checkpoint": "models.checkpoint",
+    "load_config": "core.config",
+    "open_segmenter": "evaluation.opening",
+    "return_model": "models.families.lednet",
+    "verify": "exporting.verify",
     "visualize_results": "facades",
 }
 

@@ -11,28 +11,28 @@ import msgspec
 import numpy as np
 from torch import nn
 
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .config import AugmentConfig, config_from_dict
+from .core.config import AugmentConfig, config_from_dict
+from .core.errors import ConfigError
+from .core.images import write_image
+from .core.types import IGNORE_INDEX, ClassSet, ImageArray
 from .data.loader import EpochBatches
 from .data.user_loaders import Batch, LoaderBatches, LoaderDataset
-from .devices import create_fabric
-from .errors import ConfigError
-from .export.onnx import export_onnx
-from .images import write_image
-from .inference import open_segmenter
-from .losses import CrossEntropyLoss, at_any_size
-from .models import SegmentationModel
-from .objectives import Supervised
-from .run import RunFolder
+from .evaluation.opening import open_segmenter
+from .evaluation.visualize import result_grid
+from .exporting.onnx import export_onnx
+from .models.base import SegmentationModel
+from .models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .models.session import TorchSession, describe
 from .runtime.artifact import Artifact
 from .runtime.choose import Choice, fastest_engine
 from .runtime.segmenter import Prediction, Segmenter, check_frame
-from .runtime.sessions import artifact_suffixes
-from .runtime.video import segment_video
-from .torch_session import TorchSession, describe
-from .trainer import RunResult, Trainer
-from .types import IGNORE_INDEX, ClassSet, ImageArray
-from .visualize import result_grid
+from .runtime.sessions.base import artifact_suffixes
+from .runtime.video.pipeline import segment_video
+from .training.devices import create_fabric
+from .training.losses import CrossEntropyLoss, at_any_size
+from .training.run_folder import RunFolder
+from .training.supervised import Supervised
+from .training.trainer import RunResult, Trainer
 
 
 def made_up_classes(model: SegmentationModel) -> ClassSet:
@@ -45,7 +45,7 @@ def require_network(model: Any) -> None:
     if not isinstance(model, SegmentationModel):
         raise ConfigError(
             f"model is a {type(model).__name__}, not a featherseg network; use create_model, or subclass "
-            "featherseg.models.SegmentationModel"
+            "featherseg.models.base.SegmentationModel"
         )
 
 
@@ -150,8 +150,8 @@ class RealtimeSegmentation:
         device: "auto", "cpu", "cuda", …; exported files run on the CPU.
         size: (height, width) for the network; images' own where left out.
         threads: of the engine; all that the process may use where left out.
-        precision: see :func:`featherseg.inference.open_segmenter`; float32 where left out. "any" lets "auto" take
-            whichever is fastest.
+        precision: see :func:`featherseg.evaluation.opening.open_segmenter`; float32 where left out. "any" lets
+            "auto" take whichever is fastest.
 
     Raises:
         ConfigError: backend, device, threads or precision are not to be had for such a file.
@@ -237,7 +237,7 @@ class ModelOptimizer:
             ``path``, ``bytes``, ``float_bytes``, ``times_smaller``, ``latency_ms``, ``float_latency_ms`` and a
             sentence, ``summary``. Dynamic quantisation saves space; on many processors it costs time.
         """
-        from .compress.quantize import quantize_weights
+        from .compress.weights_int8 import quantize_weights
 
         with tempfile.TemporaryDirectory() as folder:
             source = self.export_to_onnx(Path(folder) / "float.onnx")
@@ -255,8 +255,8 @@ class TensorRTOptimizer:
         self.onnx_path = Path(onnx_path)
 
     def build_engine(self, path: str | Path, precision: str = "fp16") -> Path:
-        """Write an engine; see :func:`featherseg.export.tensorrt.build_engine`."""
-        from .export.tensorrt import build_engine
+        """Write an engine; see :func:`featherseg.exporting.tensorrt.build_engine`."""
+        from .exporting.tensorrt import build_engine
 
         return build_engine(self.onnx_path, path, precision=precision)
 
@@ -285,7 +285,7 @@ def visualize_results(
         ConfigError: the network is not featherseg's, `classes` are not as many as it has, or `count` is below 1.
         DataError: the loader gives nothing or something else, or `path` cannot be such a picture.
     """
-    from .data.public import VOC_CLASSES
+    from .data.readers.public import VOC_CLASSES
 
     require_network(model)
     if count < 1:

@@ -103,7 +103,7 @@ def test_an_interrupted_command_ends_with_130(run: Callable[..., Ended], monkeyp
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("featherseg.train.fit", interrupt)
+    monkeypatch.setattr("featherseg.training.fit.fit", interrupt)
     ended = run("train", *TINY)
     assert (ended.code, ended.out, ended.err) == (130, "", "interrupted\n")
 
@@ -112,7 +112,7 @@ def test_what_we_did_wrong_is_a_traceback(run: Callable[..., Ended], monkeypatch
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("featherseg.train.fit", fail)
+    monkeypatch.setattr("featherseg.training.fit.fit", fail)
     with pytest.raises(ZeroDivisionError):
         run("train", *TINY)
 

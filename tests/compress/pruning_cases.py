@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from featherseg.compress.channels import ChannelGroup
 from featherseg.compress.prune import PruneResult, prune
-from featherseg.models import SegmentationModel, create_model
-from featherseg.types import ClassSet
+from featherseg.core.types import ClassSet
+from featherseg.models.base import SegmentationModel
+from featherseg.models.factory import create_model
 
 CLASSES = ClassSet(("a", "b", "c", "d", "e"))
 Convolution = nn.Conv2d | nn.ConvTranspose2d

@@ -7,11 +7,11 @@ import pytest
 
 from featherseg.compress.calibration import MIN_IMAGES, calibration_images, check_calibration, neighbour_correlation
 from featherseg.compress.ranges import BINS, METHODS, Histogram, check_method, step
-from featherseg.data.synthetic import SyntheticStreet, render_street
-from featherseg.errors import ArtifactError, ConfigError, DataError
+from featherseg.core.errors import ArtifactError, ConfigError, DataError
+from featherseg.core.types import ClassSet, InputSpec
+from featherseg.data.readers.synthetic import SyntheticStreet, render_street
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.types import ClassSet, InputSpec
 
 RNG = np.random.default_rng(0)
 STREETS = [render_street(i, (64, 96))[0] for i in range(MIN_IMAGES)]

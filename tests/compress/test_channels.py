@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from featherseg.compress.channels import find_channels
 from featherseg.compress.prune import prune, remove_channels
-from featherseg.errors import ConfigError
-from featherseg.models import SegmentationModel, count_parameters, create_model, resize_like
+from featherseg.core.errors import ConfigError
+from featherseg.models.base import SegmentationModel, resize_like
+from featherseg.models.factory import create_model
+from featherseg.models.facts import count_parameters
 
 # Exactness: what is removed was all that belonged to the channels, and nothing more
 

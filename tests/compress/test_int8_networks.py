@@ -17,20 +17,20 @@ from onnx import TensorProto, numpy_helper
 
 from featherseg.compress.calibration import calibration_images
 from featherseg.compress.graph import FloatGraph
-from featherseg.compress.half import store_fp16
 from featherseg.compress.openvino_int8 import quantize_openvino
 from featherseg.compress.plan import plan
 from featherseg.compress.qdq import calibrate, quantize_onnx
 from featherseg.compress.sensitivity import LayerDamage, layer_sensitivity
-from featherseg.data.synthetic import SyntheticStreet, render_street
-from featherseg.errors import ArtifactError, ConfigError, DataError
-from featherseg.export.onnx import export_onnx
-from featherseg.export.tensorrt import build_engine
-from featherseg.models import create_model
+from featherseg.compress.weights_fp16 import store_fp16
+from featherseg.core.errors import ArtifactError, ConfigError, DataError
+from featherseg.core.types import ClassSet
+from featherseg.data.readers.synthetic import SyntheticStreet, render_street
+from featherseg.exporting.onnx import export_onnx
+from featherseg.exporting.tensorrt import build_engine
+from featherseg.models.factory import create_model
+from featherseg.models.session import describe
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.torch_session import describe
-from featherseg.types import ClassSet
 from int8_graphs import settle_norms
 
 CLASSES = ClassSet(tuple("abcdefg"))

@@ -12,14 +12,16 @@ import torch.nn.functional as F
 from pruning_cases import CLASSES, Convolution, build, halved
 from torch import Tensor, nn
 
-from featherseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from featherseg.compress.prune import PruneResult, prune
-from featherseg.config import config_from_dict, config_to_toml, load_config
-from featherseg.errors import ConfigError
-from featherseg.models import SegmentationModel, count_gmacs, count_parameters, create_model, list_models
+from featherseg.core.config import config_from_dict, config_to_toml, load_config
+from featherseg.core.errors import ConfigError
+from featherseg.models.base import SegmentationModel
+from featherseg.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from featherseg.models.factory import create_model, list_models
+from featherseg.models.facts import count_gmacs, count_parameters
+from featherseg.models.session import describe
 from featherseg.models.widths import widths
-from featherseg.objectives import Supervised
-from featherseg.torch_session import describe
+from featherseg.training.supervised import Supervised
 
 
 @pytest.fixture
@@ -150,8 +152,8 @@ SLOW_EXPORTS = {"fastsegnet", "lednet", "mobilenet_aspp", "resnet_unet"}
     "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW_EXPORTS else ()) for n in list_models()]
 )
 def test_onnx_does_what_torch_does(name: str, tmp_path: Path) -> None:
-    from featherseg.export.onnx import export_onnx
-    from featherseg.runtime.sessions import open_session
+    from featherseg.exporting.onnx import export_onnx
+    from featherseg.runtime.sessions.base import open_session
 
     pruned = halved(name)[1].model.eval()
     path = export_onnx(pruned, tmp_path / "x.onnx", describe(pruned, CLASSES), example_size=(64, 96))
@@ -178,7 +180,7 @@ def test_pruned_twice(network_name: str) -> None:
 
 
 def test_a_run_trains_it_on(trained: Any, tmp_path: Path) -> None:
-    from featherseg.train import fit
+    from featherseg.training.fit import fit
 
     start = load_checkpoint(trained.run)
     result = prune(start.model, 0.4, example_size=(64, 96))

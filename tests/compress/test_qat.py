@@ -8,19 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featherseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from featherseg.compress.calibration import calibration_images
 from featherseg.compress.qat import fake_quantize, plain
 from featherseg.compress.qdq import quantize_onnx
-from featherseg.compress.quantize import quantize_array
-from featherseg.data.synthetic import SyntheticStreet
-from featherseg.errors import ConfigError, DataError
-from featherseg.export.onnx import export_onnx
-from featherseg.models import count_gmacs, create_model
+from featherseg.compress.weights_int8 import quantize_array
+from featherseg.core.errors import ConfigError, DataError
+from featherseg.core.types import ClassSet
+from featherseg.data.readers.synthetic import SyntheticStreet
+from featherseg.exporting.onnx import export_onnx
 from featherseg.models.base import SegmentationModel
+from featherseg.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from featherseg.models.factory import create_model
+from featherseg.models.facts import count_gmacs
+from featherseg.models.session import describe
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.torch_session import describe
-from featherseg.types import ClassSet
 from int8_graphs import settle_norms
 
 IMAGES = calibration_images(SyntheticStreet(count=6, size=(64, 96)), 6)

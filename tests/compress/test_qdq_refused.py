@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from featherseg.compress.qdq import quantize_onnx
-from featherseg.compress.quantize import store_int8
 from featherseg.compress.ranges import Histogram
-from featherseg.errors import ArtifactError, ConfigError, DataError, MissingExtraError
-from featherseg.export.onnx import write_artifact
+from featherseg.compress.weights_int8 import store_int8
+from featherseg.core.errors import ArtifactError, ConfigError, DataError, MissingExtraError
+from featherseg.core.types import ClassSet, InputSpec
+from featherseg.exporting.onnx import write_artifact
 from featherseg.runtime.artifact import Artifact
-from featherseg.types import ClassSet, InputSpec
 from int8_graphs import STREETS, Draw, conv, write_graph
 
 

@@ -11,7 +11,7 @@ import pytest
 from featherseg.compress.graph import FloatGraph
 from featherseg.compress.plan import plan
 from featherseg.compress.qdq import calibrate, quantize_onnx
-from featherseg.errors import ConfigError
+from featherseg.core.errors import ConfigError
 from featherseg.runtime.artifact import read_artifact
 from int8_graphs import STREETS, arrays, logits, noise, operators, optimised
 

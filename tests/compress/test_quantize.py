@@ -1,305 +1,176 @@
 from __future__ import annotations
 
-import sys
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-import torch
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from featherseg.compress import quantize as module
-from featherseg.compress.quantize import MIN_ELEMENTS, quantize_array, quantize_weights
-from featherseg.data.synthetic import render_street
-from featherseg.errors import ArtifactError, ConfigError, MissingExtraError
-from featherseg.export.onnx import export_onnx, write_artifact
-from featherseg.models import create_model
+from conftest import Trained
+from featherseg.compress import quantize
+from featherseg.compress.calibration import calibration_images
+from featherseg.compress.quantize import QuantizeResult, quantize_within
+from featherseg.compress.sensitivity import layer_sensitivity
+from featherseg.core.errors import ConfigError, VerificationError
+from featherseg.core.types import ClassSet
+from featherseg.data.datasets import create_dataset
+from featherseg.evaluation.metrics import EvalResult
+from featherseg.evaluation.scores import evaluate
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.torch_session import describe
-from featherseg.types import ClassSet
 
-RNG = np.random.default_rng(0)
-CLASSES = ClassSet(tuple("abcdefg"))
-QUICK: dict[str, Any] = {"runs": 1, "size": (64, 96)}
+OPTIONS: dict[str, Any] = {"count": 16, "val_count": 4, "size": [64, 96]}
+VAL = create_dataset("synthetic", split="val", **OPTIONS)
+IMAGES = calibration_images(create_dataset("synthetic", split="train", **OPTIONS), 8)
 
 
-def rounded(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Oracle: every channel rounded to 255 levels, one at a time."""
-    result = np.empty_like(weight)
-    for i in range(weight.shape[axis]):
-        place = (slice(None),) * (axis % weight.ndim) + (i,)
-        step = float(np.abs(weight[place]).max()) / 127
-        result[place] = np.round(weight[place].astype(np.float64) / step) * step
-    return result
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let scores come out as told, the float file's first."""
+
+    def tell(*mious: float) -> None:
+        told = iter(mious)
+
+        def evaluated(segmenter: Segmenter, dataset: Any, **options: Any) -> EvalResult:
+            return replace(evaluate(segmenter, dataset, **options), miou=next(told))
+
+        monkeypatch.setattr(quantize, "evaluate", evaluated)
+
+    return tell
 
 
-def graph_of(
-    nodes: list[Any],
-    tensors: dict[str, NDArray[Any]],
-    shape: list[int],
-    outputs: tuple[str, ...] = ("y",),
-    inputs: tuple[Any, ...] = (),
-) -> Any:
-    ports = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape), *inputs]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
-    stored = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
-    graph = helper.make_graph(nodes, "g", ports, ends, stored)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+def test_int8_of_a_trained_network(trained: Trained, tmp_path: Path) -> None:
+    result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, max_drop=0.05, runs=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["i.onnx"]
+    again = evaluate(Segmenter(result.path), VAL, boundary=False)
+    np.testing.assert_array_equal(again.matrix, result.int8_eval.matrix)
+    assert result.float_eval.miou == evaluate(Segmenter(trained.file), VAL, boundary=False).miou
+    assert result.drop == result.float_eval.miou - result.int8_eval.miou <= 0.05
+    assert result.bytes == result.path.stat().st_size < 0.31 * result.float_bytes
+    assert result.layers == 7
+    assert result.rounds[-1] == (len(result.float_layers), result.int8_eval.miou)
+    assert result.latency_ms is not None
+    assert result.latency_ms > 0
+    facts = read_artifact(result.path).training["quantization"]
+    assert facts["miou"] == result.int8_eval.miou
+    assert facts["float_layers"] == list(result.float_layers)
+    assert facts["rounds"] == [list(entry) for entry in result.rounds]
 
 
-def run(proto: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    result: NDArray[np.float32] = session.run(["y"], {"x": x})[0]
-    return result
-
-
-def int8_tensors(proto: Any) -> set[str]:
-    return {t.name.removesuffix("_int8") for t in proto.graph.initializer if t.data_type == TensorProto.INT8}
-
-
-def normal(*shape: int) -> NDArray[np.float32]:
-    spread = 10.0 ** RNG.uniform(-3, 1, shape)  # channels and entries of very different size
-    return (RNG.standard_normal(shape) * spread).astype(np.float32)
-
-
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_codes_are_the_nearest_of_255_levels(axis: int) -> None:
-    weight = normal(6, 5, 3, 4)
-    codes, scale = quantize_array(weight, axis)
-    assert codes.dtype == np.int8
-    assert scale.dtype == np.float32
-    assert scale.size == weight.shape[axis]
-    np.testing.assert_allclose(codes * scale, rounded(weight, axis), rtol=1e-5)
-    largest = np.abs(np.moveaxis(codes.astype(int), axis, 0).reshape(weight.shape[axis], -1)).max(axis=1)
-    assert (largest == 127).all()
-
-
-def test_channels_of_zeros_and_of_almost_nothing() -> None:
-    weight = np.zeros((3, 4), np.float32)
-    weight[1] = 1e-44  # denormal: its scale would be zero
-    weight[2] = [3e38, -3e38, 0, 1]
-    codes, scale = quantize_array(weight, 0)
-    assert (np.isfinite(scale) & (scale > 0)).all()
-    assert (codes[0] == 0).all()
-    np.testing.assert_allclose((codes * scale)[2], weight[2], rtol=1e-6, atol=3e38 / 254)
-    assert np.abs(codes * scale - weight)[1].max() < 1e-37
-
-
-@pytest.mark.parametrize(
-    ("operator", "options", "weight", "shape", "axis"),
-    [
-        ("Conv", {}, normal(24, 8, 3, 3), [1, 8, 9, 9], 0),
-        ("Conv", {"group": 64}, normal(64, 1, 3, 3), [1, 64, 9, 9], 0),
-        ("ConvTranspose", {"strides": [2, 2]}, normal(16, 12, 2, 2), [1, 16, 4, 4], 1),
-        ("MatMul", {}, normal(32, 20), [5, 32], 1),
-        ("Gemm", {}, normal(32, 20), [5, 32], 1),
-        ("Gemm", {"transB": 1}, normal(20, 32), [5, 32], 0),
-    ],
-)
-def test_each_layer_computes_with_rounded_weights(
-    operator: str, options: dict[str, Any], weight: NDArray[np.float32], shape: list[int], axis: int
+def test_worst_layers_go_back_to_float_in_doubling_numbers(
+    trained: Trained, tmp_path: Path, scores: Callable[..., None]
 ) -> None:
-    nodes = [helper.make_node(operator, ["x", "w"], ["y"], **options)]
-    proto = graph_of(nodes, {"w": weight}, shape)
-    oracle = graph_of(nodes, {"w": rounded(weight, axis)}, shape)
-    module._to_int8(onnx, proto, Path("a.onnx"))
-    assert int8_tensors(proto) == {"w"}
-    x = RNG.standard_normal(shape).astype(np.float32)
-    expected = run(oracle, x)
-    np.testing.assert_allclose(run(proto, x), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    ranking = [damage.name for damage in layer_sensitivity(trained.file, IMAGES)]
+    scores(0.8, 0.7, 0.75, 0.795)
+    said: list[str] = []
+    result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, runs=1, progress=said.append)
+    assert result.rounds == ((0, 0.7), (1, 0.75), (2, 0.795))
+    assert list(result.float_layers) == ranking[:2]
+    kept = read_artifact(result.path).training["quantization"]["float_layers"]
+    assert sorted(kept) == sorted(ranking[:2])
+    assert "scoring int8 with 2 of 7 layers in float32" in said
+    assert said.count("measuring each layer's damage") == 1
 
 
-def test_a_shared_weight_is_stored_once() -> None:
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
-    weight = normal(32, 32)
-    proto = graph_of(nodes, {"w": weight}, [4, 32])
-    module._to_int8(onnx, proto, Path("a.onnx"))
-    assert sum(t.data_type == TensorProto.INT8 for t in proto.graph.initializer) == 1
-    x = RNG.standard_normal((4, 32)).astype(np.float32)
-    expected = run(graph_of(nodes, {"w": rounded(weight, 1)}, [4, 32]), x)
-    np.testing.assert_allclose(run(proto, x), expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+def test_what_stays_bad_is_not_written(trained: Trained, tmp_path: Path, scores: Callable[..., None]) -> None:
+    target = tmp_path / "i.onnx"
+    target.write_bytes(b"earlier")
+    scores(0.8, 0.5, 0.51, 0.52, 0.53, 0.54)
+    with pytest.raises(VerificationError, match=r"with 2 layers in float32 int8 still loses 28\.00 points") as caught:
+        quantize_within(trained.file, target, IMAGES, VAL, runs=1)
+    assert "\n" not in str(caught.value)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("i.onnx", b"earlier")]
 
 
-def branch(name: str) -> Any:
-    out = helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)
-    return helper.make_graph([helper.make_node("Identity", ["w"], [f"{name}_out"])], name, [], [out])
+def test_openvino_within(trained: Trained, tmp_path: Path, scores: Callable[..., None]) -> None:
+    pytest.importorskip("openvino", reason="its int8 file is scored")
+    scores(0.8, 0.7, 0.8)
+    result = quantize_within(trained.file, tmp_path / "i.xml", IMAGES, VAL, flavour="openvino", runs=1)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["i.bin", "i.xml"]
+    assert result.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert "openvino" in result.device
+    assert len(result.float_layers) == 1
+    assert read_artifact(result.path).training["quantization"]["miou"] == 0.8
+    assert Segmenter(result.path).segment(IMAGES[0]).shape == (64, 96)
 
 
-@pytest.mark.parametrize(
-    ("nodes", "more"),
-    [
-        ([helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Add", ["h", "w"], ["y"])], {}),
-        (
-            [
-                helper.make_node("MatMul", ["x", "w"], ["h"]),
-                helper.make_node("Gemm", ["h", "w"], ["y"], transB=1),
-            ],
-            {},
-        ),
-        ([helper.make_node("Transpose", ["w"], ["t"]), helper.make_node("MatMul", ["x", "t"], ["y"])], {}),
-        ([helper.make_node("MatMul", ["x", "w"], ["y"])], {"outputs": ("y", "w")}),
-        (
-            [helper.make_node("MatMul", ["x", "w"], ["y"])],
-            {"inputs": (helper.make_tensor_value_info("w", TensorProto.FLOAT, [32, 32]),)},
-        ),
-        (
-            [
-                helper.make_node("If", ["yes"], ["h"], then_branch=branch("a"), else_branch=branch("b")),
-                helper.make_node("MatMul", ["x", "w"], ["k"]),
-                helper.make_node("Add", ["h", "k"], ["y"]),
-            ],
-            {},
-        ),
-    ],
-    ids=["other use", "two axes", "behind an operator", "output", "input", "inner graph"],
-)
-def test_weights_with_another_use_stay_float(nodes: list[Any], more: dict[str, Any]) -> None:
-    tail = helper.make_node("MatMul", ["y", "v"], ["z"])
-    tensors = {"w": normal(32, 32), "v": normal(32, 32), "yes": np.array(True)}
-    used = {k: v for k, v in tensors.items() if k != "yes" or nodes[0].op_type == "If"}
-    proto = graph_of([*nodes, tail], used, [32, 32], **more)
-    x = RNG.standard_normal((32, 32)).astype(np.float32)
-    before = run(proto, x) if "inputs" not in more else None
-    module._to_int8(onnx, proto, Path("a.onnx"))
-    assert int8_tensors(proto) == {"v"}, "only the weight that is nothing else"
-    if before is not None:
-        np.testing.assert_array_equal(run(proto, x), before)
+def test_openvino_within_as_one_onnx_file(trained: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="its int8 file is scored")
+    result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, flavour="openvino", max_drop=0.1, runs=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["i.onnx"]
+    assert "openvino" in result.device
+    assert read_artifact(result.path).training["quantization"]["flavour"] == "openvino"
 
 
-def test_small_tensors_stay_float() -> None:
-    small, large = normal(MIN_ELEMENTS // 16 - 1, 16), normal(16, MIN_ELEMENTS // 16)
-    nodes = [helper.make_node("MatMul", ["x", "s"], ["h"]), helper.make_node("MatMul", ["h", "l"], ["y"])]
-    proto = graph_of(nodes, {"s": small, "l": large}, [2, len(small)])
-    module._to_int8(onnx, proto, Path("a.onnx"))
-    assert int8_tensors(proto) == {"l"}
-    with pytest.raises(ArtifactError, match="no float32 weight"):
-        module._to_int8(onnx, graph_of(nodes[:1], {"s": small}, [2, len(small)], ("h",)), Path("a.onnx"))
-    vector = graph_of(
-        [helper.make_node("MatMul", ["x", "v"], ["y"])], {"v": normal(2 * MIN_ELEMENTS)}, [2, 2 * MIN_ELEMENTS]
-    )
-    with pytest.raises(ArtifactError, match="no float32 weight"):
-        module._to_int8(onnx, vector, Path("a.onnx"))
-    broken = large.copy()
-    broken[0, 0] = np.nan
-    with pytest.raises(ArtifactError, match="weight l is not finite"):
-        module._to_int8(onnx, graph_of(nodes, {"s": small, "l": broken}, [2, len(small)]), Path("a.onnx"))
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """JetNet with weights that tell classes apart on any picture, exported once."""
-    torch.manual_seed(0)
-    model = create_model("jetnet", len(CLASSES)).eval()
-    artifact = replace(describe(model, CLASSES, {"epochs": 3}), verification={"miou": 0.7})
-    return export_onnx(model, tmp_path_factory.mktemp("float") / "jetnet.onnx", artifact)
-
-
-@pytest.fixture(scope="module")
-def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return quantize_weights(source, tmp_path_factory.mktemp("int8") / "small.onnx", **QUICK)
-
-
-def test_file_is_a_quarter_and_says_what_it_is(source: Path, result: dict[str, Any]) -> None:
-    path = result["path"]
-    assert result["bytes"] == path.stat().st_size
-    assert result["float_bytes"] == source.stat().st_size
-    assert result["times_smaller"] == result["float_bytes"] / result["bytes"] >= 3.5
-    before = read_artifact(source)
-    assert before.verification, "else nothing shows that it is cleared"
-    training = {"epochs": 3, "weights": "int8 per channel"}
-    assert read_artifact(path) == replace(before, training=training, verification={})
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-    proto = onnx.load(str(path))
-    onnx.checker.check_model(proto, full_check=True)
-    assert not proto.graph.value_info, "notes that runtimes do not need"
-
-
-def test_masks_are_nearly_the_same(source: Path, result: dict[str, Any]) -> None:
-    picture = render_street(9, (128, 192))[0]
-    logits, expected = (Segmenter(path).session.run(picture[None]) for path in (result["path"], source))
-    assert 0 < np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
-    assert 0.9 < result["agreement"] <= 1
-
-
-def test_onnx_runtime_computes_as_with_the_float_file(source: Path, result: dict[str, Any], tmp_path: Path) -> None:
-    """What is left after its optimisation is the same work, so the speed is too."""
-    counts = []
-    for path in (source, result["path"]):
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-        options.log_severity_level = 4
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        counts.append(Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node))
-    assert counts[0] == counts[1]
-
-
-def test_summary_tells_the_figures(result: dict[str, Any]) -> None:
-    assert result["latency_ms"] > 0
-    assert result["float_latency_ms"] > 0
-    assert "onnxruntime" in result["device"]
-    figures = {"times_smaller": 3.79, "float_bytes": 9_290_000, "bytes": 2_450_000}
-    text = module._summary(figures | {"latency_ms": 21.34, "float_latency_ms": 21.06})
-    assert text == (
-        "3.8 times smaller (9.3 → 2.5 MB); 21.3 ms a frame against 21.1 ms in float32: weights are stored in 8 bits "
-        "and computed in float32, so it saves space, not time"
-    )
-    assert "\n" not in result["summary"]
-
-
-def test_what_cannot_be_quantised(source: Path, result: dict[str, Any], tmp_path: Path) -> None:
-    target = tmp_path / "out.onnx"
-    with pytest.raises(ArtifactError, match="quantised already"):
-        quantize_weights(result["path"], target, **QUICK)
-    with pytest.raises(ArtifactError, match="no such file"):
-        quantize_weights(tmp_path / "none.onnx", target, **QUICK)
-    foreign = tmp_path / "foreign.onnx"
-    foreign.write_bytes(graph_of([helper.make_node("Relu", ["x"], ["y"])], {}, [1]).SerializeToString())
-    with pytest.raises(ArtifactError, match="metadata"):
-        quantize_weights(foreign, target, **QUICK)
-    mask = tmp_path / "mask.onnx"
-    mask.write_bytes(source.read_bytes())
-    write_artifact(mask, replace(read_artifact(source), output="mask"))
-    with pytest.raises(ArtifactError, match="gives a mask"):
-        quantize_weights(mask, target, **QUICK)
-    assert not target.exists()
+def test_tensorrt_is_scored_but_not_timed(trained: Trained, tmp_path: Path) -> None:
+    result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, flavour="tensorrt", max_drop=0.1)
+    assert (result.latency_ms, result.slower) == (None, False)
+    assert "not timed" in str(result)
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"path": "out.pth"}, r"ends in \.onnx"),
-        ({"path": "jetnet.onnx"}, "float32 file itself"),
+        ({"max_drop": -0.1}, "max_drop is -0.1"),
+        ({"max_drop": 1.0}, r"max_drop is 1\.0"),
+        ({"max_drop": float("nan")}, "max_drop is nan"),
         ({"runs": 0}, "runs is 0"),
-        ({"size": (32, 256)}, "size is"),
+        ({"flavour": "onnx"}, "flavour is 'onnx'"),
+        ({"path": "i.xml"}, r"ends in \.onnx"),
+        ({"path": "i.onnx", "flavour": "openvino", "way": "nncf"}, r"way is 'nncf'.* end in \.xml"),
     ],
 )
-def test_wrong_arguments(source: Path, tmp_path: Path, options: dict[str, Any], word: str) -> None:
-    copy = tmp_path / "jetnet.onnx"
-    copy.write_bytes(source.read_bytes())
-    with pytest.raises(ConfigError, match=word) as caught:
-        quantize_weights(copy, tmp_path / options.pop("path", "out.onnx"), **(QUICK | options))
-    assert "\n" not in str(caught.value)
-    assert [p.name for p in tmp_path.iterdir()] == ["jetnet.onnx"]
-    assert copy.read_bytes() == source.read_bytes()
+def test_wrong_arguments(trained: Trained, tmp_path: Path, options: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        quantize_within(trained.file, tmp_path / options.pop("path", "i.onnx"), IMAGES, VAL, **options)
+    assert not list(tmp_path.iterdir())
 
 
-def test_what_fails_late_leaves_the_old_file(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "out.onnx"
-    target.write_bytes(b"earlier")
-    monkeypatch.setattr(module, "_compare", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        quantize_weights(source, target, **QUICK)
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("out.onnx", b"earlier")]
+def scored(miou: float, iou: list[float]) -> EvalResult:
+    protocol = {
+        "dataset": "street",
+        "split": "val",
+        "images": 4,
+        "resolution": "original resolution",
+        "scales": [1.0],
+        "flip": False,
+        "rule": "absent left out",
+    }
+    nan = np.full(len(iou), np.nan)
+    zeros = np.zeros((len(iou), len(iou)), np.int64)
+    classes = ClassSet(tuple("abcd"[: len(iou)]))
+    return EvalResult(classes, zeros, miou, np.array(iou), 0.9, float("nan"), nan, (), protocol)
 
 
-def test_needs_onnx(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingExtraError, match=r"Quantising needs: pip install \"featherseg\[train\]\""):
-        quantize_weights(source, tmp_path / "out.onnx", **QUICK)
+def test_text_tells_what_was_won_and_lost() -> None:
+    result = QuantizeResult(
+        path=Path("i.onnx"),
+        flavour="onnxruntime",
+        float_eval=scored(0.7523, [0.9, 0.8, 0.5, float("nan")]),
+        int8_eval=scored(0.7456, [0.89, 0.77, 0.505, float("nan")]),
+        float_layers=("stem.0",),
+        layers=9,
+        rounds=((0, 0.70), (1, 0.7456)),
+        float_bytes=9_180_000,
+        bytes=2_550_000,
+        float_latency_ms=18.9,
+        latency_ms=9.1,
+        device="a processor",
+        size=(360, 480),
+    )
+    assert list(result.damage) == ["b", "a", "c"]
+    assert result.damage["b"] == pytest.approx(0.03)
+    assert str(result).splitlines() == [
+        "int8 for onnxruntime: mIoU 74.56% (float32 75.23%) on street val, 4 images, original resolution",
+        "  2.55 MB, 28% of 9.18 MB",
+        "  9.1 ms an image of 360x480 (float32 18.9 ms, in turns): a processor",
+        "  points of IoU lost, the most: b 3.0, a 1.0, c -0.5",
+        "  1 of 9 layers stayed float: stem.0",
+    ]
+    assert not result.slower
+    slow = replace(result, latency_ms=20.0)
+    assert slow.slower
+    assert "20.0 ms an image of 360x480 (float32 18.9 ms, in turns); slower, so not recommended" in str(slow)
+    assert slow.to_dict()["slower"] is True

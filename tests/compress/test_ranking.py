@@ -8,7 +8,8 @@ from pruning_cases import halved
 from featherseg.compress.channels import find_channels
 from featherseg.compress.prune import prune, remove_channels
 from featherseg.compress.ranking import Costs, rank
-from featherseg.models import count_gmacs, count_parameters, create_model
+from featherseg.models.factory import create_model
+from featherseg.models.facts import count_gmacs, count_parameters
 
 
 def test_costs_are_foretold(network_name: str) -> None:

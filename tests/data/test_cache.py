@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featherseg.core.errors import DataError
 from featherseg.data import cache as cache_module
-from featherseg.data import create_dataset
 from featherseg.data.cache import CachedDataset, fits_cache
-from featherseg.errors import DataError
+from featherseg.data.datasets import create_dataset
 
 
 @pytest.fixture(autouse=True)

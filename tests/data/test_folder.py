@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from conftest import error_line
-from featherseg.data import create_dataset
-from featherseg.errors import ConfigError, DataError
+from featherseg.core.errors import ConfigError, DataError
+from featherseg.data.datasets import create_dataset
 
 
 def make(root: Path, masks: dict[str, Any], palette: list[int] | None = None, suffix: str = ".png") -> Path:

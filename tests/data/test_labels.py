@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featherseg.core.errors import ConfigError, DataError
+from featherseg.core.types import ClassSet
 from featherseg.data.labels import LabelTable
-from featherseg.data.public import (
-    CAMVID_32,
-    CAMVID_CLASSES,
-    CAMVID_VOID,
-    CITYSCAPES_CLASSES,
-    VOC_CLASSES,
-)
-from featherseg.errors import ConfigError, DataError
-from featherseg.types import ClassSet
+from featherseg.data.readers.public import CAMVID_32, CAMVID_CLASSES, CAMVID_VOID, CITYSCAPES_CLASSES, VOC_CLASSES
 
 HERE = Path("m.png")
 CLASSES = ClassSet(("a", "b"), ((10, 20, 30), (40, 50, 60)))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from featherseg.config import AugmentConfig
-from featherseg.data import create_dataset
+from featherseg.core.config import AugmentConfig
 from featherseg.data.cache import CachedDataset
+from featherseg.data.datasets import create_dataset
 from featherseg.data.loader import EpochBatches, TrainSamples, train_loader
 from featherseg.data.transforms import Look, TrainTransform
 

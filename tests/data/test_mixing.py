@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from featherseg.config import AugmentConfig
+from featherseg.core.config import AugmentConfig
+from featherseg.core.types import ClassSet
 from featherseg.data.mixing import MAX_COVER, MixedCrops, class_rarity, component
 from featherseg.data.transforms import TrainTransform
-from featherseg.types import ClassSet
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 NAMES = tuple("abcdef")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from featherseg.config import AugmentConfig
-from featherseg.data import create_dataset
+from featherseg.core.config import AugmentConfig
+from featherseg.data.datasets import create_dataset
 from featherseg.data.loader import EpochBatches, TrainSamples, train_loader
 from featherseg.data.on_device import DeviceBatches, apply_looks, blur, gaussian_taps, jitter_colors, looks_on_device
 from featherseg.data.transforms import Look, TrainTransform

@@ -12,9 +12,9 @@ import torchvision.datasets.voc
 from PIL import Image
 
 from conftest import error_line
-from featherseg.data import create_dataset, list_datasets
-from featherseg.data.public import CAMVID_32, CAMVID_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES
-from featherseg.errors import ConfigError, DataError
+from featherseg.core.errors import ConfigError, DataError
+from featherseg.data.datasets import create_dataset, list_datasets
+from featherseg.data.readers.public import CAMVID_32, CAMVID_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES
 
 SIZE = (6, 8)
 

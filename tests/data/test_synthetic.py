@@ -14,12 +14,12 @@ from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 from PIL import Image
 
+from featherseg.core.errors import ConfigError
+from featherseg.core.types import ClassSet, ImageArray, MaskArray
+from featherseg.data.readers.synthetic import STREET_CLASSES, SyntheticStreet, render_street, write_street
 from featherseg.data.street.actors import Car, Person
 from featherseg.data.street.layout import choose_street, furnish
 from featherseg.data.street.scenery import Pole
-from featherseg.data.synthetic import STREET_CLASSES, SyntheticStreet, render_street, write_street
-from featherseg.errors import ConfigError
-from featherseg.types import ClassSet, ImageArray, MaskArray
 
 SMALL = (96, 192)
 
@@ -56,7 +56,7 @@ def test_every_size_gives_an_image_and_a_mask_of_class_ids(size: tuple[int, int]
 def test_a_seed_gives_the_same_bytes_in_another_process_with_other_threads() -> None:
     program = (
         "import sys, hashlib, cv2; cv2.setNumThreads(3)\n"
-        "from featherseg.data.synthetic import render_street\n"
+        "from featherseg.data.readers.synthetic import render_street\n"
         "render_street(1)\n"  # an earlier scene must leave nothing behind
         "image, mask = render_street(42)\n"
         "print(hashlib.sha256(image.tobytes() + mask.tobytes()).hexdigest(), 'torch' in sys.modules)"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from featherseg.config import AugmentConfig
+from featherseg.core.config import AugmentConfig
 from featherseg.data.transforms import PADDING_COLOR, Look, TrainTransform, id_counts, jitter_colors
 
 CODES = np.zeros((256, 3), np.uint8)

@@ -15,7 +15,9 @@ import pytest
 import zoo
 
 from conftest import Ended
-from featherseg.doctor import RULES, examine, write_page
+from featherseg.doctor.examine import examine
+from featherseg.doctor.page import write_page
+from featherseg.doctor.rules import RULES
 
 Run = Callable[..., Ended]
 
@@ -153,7 +155,7 @@ def test_rules_are_explained() -> None:
 def test_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from featherseg.cli import main\nmain(['doctor', *sys.argv[1:], '-q', '--json'])"
+        "from featherseg.cli.main import main\nmain(['doctor', *sys.argv[1:], '-q', '--json'])"
     )
     words = [
         str(zoo.clean_folder(tmp_path / "data")),

@@ -17,17 +17,16 @@ import pytest
 import zoo
 from PIL import Image
 
-from featherseg.config import config_from_dict
-from featherseg.data import create_dataset
-from featherseg.data.datasets import SegmentationDataset
-from featherseg.data.public import CAMVID_32, CAMVID_CLASSES
-from featherseg.doctor import examine, infer_data, quick_check
-from featherseg.doctor.examine import in_parallel
+from featherseg.core.config import config_from_dict
+from featherseg.core.errors import ConfigError, DataError
+from featherseg.core.types import ClassSet
+from featherseg.data.datasets import SegmentationDataset, create_dataset
+from featherseg.data.readers.public import CAMVID_32, CAMVID_CLASSES
+from featherseg.doctor.examine import examine, in_parallel, quick_check
+from featherseg.doctor.infer import infer_data
 from featherseg.doctor.meaning import Meaning, pack, unpack
+from featherseg.doctor.near_duplicates import difference_hash, near, recordings, thumbnail
 from featherseg.doctor.probe import black_border
-from featherseg.doctor.twins import difference_hash, near, recordings, thumbnail
-from featherseg.errors import ConfigError, DataError
-from featherseg.types import ClassSet
 
 
 def ids(root: Path, **options: Any) -> set[str]:

@@ -11,11 +11,11 @@ import pytest
 import zoo
 from PIL import Image
 
-from featherseg.config import load_config
-from featherseg.data import create_dataset
-from featherseg.data.datasets import SegmentationDataset
-from featherseg.doctor import examine, make_clean_copy, require_new_folder
-from featherseg.errors import ConfigError, DataError
+from featherseg.core.config import load_config
+from featherseg.core.errors import ConfigError, DataError
+from featherseg.data.datasets import SegmentationDataset, create_dataset
+from featherseg.doctor.examine import examine
+from featherseg.doctor.mend import make_clean_copy, require_new_folder
 
 
 def mended(name: str, tmp_path: Path) -> dict[str, SegmentationDataset]:

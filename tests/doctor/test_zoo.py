@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import zoo
 
-from featherseg.config import load_config
-from featherseg.data import create_dataset
-from featherseg.doctor import RULES, examine, make_clean_copy
-from featherseg.errors import DataError
+from featherseg.core.config import load_config
+from featherseg.core.errors import DataError
+from featherseg.data.datasets import create_dataset
+from featherseg.doctor.examine import examine
+from featherseg.doctor.mend import make_clean_copy
+from featherseg.doctor.rules import RULES
 
 CLEAN = {
     "folder": zoo.clean_folder,

@@ -17,7 +17,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from featherseg.errors import FeathersegError
+from featherseg.core.errors import FeathersegError
 
 LONG = int(os.environ.get("FEATHERSEG_FUZZ", "0"))
 """Cases of each test in a long session; 0 is the normal suite."""

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 
 from artifact_fixtures import EVERY_FIELD
 from conftest import Trained
-from featherseg.errors import ArtifactError
+from featherseg.core.errors import ArtifactError
 from featherseg.runtime.artifact import Artifact, read_artifact
 from featherseg.runtime.containers import METADATA_KEY, sha256
 

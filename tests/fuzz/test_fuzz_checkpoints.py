@@ -20,7 +20,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
 
-from featherseg.checkpoint import (
+from featherseg.core.config import config_from_dict
+from featherseg.core.errors import CheckpointError, FeathersegError
+from featherseg.core.types import ClassSet
+from featherseg.models.checkpoint import (
     HEADER,
     Checkpoint,
     load_checkpoint,
@@ -29,14 +32,11 @@ from featherseg.checkpoint import (
     save_state,
     start_options,
 )
-from featherseg.config import config_from_dict
-from featherseg.errors import CheckpointError, FeathersegError
-from featherseg.models import create_model
-from featherseg.report import read_run, results_markdown
-from featherseg.run import RunFolder, read_log
-from featherseg.teacher import Teacher
-from featherseg.teacher_cache import CachedTeacher
-from featherseg.types import ClassSet
+from featherseg.models.factory import create_model
+from featherseg.training.results import read_run, results_markdown
+from featherseg.training.run_folder import RunFolder, read_log
+from featherseg.training.teacher import Teacher
+from featherseg.training.teacher_cache import CachedTeacher
 
 CLASSES = ClassSet(("sky", "road", "car"))
 STATE = {"epoch": 3, "optimizer": {"state": {0: {"step": torch.tensor(4.0)}}, "groups": [{"lr": 0.1}]}, "best": None}

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from featherseg.cli import main
-from featherseg.images import TEMPORARY
-from featherseg.inference import STREET
+from featherseg.cli.main import main
+from featherseg.core.files import TEMPORARY
+from featherseg.evaluation.opening import STREET
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "predict": ("--out", "-o", "--size", "--threads", "--overlays", "--no-overlays", "--quiet", "--json"),

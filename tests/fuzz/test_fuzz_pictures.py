@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from featherseg.core.errors import FeathersegError
+from featherseg.core.images import read_ids, read_image
+from featherseg.core.types import ClassSet
 from featherseg.data.labels import LabelTable
-from featherseg.errors import FeathersegError
-from featherseg.images import read_ids, read_image
-from featherseg.types import ClassSet
 
 RNG = np.random.default_rng(3)
 COLOR = RNG.integers(0, 256, (23, 31, 3), dtype=np.uint8)

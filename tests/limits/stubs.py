@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from featherseg.images import TEMPORARY
+from featherseg.core.files import TEMPORARY
+from featherseg.core.types import ClassSet, InputSpec
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.types import ClassSet, InputSpec
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts, limits and names as on Linux")
 

@@ -12,9 +12,9 @@ from stubs import stub_segmenter
 
 import featherseg
 from conftest import TINY, Ended, street
-from featherseg.lock import folder_lock
-from featherseg.progress import counting
-from featherseg.run import read_log
+from featherseg.core.lock import folder_lock
+from featherseg.core.progress import counting
+from featherseg.training.run_folder import read_log
 
 
 @pytest.fixture

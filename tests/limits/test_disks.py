@@ -18,8 +18,8 @@ from PIL import Image
 from stubs import linux, litter, picture
 
 from conftest import TINY, Ended, mounted_disk, street
-from featherseg.images import read_image, write_image
-from featherseg.report import write_results
+from featherseg.core.images import read_image, write_image
+from featherseg.training.results import write_results
 
 
 @pytest.fixture

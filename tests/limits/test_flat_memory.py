@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from stubs import Stub, linux, litter, picture, stub_segmenter
 
 from conftest import street
+from featherseg.core.errors import DataError
+from featherseg.core.types import ClassSet
 from featherseg.data.datasets import FileDataset
-from featherseg.errors import DataError
-from featherseg.evaluation import score
-from featherseg.inference import predict
-from featherseg.types import ClassSet
+from featherseg.evaluation.scores import score
+from featherseg.runtime.predict import predict
 
 
 class Repeated:

@@ -12,9 +12,10 @@ from PIL import Image
 from stubs import linux, picture, stub_segmenter
 
 from conftest import Ended
-from featherseg.errors import DataError
-from featherseg.images import list_images, read_ids, read_image
-from featherseg.inference import STREET, find_images, predict
+from featherseg.core.errors import DataError
+from featherseg.core.images import list_images, read_ids, read_image
+from featherseg.evaluation.opening import STREET
+from featherseg.runtime.predict import find_images, predict
 from featherseg.runtime.segmenter import Segmenter
 
 

@@ -11,10 +11,11 @@ from stubs import linux, litter, picture, stub_segmenter
 
 import featherseg
 from conftest import TINY, Ended
-from featherseg.data import create_dataset
-from featherseg.errors import FeathersegError
-from featherseg.images import read_ids, write_atomically
-from featherseg.inference import find_images, predict
+from featherseg.core.errors import FeathersegError
+from featherseg.core.files import write_atomically
+from featherseg.core.images import read_ids
+from featherseg.data.datasets import create_dataset
+from featherseg.runtime.predict import find_images, predict
 
 NAMES = (
     "with space",

@@ -12,16 +12,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import featherseg.models.jetnet
-import featherseg.models.lednet
-import featherseg.models.mobilenet_aspp
-import featherseg.models.resnet_unet  # importing a network's module registers it
-from featherseg.errors import CheckpointError, ConfigError
-from featherseg.models import SegmentationModel, count_parameters, create_model, model_facts
-from featherseg.models.jetnet import JetBlock, JetNet
-from featherseg.models.lednet import NET_NAMES, Downsampler, LEDNet, SSnbt, return_model
-from featherseg.models.mobilenet_aspp import LightweightSegmentationModel
-from featherseg.models.resnet_unet import ResNetUNet
+import featherseg.models.families.jetnet
+import featherseg.models.families.lednet
+import featherseg.models.families.mobilenet_aspp
+import featherseg.models.families.resnet_unet  # importing a network's module registers it
+from featherseg.core.errors import CheckpointError, ConfigError
+from featherseg.models.base import SegmentationModel
+from featherseg.models.factory import create_model, model_facts
+from featherseg.models.facts import count_parameters
+from featherseg.models.families.jetnet import JetBlock, JetNet
+from featherseg.models.families.lednet import NET_NAMES, Downsampler, LEDNet, SSnbt, return_model
+from featherseg.models.families.mobilenet_aspp import LightweightSegmentationModel
+from featherseg.models.families.resnet_unet import ResNetUNet
 
 CLASSES = 5
 _built: dict[str, SegmentationModel] = {}
@@ -367,7 +369,7 @@ def test_offline_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr(torchvision.models.MobileNet_V3_Small_Weights, "get_state_dict", offline)
-    monkeypatch.setattr(featherseg.models.resnet_unet, "_imagenet", offline)
+    monkeypatch.setattr(featherseg.models.families.resnet_unet, "_imagenet", offline)
     for build in (
         lambda: LightweightSegmentationModel(2, pretrained=True),
         lambda: ResNetUNet(2, encoder="resnet18", encoder_weights="imagenet"),

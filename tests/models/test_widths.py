@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from featherseg.errors import ConfigError
-from featherseg.models import SegmentationModel, count_parameters, create_model
+from featherseg.core.errors import ConfigError
+from featherseg.models.base import SegmentationModel
+from featherseg.models.factory import create_model
+from featherseg.models.facts import count_parameters
 from featherseg.models.widths import is_depthwise, narrow
 
 

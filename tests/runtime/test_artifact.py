@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from artifact_fixtures import EVERY_FIELD
 from conftest import error_line
-from featherseg.errors import ArtifactError
+from featherseg.core.errors import ArtifactError
 from featherseg.runtime import containers as module
 from featherseg.runtime.artifact import Artifact, read_artifact
 from featherseg.runtime.containers import METADATA_KEY, companion_path, write_companion

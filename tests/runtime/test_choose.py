@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from artifact_fixtures import POOLED, block_means
-from featherseg.errors import ArtifactError, ConfigError, MissingExtraError
-from featherseg.inference import open_segmenter
+from featherseg.core.errors import ArtifactError, ConfigError, MissingExtraError
+from featherseg.evaluation.opening import open_segmenter
 from featherseg.runtime import choose, engines
 from featherseg.runtime.choose import Choice, cache_folder, fastest_engine, picture
 from featherseg.runtime.engines import ANY, Engine, engines_of
-from featherseg.runtime.sessions import sessions
+from featherseg.runtime.sessions.base import sessions
 
 SMALL = (64, 96)
 

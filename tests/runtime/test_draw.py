@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from featherseg.errors import ConfigError
+from featherseg.core.errors import ConfigError
+from featherseg.core.types import ClassSet
 from featherseg.runtime.draw import colorize, overlay
 from featherseg.runtime.postprocess import kernels
-from featherseg.types import ClassSet
 
 CLASSES = ClassSet(("road", "car", "sky"), ((128, 64, 128), (0, 0, 142), (70, 130, 180)))
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from artifact_fixtures import picture
-from featherseg.errors import ConfigError
+from featherseg.core.errors import ConfigError
+from featherseg.core.types import ClassSet, InputSpec
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.fitting import GRID, Fit, Piece, pieces
 from featherseg.runtime.postprocess import upsample_argmax
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.types import ClassSet, InputSpec
 
 CLASSES = ClassSet(("red", "green", "blue"))
 MEAN = (124, 116, 104)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from artifact_fixtures import picture
-from featherseg.inference import STREET
+from featherseg.core.types import MIN_SIZE
+from featherseg.evaluation.opening import STREET
 from featherseg.runtime.fitting import Fit
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.types import MIN_SIZE
 
 
 def test_segmenter_planned_for_a_size() -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from conftest import python
-from featherseg.errors import ConfigError
+from featherseg.core.errors import ConfigError
 from featherseg.runtime import postprocess
 from featherseg.runtime.postprocess import kernels, upsample_argmax, upsample_argmax_numpy
 

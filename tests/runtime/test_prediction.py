@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from artifact_fixtures import CLASSES
-from featherseg.errors import ConfigError
+from featherseg.core.errors import ConfigError
 from featherseg.runtime.segmenter import Prediction
 
 

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from artifact_fixtures import CLASSES, STRIDE, PooledSession, picture
-from featherseg.errors import ConfigError
-from featherseg.inference import STREET
+from featherseg.core.errors import ConfigError
+from featherseg.evaluation.opening import STREET
 from featherseg.runtime.segmenter import Segmenter
 
 

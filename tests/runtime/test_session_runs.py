@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from artifact_fixtures import POOLED, PooledSession, picture
-from featherseg.errors import ArtifactError, ConfigError
+from featherseg.core.errors import ArtifactError, ConfigError
 from featherseg.runtime import sessions as module
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions import OnnxSession, Session, available_threads, open_session, sessions
+from featherseg.runtime.sessions.base import Session, available_threads, open_session, sessions
+from featherseg.runtime.sessions.onnx import OnnxSession
 
 
 def test_onnx_session_equals_the_network(pooled: Path) -> None:

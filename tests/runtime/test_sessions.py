@@ -16,17 +16,17 @@ import pytest
 
 from artifact_fixtures import CLASSES, POOLED, block_means, noise, write_pooled
 from conftest import error_line, python
-from featherseg.errors import ArtifactError, ConfigError, FeathersegError, MissingExtraError
+from featherseg.core.errors import ArtifactError, ConfigError, FeathersegError, MissingExtraError
+from featherseg.core.types import InputSpec
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions import Session, artifact_suffixes, open_session, sessions
-from featherseg.types import InputSpec
+from featherseg.runtime.sessions.base import Session, artifact_suffixes, open_session, sessions
 
 
 @pytest.fixture
 def ir(pooled: Path) -> Path:
     pytest.importorskip("openvino", reason="needs the extra openvino")
-    from featherseg.export.openvino import export_openvino
+    from featherseg.exporting.openvino import export_openvino
 
     return export_openvino(pooled, pooled.with_name("pooled.xml"))
 

@@ -16,10 +16,11 @@ import pytest
 
 from artifact_fixtures import POOLED, block_means, noise
 from conftest import error_line
-from featherseg.errors import ArtifactError, ConfigError, MissingExtraError
+from featherseg.core.errors import ArtifactError, ConfigError, MissingExtraError
 from featherseg.runtime.containers import write_companion
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions import Session, cuda, open_session
+from featherseg.runtime.sessions import cuda
+from featherseg.runtime.sessions.base import Session, open_session
 
 DRIVER = r"""
 #include <stdlib.h>

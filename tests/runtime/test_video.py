@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featherseg.errors import ConfigError, DataError, MissingExtraError
+from featherseg.core.errors import ConfigError, DataError, MissingExtraError
+from featherseg.core.types import ImageArray
 from featherseg.runtime.draw import colorize
-from featherseg.runtime.video import Frame, Mode, VideoResult, open_source, segment_video
-from featherseg.runtime.video.sources import DEFAULT_RATE
-from featherseg.types import ImageArray
+from featherseg.runtime.video.pipeline import Mode, VideoResult, segment_video
+from featherseg.runtime.video.sources import DEFAULT_RATE, Frame, open_source
 from video_clips import (
     CLASSES,
     FRAMES,

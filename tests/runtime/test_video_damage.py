@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featherseg.errors import DataError
-from featherseg.runtime.video import segment_video
+from featherseg.core.errors import DataError
+from featherseg.runtime.video.pipeline import segment_video
 from video_clips import (
     FRAMES,
     HEIGHT,

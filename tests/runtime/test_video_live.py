@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featherseg.errors import DataError
-from featherseg.runtime.video import Frame, open_source, pipeline, segment_video, sources
+from featherseg.core.errors import DataError
+from featherseg.core.types import ImageArray
+from featherseg.runtime.video import pipeline, sources
 from featherseg.runtime.video.addresses import find_address
-from featherseg.runtime.video.sources import DEFAULT_RATE
-from featherseg.types import ImageArray
+from featherseg.runtime.video.pipeline import segment_video
+from featherseg.runtime.video.sources import DEFAULT_RATE, Frame, open_source
 from rtsp_camera import rtsp_camera
 from video_clips import (
     FRAMES,

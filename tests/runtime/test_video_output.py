@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from conftest import mounted_disk
-from featherseg.errors import DataError
-from featherseg.runtime.video import segment_video
+from featherseg.core.errors import DataError
+from featherseg.runtime.video.pipeline import segment_video
 from video_clips import (
     Plain,
     av,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featherseg.errors import ConfigError
-from featherseg.inference import STREET
+from featherseg.core.errors import ConfigError
+from featherseg.core.types import ClassSet
+from featherseg.evaluation.opening import STREET
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.video import Smoothed
-from featherseg.types import ClassSet
+from featherseg.runtime.video.smoothing import Smoothed
 
 CLASSES = ClassSet(("a", "b", "c"))
 FRAME = np.zeros((16, 24, 3), np.uint8)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featherseg.runtime.video import segment_video
+from featherseg.runtime.video.pipeline import segment_video
 from featherseg.runtime.video.sources import StreamSource
 from featherseg.runtime.video.writer import VideoWriter
 from video_clips import FRAMES, HEIGHT, WIDTH, av, bar, picture, read_video, segment, within

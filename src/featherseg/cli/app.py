@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ..errors import require
+from ..core.errors import ConfigError, require
+from ..core.text_files import shortened
 
 # Examples are indented blocks: a section called "Example" would be taken out of the help as part of the docstring.
 HELP = """Lightweight real-time semantic segmentation: from images and masks to a small, proven file.
@@ -67,3 +69,13 @@ def need_training(purpose: str = "Training") -> None:
     """Refuse what the base install cannot do."""
     for module in ("torch", "lightning_fabric"):
         require(module, "train", purpose)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Return ``"HxW"`` as (height, width); None stays None."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise ConfigError(f"--size is {shortened(repr(text))}; write height x width, such as 512x1024")
+    return int(match[1]), int(match[2])

@@ -40,8 +40,11 @@ def doctor(
     Args:
         data: folder of the data.
     """
-    from ..doctor import examine, make_clean_copy, report_text, require_new_folder, write_page
-    from ..tables import print_json, print_text
+    from ..doctor.examine import examine
+    from ..doctor.mend import make_clean_copy, require_new_folder
+    from ..doctor.page import write_page
+    from ..doctor.text import report_text
+    from .tables import print_json, print_text
 
     if fix is not None:
         require_new_folder(fix, data)  # before minutes of looking at files
@@ -69,7 +72,7 @@ def doctor(
 @contextmanager
 def _counting(description: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Show a bar from the first pair on: its total is known only once the folder was listed."""
-    from ..progress import counting
+    from ..core.progress import counting
 
     with ExitStack() as stack:
         shown: list[Callable[[int], None]] = []

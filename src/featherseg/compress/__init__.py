@@ -1,1 +1,1 @@
-"""Smaller, faster networks: fewer channels (:mod:`.prune`), int8 (:mod:`.qdq`, :mod:`.qat`), 16 bits (:mod:`.half`)."""
+"""Smaller and faster: pruning, int8 and half precision."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.errors import ConfigError, DataError
+from ..core.types import MIN_SIZE, ImageArray
 from ..data.datasets import SegmentationDataset
-from ..errors import ConfigError, DataError
 from ..runtime.fitting import resized
 from ..runtime.segmenter import check_frame
-from ..types import MIN_SIZE, ImageArray
 
 MIN_IMAGES = 4
 """Fewer do not show a network's ranges. FastSegNet's mIoU on CamVid with 4, 8, 16, 32 and 64 images (float32: 75.23):

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..errors import ConfigError, first_line
-from ..models import SegmentationModel
+from ..core.errors import ConfigError, first_line
+from ..core.types import MIN_SIZE
+from ..models.base import SegmentationModel
 from ..models.widths import Convolution, is_depthwise
-from ..types import MIN_SIZE
 
 Units = NDArray[np.int64]
 """Numbers of channels; 0 stands for all that is not the network's own to remove, such as the image's colours."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArtifactError, ConfigError, did_you_mean, require
+from ..core.errors import ArtifactError, ConfigError, did_you_mean, require
 from ..runtime.artifact import read_artifact
 
 QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
@@ -123,7 +123,7 @@ class FloatGraph:
         return module if weight.endswith(".weight") else node.name
 
     def normalized_image(self) -> NormalizedImage | None:
-        """Return what :class:`featherseg.export.onnx.Deployed` makes of the image, None where it is done otherwise."""
+        """Return what :class:`featherseg.exporting.onnx.Deployed` makes of the image; None where it differs."""
         name = self.proto.graph.input[0].name
         found: list[NDArray[np.float32]] = []
         for operator in ("Transpose", "Cast", "Mul", "Add"):

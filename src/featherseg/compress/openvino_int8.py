@@ -24,12 +24,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArtifactError, ConfigError, did_you_mean, first_line, require
-from ..export.openvino import export_openvino, write_openvino_artifact
-from ..export.staging import staged
-from ..progress import silenced
+from ..core.errors import ArtifactError, ConfigError, did_you_mean, first_line, require
+from ..core.progress import silenced
+from ..core.staging import staged
+from ..core.types import ImageArray
+from ..exporting.openvino import export_openvino, write_openvino_artifact
 from ..runtime.sessions.openvino import openvino_core, pin_batch
-from ..types import ImageArray
 from .calibration import check_calibration
 from .graph import FloatGraph, matching
 from .plan import Plan, plan

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ArtifactError, ConfigError, did_you_mean
+from ..core.errors import ArtifactError, ConfigError, did_you_mean
 from .graph import FloatGraph, NormalizedImage
 
 PASSING = ("MaxPool", "Resize", "Reshape", "Transpose", "Split", "Slice", "Gather", "Expand", "Squeeze", "Unsqueeze")

@@ -20,14 +20,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.synthetic import render_street
-from ..errors import ConfigError, did_you_mean
-from ..export.onnx import export_onnx
-from ..models import SegmentationModel, count_gmacs, count_parameters
+from ..core.errors import ConfigError, did_you_mean
+from ..core.types import MIN_SIZE, ClassSet
+from ..data.readers.synthetic import render_street
+from ..exporting.onnx import export_onnx
+from ..models.base import SegmentationModel
+from ..models.facts import count_gmacs, count_parameters
+from ..models.session import describe
 from ..models.widths import narrow, widths
 from ..runtime.segmenter import Segmenter
-from ..torch_session import describe
-from ..types import MIN_SIZE, ClassSet
 from .channels import ChannelGroup, Channels, Units, find_channels
 from .ranking import IMPORTANCES, RANKINGS, Costs, rank
 from .ranking import importance as score

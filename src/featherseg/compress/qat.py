@@ -23,11 +23,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from ..export.onnx import export_onnx
+from ..core.errors import ConfigError
+from ..core.types import ClassSet, ImageArray
+from ..exporting.onnx import export_onnx
 from ..models.base import SegmentationModel
-from ..torch_session import describe, evaluating
-from ..types import ClassSet, ImageArray
+from ..models.session import describe, evaluating
 from .graph import FloatGraph, NormalizedImage
 from .plan import Plan, plan
 from .qdq import calibrate

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, require
-from ..export.onnx import atomic_path, onnx_path, write_artifact
-from ..types import ImageArray
+from ..core.errors import ConfigError, require
+from ..core.types import ImageArray
+from ..exporting.onnx import atomic_path, onnx_path, write_artifact
 from .calibration import check_calibration
 from .graph import FloatGraph, NormalizedImage, matching
 from .plan import Plan, plan
-from .quantize import quantize_array
 from .ranges import METHOD, TINY, Histogram, Range, check_method, observe, step
+from .weights_int8 import quantize_array
 
 MAX_BIAS = 2.0**30
 """Largest code of a bias, which leaves as much for the sum it is added to."""

@@ -1,208 +1,274 @@
-"""Weights in eight bits: an exported file of a quarter of the size, which computes in float32 as before.
-
-Each large weight is stored as int8 with one float32 scale a channel of the layer's output, and turned back by a
-``Cast`` and a ``Mul`` in the graph. Not by ``DequantizeLinear``: ONNX Runtime keeps that one for int8 kernels, so it
-runs anew with every frame and keeps the convolution from its fast layout (measured: 1.2 to 1.8 times slower), while
-constant ``Cast`` and ``Mul`` are folded when the file is loaded. TensorRT alone takes int8 constants only before
-``DequantizeLinear``; :func:`featherseg.export.tensorrt.build_engine` therefore turns the weights back first.
-"""
+"""Int8 within a limit: layers go back to float, the worst first, until the mIoU on the user's data is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..data.synthetic import render_street
-from ..errors import ArtifactError, ConfigError, require
-from ..export.onnx import atomic_path, write_artifact
-from ..export.verify import Tolerance
+from ..core.errors import ConfigError, VerificationError, did_you_mean
+from ..core.staging import staged
+from ..core.types import ImageArray
+from ..data.datasets import SegmentationDataset
+from ..evaluation.metrics import EvalResult
+from ..evaluation.scores import evaluate
+from ..exporting.onnx import onnx_path, write_artifact
+from ..exporting.openvino import write_openvino_artifact
 from ..runtime.artifact import read_artifact
 from ..runtime.segmenter import Segmenter
-from ..types import MIN_SIZE, ImageArray
+from ..runtime.timing import time_in_turns
+from .graph import FloatGraph
+from .openvino_int8 import quantize_openvino
+from .plan import FLAVOURS, plan
+from .qdq import calibrate, quantize_onnx
+from .ranges import METHOD
+from .sensitivity import layer_sensitivity
 
-MIN_ELEMENTS = 512
-"""Smaller tensors stay float32: two more operators and the scales would cost a good part of what they save."""
-MAX_CODE = 127
-"""Codes are symmetric, -127 to 127, so that zero stays exactly zero; -128 is not used."""
-PICTURES = 3
-"""Synthetic street scenes that the two files' masks are compared on."""
+MAX_DROP = 0.01
 WARMUP = 3
 
-INT8_WEIGHTS = Tolerance(max_logit_error=0.3, min_agreement=0.985, max_miou_drop=0.005)
-"""Limits for a file with int8 weights: single logits move visibly, few pixels change class, mIoU by half a point."""
 
-_QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
-_WEIGHT_INPUT = 1  # of Conv, ConvTranspose, MatMul and Gemm alike
-
-
-def quantize_weights(
-    source: str | Path, path: str | Path, *, runs: int = 10, size: tuple[int, int] = (256, 512)
-) -> dict[str, Any]:
-    """Write an exported file again with its weights in int8, and measure what that does to size, speed and masks.
-
-    Weights of Conv, ConvTranspose, MatMul and Gemm from ``MIN_ELEMENTS`` elements are stored in int8. Biases, small
-    tensors, and weights that reach their layer through other operators or are used otherwise too, stay float32.
-    The new file says ``"weights": "int8 per channel"`` in its training facts, and has no verification: the old
-    figures no longer hold, so verify it on real images with limits that suit it.
+@dataclass(frozen=True)
+class QuantizeResult:
+    """What int8 did; shares are 0–1, NaN where a class does not occur.
 
     Args:
-        source: an exported float32 file that gives logits.
-        path: file to write, ending in ``.onnx``; it appears whole or not at all.
-        runs: timed runs of either file; they take turns.
-        size: (height, width) of the synthetic street scenes for timing and comparing.
+        path: the int8 file.
+        flavour: the engine it is for.
+        float_eval: scores of the float32 file.
+        int8_eval: scores of the int8 file, by the same protocol.
+        float_layers: layers that stayed float to keep the mIoU.
+        layers: how many could be integers.
+        rounds: for each try, layers left float and mIoU.
+        float_bytes: size of the float32 file.
+        bytes: size of the int8 file, of all its parts.
+        float_latency_ms: median of the float32 network's time for one image, None where this machine cannot tell.
+        latency_ms: of the int8 network, run in turns with it.
+        device: where.
+        size: (height, width) of the timed image.
+    """
 
-    Returns:
-        ``path``; ``bytes``, ``float_bytes`` and ``times_smaller``; ``latency_ms`` and ``float_latency_ms``, medians
-        of the network alone; ``agreement``, the share 0–1 of pixels with the same class in synthetic scenes;
-        ``device`` and ``size`` of the measurements; ``summary``, a sentence.
+    path: Path
+    flavour: str
+    float_eval: EvalResult
+    int8_eval: EvalResult
+    float_layers: tuple[str, ...]
+    layers: int
+    rounds: tuple[tuple[int, float], ...]
+    float_bytes: int
+    bytes: int
+    float_latency_ms: float | None
+    latency_ms: float | None
+    device: str
+    size: tuple[int, int]
+
+    @property
+    def drop(self) -> float:
+        """What was lost of the mIoU."""
+        return self.float_eval.miou - self.int8_eval.miou
+
+    @property
+    def damage(self) -> dict[str, float]:
+        """IoU that each class lost, by name, the most first; classes that do not occur are left out."""
+        lost = self.float_eval.iou - self.int8_eval.iou
+        known = {name: float(d) for name, d in zip(self.float_eval.classes.names, lost, strict=True) if not np.isnan(d)}
+        return dict(sorted(known.items(), key=lambda entry: -entry[1]))
+
+    @property
+    def slower(self) -> bool:
+        """Whether the int8 file takes longer than its float32 twin, so that nothing speaks for it but its size."""
+        times = self.latency_ms, self.float_latency_ms
+        return times[0] is not None and times[1] is not None and times[0] > times[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON types."""
+        return {
+            "path": str(self.path),
+            "flavour": self.flavour,
+            "miou_float": self.float_eval.miou,
+            "miou": self.int8_eval.miou,
+            "drop": self.drop,
+            "damage": self.damage,
+            "protocol": self.int8_eval.to_dict()["protocol"],
+            "float_layers": list(self.float_layers),
+            "layers": self.layers,
+            "rounds": [list(entry) for entry in self.rounds],
+            "float_bytes": self.float_bytes,
+            "bytes": self.bytes,
+            "float_latency_ms": self.float_latency_ms,
+            "latency_ms": self.latency_ms,
+            "slower": self.slower,
+            "device": self.device,
+            "size": list(self.size),
+        }
+
+    def __str__(self) -> str:
+        protocol = self.float_eval.protocol
+        lines = [
+            f"int8 for {self.flavour}: mIoU {self.int8_eval.miou:.2%} (float32 {self.float_eval.miou:.2%}) on "
+            f"{protocol['dataset']} {protocol['split']}, {protocol['images']} images, {protocol['resolution']}",
+            f"  {self.bytes / 1e6:.2f} MB, {self.bytes / self.float_bytes:.0%} of {self.float_bytes / 1e6:.2f} MB",
+        ]
+        if self.latency_ms is None or self.float_latency_ms is None:
+            lines.append("  not timed: measure it on the device it is for")
+        else:
+            verdict = "; slower, so not recommended: use the float32 file" if self.slower else ""
+            lines.append(
+                f"  {self.latency_ms:.1f} ms an image of {self.size[0]}x{self.size[1]} (float32 "
+                f"{self.float_latency_ms:.1f} ms, in turns){verdict}: {self.device}"
+            )
+        worst = [f"{name} {lost * 100:.1f}" for name, lost in list(self.damage.items())[:3]]
+        lines.append(f"  points of IoU lost, the most: {', '.join(worst)}")
+        kept = f": {', '.join(self.float_layers)}" if self.float_layers else ""
+        lines.append(f"  {len(self.float_layers)} of {self.layers} layers stayed float{kept}")
+        return "\n".join(lines)
+
+
+def quantize_within(
+    source: str | Path,
+    path: str | Path,
+    calibration: Sequence[ImageArray],
+    validation: SegmentationDataset,
+    *,
+    max_drop: float = MAX_DROP,
+    flavour: str = "onnxruntime",
+    way: str = "qdq",
+    method: str = METHOD,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    runs: int = 20,
+    progress: Callable[[str], None] = lambda message: None,
+) -> QuantizeResult:
+    """Write an exported float32 file again in int8, with as few layers in float32 as keep its mIoU.
+
+    While more than `max_drop` is lost, the 1, 2, 4, 8, … most damaging layers stay float32; see
+    :mod:`.sensitivity`. The file notes its figures under ``"quantization"`` of its training facts.
+
+    Args:
+        source: an exported float32 ONNX file that gives logits.
+        path: file to write, ending in ``.onnx``, which OpenVINO reads too, or ``.xml`` for its own format, whose graph
+            in text takes more room (FastSegNet: 37 % of the float32 file against 27 %); whole or not at all.
+        calibration: RGB images at the deployed size, see :func:`.calibration.calibration_images`. Not those of the
+            validation, whose scores would say too much good.
+        validation: labelled images.
+        max_drop: mIoU (0–1) that may be lost.
+        flavour: the engine that will run it: ``"onnxruntime"``, ``"openvino"``, or ``"tensorrt"``, whose scores are
+            those of ONNX Runtime with the same file, and which is not timed.
+        way: for OpenVINO's own format; see :func:`.openvino_int8.quantize_openvino`.
+        method: see :func:`.qdq.quantize_onnx`.
+        size: (height, width) that the runtime will resize frames to, as :class:`Segmenter` takes it.
+        threads: threads of the engine; all that the process may use where left out.
+        runs: timed runs of either file, in turns.
+        progress: called with a sentence when a step begins.
 
     Raises:
-        ConfigError: an argument is out of range.
-        ArtifactError: `source` is not an exported file, gives no logits, is quantised already, or has no weights
-            that could be.
-        MissingExtraError: the package ``onnx`` is not installed.
+        ConfigError: an argument is out of range, or the validation's classes are not the network's.
+        DataError: the calibration images are too few, or random noise.
+        ArtifactError: `source` is not an exported float32 file.
+        VerificationError: even with half of the layers in float32 more is lost; nothing was written.
+        MissingExtraError: a package that the flavour needs is not installed.
     """
-    source, path = Path(source), Path(path)
-    if path.suffix.lower() != ".onnx":
-        raise ConfigError(f"{path}: an exported file ends in .onnx, not {path.suffix!r}; rename it")
-    if path.resolve() == source.resolve():
-        raise ConfigError(f"path {path} is the float32 file itself; choose another name")
+    path = Path(path)
+    if flavour not in FLAVOURS:
+        raise ConfigError(f"flavour is {flavour!r}; {did_you_mean(flavour, FLAVOURS)}")
+    if not 0 <= max_drop < 1:
+        raise ConfigError(f"max_drop is {max_drop}; give the mIoU that may be lost, 0 to 1 (0.01 is one point)")
     if runs < 1:
         raise ConfigError(f"runs is {runs}; measure at least 1")
-    if len(size) != 2 or min(size) < MIN_SIZE:
-        raise ConfigError(f"size is {size}; give (height, width) of at least {MIN_SIZE} each")
-    original = Segmenter(source)
-    with atomic_path(path) as temporary:
-        store_int8(source, temporary)
-        smaller = Segmenter(temporary)
-        pictures = [render_street(i, size)[0] for i in range(PICTURES)]
-        figures = _compare(original, smaller, pictures, runs)
-        figures |= {"bytes": temporary.stat().st_size, "float_bytes": source.stat().st_size}
-    figures["times_smaller"] = figures["float_bytes"] / figures["bytes"]
-    return {"path": path, **figures, "size": size, "summary": _summary(figures)}
+    own_format = flavour == "openvino" and path.suffix.lower() == ".xml"
+    if not own_format:
+        onnx_path(path)
+    if way != "qdq" and not own_format:
+        raise ConfigError(f"way is {way!r}, which gives a file in OpenVINO's format; let path end in .xml")
+    backend = "openvino" if flavour == "openvino" else "onnxruntime"
+    whole = plan(FloatGraph(source), flavour)
+    progress("scoring the float32 file")
+    original = Segmenter(source, size=size, backend=backend, threads=threads)
+    float_eval = evaluate(original, validation, boundary=False)
+    progress(f"calibrating with {len(calibration)} images")
+    histograms = calibrate(whole, calibration)
+    kept: list[str] = []
+    ranking: list[str] = []
+    rounds: list[tuple[int, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        candidate = Path(folder, path.name)
+        while True:
+            if own_format:
+                known = histograms if way == "qdq" else calibration
+                quantize_openvino(source, candidate, known, keep=kept, way=way, method=method)
+            else:
+                quantize_onnx(source, candidate, histograms, flavour=flavour, keep=kept, method=method)
+            progress(f"scoring int8 with {len(kept)} of {len(whole.layers)} layers in float32")
+            smaller = Segmenter(candidate, size=size, backend=backend, threads=threads)
+            int8_eval = evaluate(smaller, validation, boundary=False)
+            rounds.append((len(kept), int8_eval.miou))
+            if not float_eval.miou - int8_eval.miou > max_drop:
+                break
+            count = max(2 * len(kept), 1)
+            if 2 * count > len(whole.layers):
+                raise VerificationError(_hopeless(path, float_eval, rounds, max_drop))
+            if not ranking:
+                progress("measuring each layer's damage")
+                found = layer_sensitivity(source, calibration, flavour=flavour, method=method, histograms=histograms)
+                ranking = [damage.name for damage in found]
+            kept = ranking[:count]
+        progress("timing both files")
+        picture = calibration[0]
+        times: tuple[float | None, float | None] = (None, None)
+        if flavour != "tensorrt":
+            turns = time_in_turns({"float": original, "int8": smaller}, picture, runs=runs, warmup=WARMUP)
+            times = turns["float"].percentile(50, "net"), turns["int8"].percentile(50, "net")
+        result = QuantizeResult(
+            path=path,
+            flavour=flavour,
+            float_eval=float_eval,
+            int8_eval=int8_eval,
+            float_layers=tuple(kept),
+            layers=len(whole.layers),
+            rounds=tuple(rounds),
+            float_bytes=Path(source).stat().st_size,
+            bytes=0,
+            float_latency_ms=times[0],
+            latency_ms=times[1],
+            device=smaller.session.device,
+            size=size or (picture.shape[0], picture.shape[1]),
+        )
+        _note(candidate, result)
+        result = replace(result, bytes=sum(part.stat().st_size for part in _parts(candidate)))
+        with staged(path) as temporary:
+            for part in _parts(candidate):
+                temporary.with_suffix(part.suffix).write_bytes(part.read_bytes())
+    return result
 
 
-def store_int8(source: str | Path, path: str | Path | None = None) -> None:
-    """Write an exported file again with its weights in int8; see :func:`quantize_weights`, which measures too.
-
-    Args:
-        source: an exported float32 file that gives logits.
-        path: file to write; `source` itself where left out.
-    """
-    source = Path(source)
-    onnx = require("onnx", "train", "Quantising")
-    artifact = read_artifact(source)
-    proto = onnx.load(str(source))
-    _to_int8(onnx, proto, source)
-    noted = replace(artifact, training=artifact.training | {"weights": "int8 per channel"}, verification={})
-    with atomic_path(path or source) as temporary:
-        temporary.write_bytes(proto.SerializeToString())
-        write_artifact(temporary, noted)
-
-
-def _to_int8(onnx: Any, proto: Any, source: Path) -> None:
-    """Replace the weights of `proto` in place."""
-    graph = proto.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    if any(node.op_type in _QUANTIZED for node in _all_nodes(graph)) or any(
-        tensor.data_type == onnx.TensorProto.INT8 for tensor in graph.initializer
-    ):
-        raise ArtifactError(f"{source}: is quantised already; give the float32 file")
-    nodes = []
-    for name, axis in _weight_axes(graph).items():
-        tensor = tensors.get(name)
-        if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
-        if len(tensor.dims) < 2 or np.prod(tensor.dims) < MIN_ELEMENTS:  # a vector is one channel, or all of them
-            continue
-        weight = onnx.numpy_helper.to_array(tensor)
-        if not np.isfinite(weight).all():
-            raise ArtifactError(f"{source}: weight {name} is not finite; export a network that trained well")
-        codes, scale = quantize_array(weight, axis)
-        graph.initializer.remove(tensor)
-        graph.initializer.append(onnx.numpy_helper.from_array(codes, f"{name}_int8"))
-        graph.initializer.append(onnx.numpy_helper.from_array(scale, f"{name}_scale"))
-        cast = onnx.helper.make_node("Cast", [f"{name}_int8"], [f"{name}_codes"], to=onnx.TensorProto.FLOAT)
-        nodes += [cast, onnx.helper.make_node("Mul", [f"{name}_codes", f"{name}_scale"], [name])]
-    if not nodes:
-        raise ArtifactError(f"{source}: has no float32 weight of {MIN_ELEMENTS} elements to quantise; use it as it is")
-    rest = list(graph.node)
-    del graph.node[:]
-    graph.node.extend(nodes + rest)
-    del graph.value_info[:]  # notes of inner shapes, which runtimes infer themselves: 4 % of LEDNet's small file
-
-
-def quantize_array(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 codes and float32 scales, of a shape to multiply them with, one for each index of `axis`.
-
-    ``codes * scale`` is within half a scale of `weight`, and a channel's largest weight is met as closely as float32
-    can. Channels of zeros have scale 1.
-    """
-    others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
-    largest = np.abs(weight).max(axis=others, keepdims=True)
-    # Below the smallest normal float32 a scale loses digits, or runtimes flush it to zero.
-    scale = np.maximum(largest / np.float32(MAX_CODE), np.finfo(np.float32).tiny, dtype=np.float32)
-    scale = np.where(largest == 0, np.float32(1), scale).astype(np.float32)
-    codes = np.clip(np.rint(weight / scale), -MAX_CODE, MAX_CODE).astype(np.int8)
-    return codes, scale
-
-
-def _weight_axes(graph: Any) -> dict[str, int]:
-    """Return the axis of the output's channels by weight, for tensors that are weights of one kind and nothing else.
-
-    A weight that two layers share is there if they agree on the axis.
-    """
-    axes: dict[str, set[int | None]] = {}
-    for node in _all_nodes(graph):
-        for i, name in enumerate(node.input):
-            axes.setdefault(name, set()).add(_axis(node) if i == _WEIGHT_INPUT else None)
-    for port in (*graph.input, *graph.output):  # what a caller may replace or reads
-        axes.setdefault(port.name, set()).add(None)
-    single = {name: next(iter(found)) for name, found in axes.items() if len(found) == 1}
-    return {name: axis for name, axis in single.items() if axis is not None}
-
-
-def _axis(node: Any) -> int | None:
-    """Return the axis of the output's channels in `node`'s weight, None if it has no weight."""
-    if node.op_type == "Gemm":
-        turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        return 0 if turned else 1
-    return {"Conv": 0, "ConvTranspose": 1, "MatMul": -1}.get(node.op_type)
-
-
-def _all_nodes(graph: Any) -> Iterator[Any]:
-    """Yield the nodes of a graph and of the graphs inside them, which read its tensors too."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
-                yield from _all_nodes(inner)
-
-
-def _compare(original: Segmenter, smaller: Segmenter, pictures: list[ImageArray], runs: int) -> dict[str, Any]:
-    """Return the agreement of the masks and the medians of the two networks' times."""
-    same = [np.mean(original.segment(picture) == smaller.segment(picture)) for picture in pictures]
-    times: dict[str, list[float]] = {"float_latency_ms": [], "latency_ms": []}
-    turns = list(zip(times, (original, smaller), strict=True))
-    # In turns, either first as often, so that other programs and a processor that slows down hold up both alike.
-    for i in range(WARMUP + runs):
-        for key, segmenter in turns if i % 2 else reversed(turns):
-            latency = segmenter.latency(pictures[0], runs=1, warmup=0)
-            if i >= WARMUP:
-                times[key].append(latency.percentile(50, "net"))
-    medians = {key: float(np.median(values)) for key, values in times.items()}
-    return {**medians, "agreement": float(np.mean(same)), "device": original.session.device}
-
-
-def _summary(figures: dict[str, Any]) -> str:
-    ratio, large, small = figures["times_smaller"], figures["float_bytes"] / 1e6, figures["bytes"] / 1e6
+def _hopeless(path: Path, float_eval: EvalResult, rounds: Sequence[tuple[int, float]], max_drop: float) -> str:
+    count, miou = rounds[-1]
     return (
-        f"{ratio:.1f} times smaller ({large:.1f} → {small:.1f} MB); {figures['latency_ms']:.1f} ms a frame against "
-        f"{figures['float_latency_ms']:.1f} ms in float32: weights are stored in 8 bits and computed in float32, "
-        "so it saves space, not time"
+        f"{path} was not written: with {count} layers in float32 int8 still loses "
+        f"{(float_eval.miou - miou) * 100:.2f} points of mIoU (limit {max_drop * 100:.2f}); calibrate with more "
+        "of your own images, or train on with fake quantisation"
     )
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the files of an exported file: OpenVINO's have two."""
+    return [path, path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [path]
+
+
+def _note(path: Path, result: QuantizeResult) -> None:
+    """Let the file itself say what int8 did to it."""
+    artifact = read_artifact(path)
+    # Less what the file itself shows: its place, its size and, by then, the layers.
+    figures = result.to_dict()
+    for key in ("path", "bytes", "float_layers"):
+        del figures[key]
+    quantization = artifact.training["quantization"] | figures
+    noted = replace(artifact, training=artifact.training | {"quantization": quantization})
+    if path.suffix.lower() == ".xml":
+        write_openvino_artifact(path, noted)
+    else:
+        write_artifact(path, noted)

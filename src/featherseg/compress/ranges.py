@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArtifactError, ConfigError, did_you_mean, first_line
-from ..types import ImageArray
+from ..core.errors import ArtifactError, ConfigError, did_you_mean, first_line
+from ..core.types import ImageArray
 
 BINS = 4096
 """Bins of a histogram, from minus to plus its reach: at least eight for each of the 255 steps."""

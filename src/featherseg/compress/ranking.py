@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..models import SegmentationModel, count_gmacs, count_parameters
+from ..models.base import SegmentationModel
+from ..models.facts import count_gmacs, count_parameters
 from ..models.widths import Convolution
 from .channels import ChannelGroup, Units
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
-from ..types import ImageArray
+from ..core.errors import ConfigError
+from ..core.types import ImageArray
 from .calibration import check_calibration
 from .graph import FloatGraph
 from .plan import plan

@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import ImageArray, MaskArray
+from ..core.types import ImageArray, MaskArray
 from .datasets import SegmentationDataset
 
 MAX_CACHE_BYTES = 16 << 30

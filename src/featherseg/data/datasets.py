@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import DataError
-from ..images import read_image
-from ..registry import Registry
-from ..texts import shortened
-from ..types import ClassSet, ImageArray, MaskArray
+from ..core.errors import DataError
+from ..core.images import read_image
+from ..core.registry import Registry
+from ..core.text_files import shortened
+from ..core.types import ClassSet, ImageArray, MaskArray
 from .labels import LabelTable
 
 
@@ -85,7 +85,7 @@ class FileDataset:
 
 
 DatasetBuilder = Callable[..., SegmentationDataset]
-datasets: Registry[DatasetBuilder] = Registry("dataset")
+datasets: Registry[DatasetBuilder] = Registry("dataset", home="featherseg.data.readers")
 
 
 def create_dataset(name: str, root: str | Path = "", split: str = "train", **options: Any) -> SegmentationDataset:

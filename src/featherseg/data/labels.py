@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, DataError
-from ..images import read_ids
-from ..types import ClassSet, MaskArray
+from ..core.errors import ConfigError, DataError
+from ..core.images import read_ids
+from ..core.types import ClassSet, MaskArray
 
 UNKNOWN = -1
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..errors import FeathersegError
+from ..core.errors import FeathersegError
 from .datasets import SegmentationDataset
 from .mixing import MixedCrops
 from .transforms import TrainTransform

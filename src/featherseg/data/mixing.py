@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import ImageArray, MaskArray
+from ..core.types import ImageArray, MaskArray
 from .datasets import SegmentationDataset
 from .transforms import TrainTransform, id_counts, resize
 

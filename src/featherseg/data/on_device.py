@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ..config import AugmentConfig
+from ..core.config import AugmentConfig
 from .loader import Sample
 from .transforms import Look
 

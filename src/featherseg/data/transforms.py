@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import AugmentConfig
-from ..types import IGNORE_INDEX, IMAGENET_MEAN, ImageArray, MaskArray
+from ..core.config import AugmentConfig
+from ..core.types import IGNORE_INDEX, IMAGENET_MEAN, ImageArray, MaskArray
 
 PADDING_COLOR = tuple(round(255 * mean) for mean in IMAGENET_MEAN)
 """Colour beside the image where a crop reaches over its edge: zero after ImageNet normalisation."""

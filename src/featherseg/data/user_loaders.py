@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DataError
-from ..progress import say
-from ..types import IGNORE_INDEX, ClassSet, ImageArray, InputSpec, MaskArray
-from .loader import Sample
+from ..core.errors import DataError
+from ..core.progress import say
+from ..core.types import IGNORE_INDEX, ClassSet, ImageArray, InputSpec, MaskArray
+from ..data.loader import Sample
 
 Batch = Sample | tuple[Tensor, Tensor] | list[Tensor]
 """What users' loaders give: featherseg's samples, or (image, mask) with float images normalised already."""

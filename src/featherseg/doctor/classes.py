@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.folder import MAX_INFERRED
+from ..core.types import IGNORE_INDEX, ClassSet
 from ..data.labels import UNKNOWN
-from ..types import IGNORE_INDEX, ClassSet
+from ..data.readers.folder import MAX_INFERRED
 from .meaning import APART, Meaning, unpack
 from .pairing import shown
 from .probe import Facts, MaskFacts

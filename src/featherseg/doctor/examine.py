@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError
 from .classes import understand
 from .judge import judge_images, judge_labels, judge_twins
 from .layout import Layout, list_pairs

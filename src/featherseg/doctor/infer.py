@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..types import ClassSet
+from ..core.errors import DataError
+from ..core.types import ClassSet
 from .classes import understand
 from .examine import in_parallel
 from .layout import list_pairs
@@ -42,7 +42,7 @@ class InferredData:
     notes: tuple[str, ...]
 
     def to_config(self) -> dict[str, Any]:
-        """Return the ``[data]`` section that opens it, as :func:`featherseg.config.config_from_dict` reads it."""
+        """Return the ``[data]`` section that opens it, as :func:`featherseg.core.config.config_from_dict` reads it."""
         names = {"train_split": self.train_split, "val_split": self.val_split}
         usual = {"train_split": "train", "val_split": "val"}
         section: dict[str, Any] = {"name": self.kind, "root": str(self.root)}

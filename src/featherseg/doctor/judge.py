@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..core.types import IMAGENET_MEAN, IMAGENET_STD, MIN_SIZE
 from ..data.labels import UNKNOWN
-from ..types import IMAGENET_MEAN, IMAGENET_STD, MIN_SIZE
 from .classes import label_counts, seen
 from .layout import TRAIN_NAMES
 from .meaning import Meaning
+from .near_duplicates import near, recordings
 from .pairing import shown
 from .probe import SIDEWAYS, Facts, ImageFacts
 from .rules import Findings
-from .twins import near, recordings
 
 RARE = 0.001
 """Share of the labelled pixels below which a class is rare."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..data.folder import made_split
-from ..data.public import VOC_YEARS
-from ..errors import ConfigError, DataError, did_you_mean
+from ..core.errors import ConfigError, DataError, did_you_mean
+from ..data.readers.folder import made_split
+from ..data.readers.public import VOC_YEARS
 from .meaning import Meaning, meaning_of_file, meaning_of_kind
 from .pairing import Pair, bare, deeper_pictures, inside, match, pictures, printable, read_list, shown, subfolders
 from .rules import Findings

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.folder import read_classes
+from ..core.errors import ConfigError, DataError, first_line
+from ..core.text_files import parse_json, parse_toml, read_text
+from ..core.types import IGNORE_INDEX, ClassSet
 from ..data.labels import UNKNOWN
-from ..data.public import CAMVID_32, CAMVID_CLASSES, CAMVID_VOID, CITYSCAPES, CITYSCAPES_CLASSES, VOC_CLASSES
-from ..errors import ConfigError, DataError, first_line
-from ..texts import parse_json, parse_toml, read_text
-from ..types import IGNORE_INDEX, ClassSet
+from ..data.readers.folder import read_classes
+from ..data.readers.public import CAMVID_32, CAMVID_CLASSES, CAMVID_VOID, CITYSCAPES, CITYSCAPES_CLASSES, VOC_CLASSES
 
 APART = 40
 """Least distance between two values at which a damaged one is told apart: JPEG moves values by less than half of it."""
@@ -119,7 +119,7 @@ def meaning_of_kind(kind: str) -> Meaning:
 
 
 def meaning_of_file(file: Path) -> Meaning:
-    """Read a class file, see :func:`featherseg.data.folder.folder`.
+    """Read a class file, see :func:`featherseg.data.readers.folder.folder`.
 
     Raises:
         DataError: it cannot be used.

@@ -19,12 +19,13 @@ import tomli_w
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import config_from_dict
-from ..data.folder import made_split
+from ..core.config import config_from_dict
+from ..core.errors import ConfigError, DataError
+from ..core.files import write_atomically
+from ..core.images import write_image, write_mask
+from ..core.types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
 from ..data.labels import UNKNOWN
-from ..errors import ConfigError, DataError
-from ..images import write_atomically, write_image, write_mask
-from ..types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
+from ..data.readers.folder import made_split
 from .classes import MIXED, label_counts, mask_is_image, seen, snaps
 from .examine import Examination, in_parallel
 from .judge import other_format

@@ -9,7 +9,6 @@ import base64
 import math
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
@@ -17,18 +16,19 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError
-from ..images import read_image, write_atomically
+from ..core.charts import Bar, Group, bars, color_class, style_sheet, ticks
+from ..core.errors import DataError
+from ..core.files import write_atomically
+from ..core.images import read_image
+from ..core.types import ImageArray
 from ..runtime.draw import overlay
-from ..ship_report.charts import Bar, Group, bars, color_class, ticks
-from ..types import ImageArray
 from .examine import Examination
 from .mend import decode, reason_to_leave_out
 from .pairing import shown
 from .probe import Facts, Size
 from .raw import Trouble, read_raw
 from .rules import Finding
-from .words import quantity
+from .text import quantity
 
 SAMPLES = 8
 """Pairs whose overlays are shown."""
@@ -59,7 +59,7 @@ def render(examination: Examination) -> str:
         parts.append(_section("Image sizes", sizes_chart(examination.sizes), caption))
     if panels := _samples(examination):
         parts.append(_section("Samples", panels, "Images with their masks as the doctor understands them."))
-    style = files("featherseg.ship_report").joinpath("style.css").read_text(encoding="utf-8")
+    style = style_sheet()
     verdict = ("✓ clean", "good") if examination.clean else ("✗ findings", "bad")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

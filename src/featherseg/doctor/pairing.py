@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.public import MAX_SPLIT_BYTES
-from ..images import IMAGE_SUFFIXES
+from ..core.images import IMAGE_SUFFIXES
+from ..data.readers.public import MAX_SPLIT_BYTES
 from .rules import Findings
 
 FOREIGN_SUFFIXES = frozenset(

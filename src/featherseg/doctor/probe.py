@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ..data.folder import MAX_INFERRED
-from ..types import IGNORE_INDEX, ImageArray
+from ..core.types import IGNORE_INDEX, ImageArray
+from ..data.readers.folder import MAX_INFERRED
 from .meaning import unpack
+from .near_duplicates import difference_hash, thumbnail
 from .pairing import Pair
 from .raw import RawMask, Trouble, bit_depth, opened, orientation, read_raw
-from .twins import difference_hash, thumbnail
 
 MAX_VALUES = 512
 """Distinct values of a mask that are kept, the most frequent ones."""
@@ -172,7 +172,7 @@ def probe_image(path: Path) -> ImageFacts:
 
 
 def upright_rgb(image: Image.Image) -> ImageArray:
-    """Return an opened picture as :func:`featherseg.images.read_image` would: RGB, uint8 (H, W, 3), upright."""
+    """Return an opened picture as :func:`featherseg.core.images.read_image` would: RGB, uint8 (H, W, 3), upright."""
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
         grey = np.clip(np.asarray(upright).astype(np.int64) >> 8, 0, 255).astype(np.uint8)

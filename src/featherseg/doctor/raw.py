@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import first_line
-from ..images import FORMATS, LOSSY, MAX_PIXELS
-from ..types import IGNORE_INDEX
+from ..core.errors import first_line
+from ..core.images import FORMATS, LOSSY, MAX_PIXELS
+from ..core.types import IGNORE_INDEX
 
 ORIENTATION = 0x0112
 """EXIF's tag of how a picture is turned; 1 is upright."""
@@ -141,7 +141,7 @@ def read_raw(path: Path) -> RawMask:
                 raise Trouble("mask-float", "values that are not whole")
             values, floats = np.minimum(array, 65535).astype(np.int32), True
         else:
-            # As read_ids of featherseg.images does, which the loaders use.
+            # As read_ids of featherseg.core.images does, which the loaders use.
             if image.mode == "1":
                 values = np.asarray(image, np.uint8).astype(np.int32)
             else:

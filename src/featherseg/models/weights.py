@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ConfigError, first_line
-from ..torch_archive import check_archive
+from ..core.errors import CheckpointError, ConfigError, first_line
+from .archive import check_archive
 
 Weights = Mapping[str, Tensor]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, did_you_mean, first_line
-from ..types import MIN_SIZE
+from ..core.errors import ConfigError, did_you_mean, first_line
+from ..core.types import MIN_SIZE
 
 if TYPE_CHECKING:
     from .base import SegmentationModel

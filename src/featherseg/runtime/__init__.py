@@ -1,1 +1,1 @@
-"""From uint8 frames to masks, without torch: what runs on the device."""
+"""What an edge box needs: read an exported file, run it, make masks of it. No torch."""

@@ -12,9 +12,9 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArtifactError
-from ..texts import check_tree, shortened
-from ..types import IGNORE_INDEX, ClassSet, InputSpec
+from ..core.errors import ArtifactError
+from ..core.text_files import check_tree, shortened
+from ..core.types import IGNORE_INDEX, ClassSet, InputSpec
 from .containers import MAX_METADATA_BYTES, METADATA_KEY, REMEDY, read_metadata
 
 FORMAT_VERSION = 1
@@ -34,7 +34,7 @@ class Artifact:
         network: registered name of the network.
         params: parameters of the network.
         training: what it was trained on and with; JSON types.
-        verification: figures of :func:`featherseg.export.verify.verify`; empty until verified.
+        verification: figures of :func:`featherseg.exporting.verify.verify`; empty until verified.
         output: ``"logits"`` float32 (B, C, h, w) at the stride, or ``"mask"`` uint8 (B, H, W).
         version: featherseg that wrote the file.
         format_version: layout of this metadata.

@@ -22,13 +22,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..errors import ArtifactError, ConfigError, FeathersegError
-from ..images import write_atomically
-from ..types import ImageArray
+from ..core.errors import ArtifactError, ConfigError, FeathersegError
+from ..core.files import write_atomically
+from ..core.types import ImageArray
 from .containers import sha256
 from .engines import Engine, engines_of
 from .segmenter import Segmenter
-from .sessions import artifact_suffixes, available_threads, cpu_name
+from .sessions.base import artifact_suffixes, available_threads, cpu_name
 from .timing import time_in_turns
 
 TIMED_SIZE = (512, 1024)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from xml.parsers import expat
 
-from ..errors import ArtifactError
-from ..images import write_atomically
+from ..core.errors import ArtifactError
+from ..core.files import write_atomically
 
 METADATA_KEY = "featherseg"
 MAX_METADATA_BYTES = 1 << 20

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import ConfigError
-from ..types import ClassSet, ImageArray, MaskArray
+from ..core.errors import ConfigError
+from ..core.types import ClassSet, ImageArray, MaskArray
 from .postprocess import as_kernels_take, kernels
 
 MIN_FONT = 9

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
-from .sessions import Session, open_session, sessions
+from ..core.errors import ConfigError
+from .sessions.base import Session, open_session, sessions
 from .sessions.openvino import openvino_core
 
 ANY = "any"
@@ -22,7 +22,7 @@ class Engine:
     """A backend, and what it computes floats in.
 
     Args:
-        backend: name of a session; see :func:`featherseg.runtime.sessions.open_session`.
+        backend: name of a session; see :func:`featherseg.runtime.sessions.base.open_session`.
         precision: what it is told to compute in; None for a backend that has one only.
     """
 
@@ -36,7 +36,7 @@ class Engine:
         """Open an exported file.
 
         Raises:
-            FeathersegError: as :func:`featherseg.runtime.sessions.open_session` does.
+            FeathersegError: as :func:`featherseg.runtime.sessions.base.open_session` does.
         """
         options: dict[str, Any] = {} if self.precision is None else {"precision": self.precision}
         if threads is not None and self.backend != "tensorrt":  # whose threads are the GPU's

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, did_you_mean
-from ..types import MIN_SIZE, ImageArray
+from ..core.errors import ConfigError, did_you_mean
+from ..core.types import MIN_SIZE, ImageArray
 
 Fit = Literal["stretch", "letterbox", "tile"]
 Size = tuple[int, int]

@@ -30,7 +30,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, did_you_mean
+from ..core.errors import ConfigError, did_you_mean
 
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.int64]

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
-from ..images import write_mask
-from ..types import ClassSet, ImageArray, Latency, MaskArray
+from ..core.errors import ConfigError
+from ..core.images import write_mask
+from ..core.types import ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
 from .draw import colorize, overlay
 from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces
 from .postprocess import kernels, upsample_argmax
-from .sessions import Session, open_session
+from .sessions.base import Session, open_session
 
 
 def coverage(mask: MaskArray, classes: ClassSet) -> dict[str, float]:
@@ -86,7 +86,7 @@ class Segmenter:
             ``"letterbox"``: resized to fit into it with their shape kept, the rest padded. ``"tile"``: cut into
             overlapping tiles of it, for large frames; memory beyond the mask does not grow with them, but the network
             sees no more than a tile at once.
-        backend: which engine opens a path; see :func:`featherseg.runtime.sessions.open_session`.
+        backend: which engine opens a path; see :func:`featherseg.runtime.sessions.base.open_session`.
         threads: threads of that engine; all that the process may use where not given.
 
     Raises:

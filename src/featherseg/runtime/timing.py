@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from ..errors import ConfigError
-from ..types import ImageArray, Latency
+from ..core.errors import ConfigError
+from ..core.types import ImageArray, Latency
 from .segmenter import Segmenter
 
 T = TypeVar("T")

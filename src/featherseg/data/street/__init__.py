@@ -1,1 +1,1 @@
-"""The parts that a synthetic street is made of; see :mod:`featherseg.data.synthetic`."""
+"""The parts that a synthetic street is made of; see :mod:`featherseg.data.readers.synthetic`."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ...types import IGNORE_INDEX, ImageArray
+from ...core.types import IGNORE_INDEX, ImageArray
 from .layout import PAINTS, WALLS, pick
 from .scene import FRACTION_BITS, Canvas, Color, FloatArray, Label, Light, Street, scaled
 

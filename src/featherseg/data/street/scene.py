@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...types import ClassSet, ImageArray, MaskArray
+from ...core.types import ClassSet, ImageArray, MaskArray
 
 Color = tuple[float, float, float]
 FloatArray = NDArray[np.float64]

@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArtifactError, ConfigError, first_line
-from ...registry import Registry
+from ...core.errors import ArtifactError, ConfigError, first_line
+from ...core.registry import Registry
 from ..artifact import Artifact, read_artifact
 
 
@@ -48,7 +48,7 @@ class Session(Protocol):
 MAX_THREADS = 1024
 """More than any processor has; engines would start them all."""
 
-sessions: Registry[Callable[..., Session]] = Registry("backend")
+sessions: Registry[Callable[..., Session]] = Registry("backend", home="featherseg.runtime.sessions")
 
 
 def open_session(path: str | Path, backend: str = "auto", **options: Any) -> Session:

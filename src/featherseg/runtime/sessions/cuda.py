@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ...errors import first_line
+from ...core.errors import first_line
 
 LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING

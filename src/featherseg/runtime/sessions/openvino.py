@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArtifactError, ConfigError, did_you_mean, require
+from ...core.errors import ArtifactError, ConfigError, did_you_mean, require
 from ..containers import WEIGHTS_KEY, openvino_info, sha256
 from .base import (
     check_ports,

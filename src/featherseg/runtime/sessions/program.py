@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import require
+from ...core.errors import require
 from ..containers import is_compiled
 from .base import checked_threads, cpu_name, logits_artifact, refusal, run_failure, sessions
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArtifactError, ConfigError, require
+from ...core.errors import ArtifactError, ConfigError, require
 from ..containers import read_companion, sha256
 from .base import check_ports, check_size, fixed_size, logits_artifact, run_failure, sessions
 from .cuda import Driver, DriverError, Memory

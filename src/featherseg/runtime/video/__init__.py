@@ -6,9 +6,3 @@
 - :mod:`.writer`: an H.264 file that can be played wherever it ends.
 - :mod:`.smoothing`: masks that flicker less.
 """
-
-from .pipeline import FramePrediction, Mode, VideoResult, segment_video
-from .smoothing import Smoothed
-from .sources import Frame, Source, open_source
-
-__all__ = ["Frame", "FramePrediction", "Mode", "Smoothed", "Source", "VideoResult", "open_source", "segment_video"]

@@ -11,7 +11,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from ...errors import DataError
+from ...core.errors import DataError
 
 Kind = Literal["file", "folder", "camera", "stream"]
 

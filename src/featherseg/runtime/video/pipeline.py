@@ -18,8 +18,8 @@ from typing import Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
-from ...errors import ConfigError, DataError, did_you_mean
-from ...types import ClassSet, ImageArray, Latency, MaskArray
+from ...core.errors import ConfigError, DataError, did_you_mean
+from ...core.types import ClassSet, ImageArray, Latency, MaskArray
 from ..draw import colorize
 from . import sources
 from .sources import Frame, Source, open_source

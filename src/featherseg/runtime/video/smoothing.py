@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ConfigError
-from ...types import ImageArray
+from ...core.errors import ConfigError
+from ...core.types import ImageArray
 from ..postprocess import upsample_argmax
 from ..segmenter import Prediction, Segmenter
-from ..sessions import Session
+from ..sessions.base import Session
 
 SCENE_AGREEMENT = 0.5
 """Share of logits with the same winner below which a frame shows another scene; within one, nearly all agree."""

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...errors import DataError, first_line, require
-from ...images import list_images, read_image
-from ...types import ImageArray
+from ...core.errors import DataError, first_line, require
+from ...core.images import list_images, read_image
+from ...core.types import ImageArray
 from .addresses import Address, find_address
 
 DEFAULT_RATE = Fraction(25)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from ...types import Latency
+from ...core.types import Latency
 
 POLL_SECONDS = 0.05
 """How often a waiting stage looks whether the others have stopped."""

@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...errors import DataError, first_line, require
-from ...types import ImageArray
+from ...core.errors import DataError, first_line, require
+from ...core.types import ImageArray
 from .sources import Frame, Sound
 
 QUALITY = {"crf": "20", "preset": "ultrafast", "x264-params": "mbtree=1:rc-lookahead=5"}

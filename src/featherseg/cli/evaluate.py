@@ -1,0 +1,59 @@
+"""The command that scores networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..core.errors import ConfigError
+from .app import Data, Json, Kind, Quiet, SizeText, Split, Threads, app
+
+
+@app.command(name="eval")
+def eval_(
+    model: str,
+    /,
+    *,
+    data: Data = None,
+    kind: Kind = None,
+    split: Split = None,
+    size: SizeText = None,
+    scales: Annotated[tuple[float, ...], Parameter(help="Image scales to average.", consume_multiple=True)] = (1.0,),
+    flip: Annotated[bool, Parameter(help="Average over the mirrored image too.", show_default=False)] = False,
+    threads: Threads = None,
+    confusion: Annotated[Path | None, Parameter(help="Write the confusion matrix as a picture.")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Score a run folder, weights file or exported file on labelled images, at their original resolution.
+
+    For example:
+
+        featherseg eval runs/camvid_fastsegnet --scales 0.75 1.0 1.25 --flip
+        featherseg eval street.onnx --data ~/CamVid --confusion confusion.png
+
+    Args:
+        model: run folder, weights or .onnx file.
+    """
+    from ..core.images import IMAGE_SUFFIXES, write_image
+    from ..core.progress import counting
+    from ..evaluation.opening import open_labelled, open_segmenter
+    from ..evaluation.scores import evaluate
+    from ..evaluation.visualize import confusion_picture
+    from .app import parse_size
+    from .tables import print_json, print_scores
+
+    if confusion is not None and confusion.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ConfigError(f"--confusion is {confusion}, which names no picture; end it in .png")
+    segmenter = open_segmenter(model, size=parse_size(size), threads=threads)
+    dataset = open_labelled(model, segmenter.artifact.training, root=data, kind=kind, split=split)
+    with counting("evaluate", len(dataset), quiet=quiet) as progress:
+        result = evaluate(segmenter, dataset, scales=scales, flip=flip, progress=progress)
+    if json:
+        print_json(result.to_dict())
+    else:
+        print_scores(result)
+    if confusion is not None:  # after the scores, which are not lost where it cannot be written
+        write_image(confusion, confusion_picture(result.matrix, result.classes))

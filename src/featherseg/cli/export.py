@@ -1,0 +1,101 @@
+"""Commands that judge networks and write them as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from ..core.errors import ConfigError
+from .app import Data, Json, Kind, Quiet, Split, app, need_training
+
+
+@app.command
+def export(
+    run: Path,
+    /,
+    *,
+    to: Annotated[
+        Literal["onnx", "openvino", "tensorrt", "torch"], Parameter(help="Kind of file; ONNX runs everywhere.")
+    ] = "onnx",
+    precision: Annotated[
+        Literal["fp32", "fp16"] | None, Parameter(help="What weights are stored (TensorRT: computed) in.")
+    ] = None,
+    weights: Annotated[
+        Literal["float32", "int8"],
+        Parameter(help="How an ONNX file stores its weights; int8 is a quarter of the size, as fast."),
+    ] = "float32",
+    fixed: Annotated[str | None, Parameter(name="--fixed", help="HxW of an ONNX file for that size alone.")] = None,
+    unproven: Annotated[
+        bool, Parameter(help="Do not run the file, which this machine may not be able to.", show_default=False)
+    ] = False,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="File; by default in the run folder.")] = None,
+    data: Data = None,
+    kind: Kind = None,
+    split: Split = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write a run as one file that needs nothing beside it, proven on the validation images, or not at all.
+
+    For example:
+
+        featherseg export runs/camvid_fastsegnet -o street.onnx
+        featherseg export runs/camvid_fastsegnet --to openvino -o street.xml
+        featherseg export runs/camvid_fastsegnet --to tensorrt --precision fp16 --unproven
+
+    Args:
+        run: run folder or weights file.
+    """
+    need_training("Exporting")
+    from ..compress.weights_int8 import INT8_WEIGHTS, store_int8
+    from ..core.progress import counting
+    from ..evaluation.opening import open_labelled
+    from ..exporting.targets import export_checkpoint, targets
+    from ..exporting.verify import export_verified
+    from ..models.checkpoint import load_checkpoint
+    from .app import parse_size
+    from .tables import print_json, print_text
+
+    target = targets.get(to)
+    target.checked(precision)
+    if out is not None and out.suffix.lower() != target.suffix:
+        raise ConfigError(f"--out is {out}; an exported {to} file ends in {target.suffix}")
+    if weights == "int8" and (to != "onnx" or precision or fixed or unproven):
+        raise ConfigError("--weights int8 is of a proven ONNX file of any size; leave --to, --precision and others out")
+    if fixed and to != "onnx":
+        raise ConfigError(f"--fixed is {fixed}, which --to {to} does not know; it is for ONNX files")
+    checkpoint = load_checkpoint(run)
+    path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}{target.suffix}"
+    options: dict[str, Any] = {"size": parse_size(fixed)} if fixed else {}
+    if unproven:
+        export_checkpoint(to, checkpoint, path, None, precision=precision, **options)
+        if json:
+            print_json({"path": str(path), "bytes": _bytes(path), "passed": None})
+        else:
+            print_text(f"{path}, {_bytes(path) / 1e6:.2f} MB, not verified: prove it where it runs")
+        return
+    dataset = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
+    with counting("verify", len(dataset), quiet=quiet) as progress:
+
+        def advance(done: int, total: int) -> None:
+            progress(done)
+
+        if weights == "int8":
+            result = export_verified(checkpoint, path, dataset, INT8_WEIGHTS, transform=store_int8, progress=advance)
+        else:
+            proven = export_checkpoint(to, checkpoint, path, dataset, precision=precision, progress=advance, **options)
+            assert proven is not None  # there was a dataset
+            result = proven
+    if json:
+        print_json({"path": str(path), "bytes": _bytes(path), **result.to_dict()})
+        return
+    print_text(f"{result}\n{path}, {_bytes(path) / 1e6:.2f} MB")
+
+
+def _bytes(path: Path) -> int:
+    """Return what an exported file takes up, with what it needs beside it."""
+    from ..runtime.containers import file_parts
+
+    return sum(part.stat().st_size for part in file_parts(path))

@@ -1,0 +1,103 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..core.errors import ConfigError
+from .app import Json, Out, Quiet, app, need_training
+
+
+@app.command
+def demo(*, out: Out = Path("runs"), quiet: Quiet = False, json: Json = False) -> None:
+    """Go the whole way on generated street scenes: train, evaluate, export, verify, segment. Needs no data.
+
+    For example:
+
+        featherseg demo -o runs
+    """
+    need_training()
+    from ..shipping.demo import run_demo
+    from .tables import print_json, print_latency, print_table, print_text
+
+    result = run_demo(out, quiet=quiet)
+    if json:
+        print_json(result.to_dict())
+        return
+    print_table("featherseg demo", ("", ""), result.rows())
+    print_latency(result.latency)
+    print_text(f"{result.scores.summary()}\nfile    {result.artifact}\npicture {result.picture}")
+
+
+@app.command
+def train(
+    recipe: str | None = None,
+    /,
+    *overrides: str,
+    resume: Annotated[Path | None, Parameter(help="Run folder to go on with.")] = None,
+    find_lr: Annotated[
+        bool,
+        Parameter(name="--find-lr", help="Try learning rates for up to 100 steps; keep nothing.", show_default=False),
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a network: on a folder alone, or as a TOML recipe and key=value settings say.
+
+    Of a folder, layout and classes are inferred, the data is looked at, and each setting is chosen and explained.
+
+    For example:
+
+        featherseg train photos
+        featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
+        featherseg train data.root=photos model.name=jetnet train.epochs=20
+        featherseg train --resume runs/camvid_fastsegnet
+
+    Args:
+        recipe: TOML file, or a folder of images and masks; settings may stand in its place.
+        overrides: dotted.key=value settings, such as optim.lr=1e-3.
+    """
+    need_training()
+    from ..core.config import Config, load_config
+    from ..training.fit import fit, resume_run
+    from .tables import print_json, print_scores, print_text
+
+    if recipe is not None and "=" in recipe:
+        overrides, recipe = (recipe, *overrides), None
+
+    def config() -> Config:
+        if recipe is None or not Path(recipe).expanduser().is_dir():
+            return load_config(recipe, overrides)
+        from ..core.progress import say
+        from ..training.quickstart import quick_start
+
+        start = quick_start(recipe, overrides)
+        for line in (*start.notes, *map(str, start.choices)):
+            say(line, quiet)
+        return start.config
+
+    if find_lr:
+        if resume is not None:
+            raise ConfigError(f"--find-lr begins anew, and --resume goes on with {resume}; leave one of them out")
+        from ..training.lr_finder import find_lr as sweep
+
+        found = sweep(config(), quiet=quiet)
+        print_json(found.to_dict()) if json else print_text(str(found))
+        return
+    if resume is not None:
+        if recipe is not None or overrides:
+            raise ConfigError(f"--resume goes on with {resume} as it was configured; leave the other settings out")
+        result = resume_run(resume, quiet=quiet)
+    else:
+        result = fit(config(), quiet=quiet)
+    if int(os.environ.get("RANK", "0")):
+        return  # torchrun's other processes have the same result
+    if json:
+        print_json({"run": str(result.path), "best_epoch": result.best_epoch, **result.best.to_dict()})
+        return
+    print_scores(result.best)
+    print_text(f"best epoch {result.best_epoch} of {result.epochs}; {result.seconds / 60:.1f} min; run {result.path}")

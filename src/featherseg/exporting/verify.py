@@ -1,0 +1,400 @@
+"""Proof that an exported file does what the network does: on real images, through the deployed path, in figures.
+
+First the logits, at several sizes. Then, over a dataset, the masks of the deployed path (the file, its own
+normalisation, the runtime's resizing) against those of plain torch, and what either is worth against the truth.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from ..core.errors import ArtifactError, ConfigError, DataError, VerificationError
+from ..core.types import MIN_SIZE, ClassSet, ImageArray, MaskArray
+from ..data.datasets import SegmentationDataset
+from ..evaluation.metrics import BoundaryF1, ConfusionMatrix
+from ..models.base import SegmentationModel
+from ..models.checkpoint import Checkpoint
+from ..models.session import describe
+from ..runtime.artifact import read_artifact
+from ..runtime.fitting import resized
+from ..runtime.segmenter import Segmenter
+from ..runtime.sessions.base import Session
+from .locate import first_divergence
+from .onnx import atomic_path, export_onnx, onnx_path, write_artifact
+
+PARITY_SIZES = ((64, 96), (256, 512), (333, 517))
+"""(height, width) of the logit comparison: the smallest, a usual one, and one that no stride divides."""
+PARITY_IMAGES = 2
+"""Images of the logit comparison at each size; they go in as one batch."""
+
+MIN_DIVERGENCE = 0.01
+"""Relative difference of a layer's activations that is no rounding, whatever the limit for logits."""
+
+Progress = Callable[[int, int], None]
+"""Called with images done and images in all."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an exported file may be from its network.
+
+    The defaults suit a float32 file; a quantised one needs wider limits, chosen on purpose.
+
+    Args:
+        max_logit_error: largest difference of a logit, relative to the largest logit of that image.
+        min_agreement: share of all pixels, ignored ones too, that must have the same class.
+        max_miou_drop: mIoU (0–1) that may be lost.
+    """
+
+    max_logit_error: float = 1e-3
+    min_agreement: float = 0.9995
+    max_miou_drop: float = 0.001
+
+    def __post_init__(self) -> None:
+        if not self.max_logit_error >= 0 or not 0 <= self.min_agreement <= 1 or not 0 <= self.max_miou_drop <= 1:
+            raise ConfigError(f"{self} is out of range; errors are from 0, agreement and mIoU between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Difference of the logits at one size.
+
+    Args:
+        size: (height, width) of the images.
+        absolute: largest difference.
+        relative: largest difference over the largest logit of its image.
+        image: stem of the image with the largest relative difference.
+    """
+
+    size: tuple[int, int]
+    absolute: float
+    relative: float
+    image: str
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What masks are worth against a dataset's truth; fractions 0–1, NaN where a class does not occur."""
+
+    miou: float
+    iou: tuple[float, ...]
+    boundary_f1: float
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """Figures of a verification.
+
+    Args:
+        classes: what the ids stand for.
+        dataset: its name and split.
+        images: how many of them were compared.
+        session: engine and device that ran the file.
+        parity: logit differences by size.
+        agreement: share of all pixels, ignored ones too, whose class is the same.
+        worst_image: stem of the image with the least agreement, and that agreement.
+        file: quality of the deployed path's masks.
+        torch: quality of plain torch's masks.
+        tolerance: the limits.
+        place: where in the network a failed ONNX file parts from it.
+    """
+
+    classes: ClassSet
+    dataset: str
+    images: int
+    session: str
+    parity: tuple[Parity, ...]
+    agreement: float
+    worst_image: tuple[str, float]
+    file: Quality
+    torch: Quality
+    tolerance: Tolerance
+    place: str = ""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One sentence for each limit that is passed: figure, limit, and where it is worst. NaN passes none."""
+        found = []
+        limit = self.tolerance
+        parity = max(self.parity, key=lambda p: math.inf if math.isnan(p.relative) else p.relative)
+        if not parity.relative <= limit.max_logit_error:
+            found.append(
+                f"logits differ by {parity.relative:.2e} of the largest (limit {limit.max_logit_error:.2e}), "
+                f"worst at {parity.size[0]}x{parity.size[1]} in image {parity.image}"
+            )
+        if not self.agreement >= limit.min_agreement:
+            name, share = self.worst_image
+            found.append(
+                f"masks agree in {self.agreement:.4%} of the pixels (limit {limit.min_agreement:.4%}), "
+                f"worst in image {name} with {share:.4%}"
+            )
+        if math.isnan(self.torch.miou) or math.isnan(self.file.miou):
+            found.append(f"mIoU is undefined, for {self.dataset} has no labelled pixel; verify on a labelled split")
+        elif not self.torch.miou - self.file.miou <= limit.max_miou_drop:
+            # A class that occurs in neither truth nor masks counts as whole: predicting it anyway is what costs.
+            drops = np.nan_to_num(self.torch.iou, nan=1.0) - np.nan_to_num(self.file.iou, nan=1.0)
+            k = int(np.argmax(drops))
+            found.append(
+                f"mIoU falls from {_percent(self.torch.miou)} to {_percent(self.file.miou)} "
+                f"(limit {limit.max_miou_drop * 100:.2f} points), worst in class {self.classes.names[k]}: "
+                f"{_percent(self.torch.iou[k])} to {_percent(self.file.iou[k])}"
+            )
+        return tuple(found)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no limit is passed."""
+        return not self.failures
+
+    @property
+    def explanation(self) -> str:
+        """All failures and their place in one line; empty where there is none."""
+        return "; ".join([*self.failures, *[self.place] * bool(self.place)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON types, None for NaN: what the exported file carries."""
+        figures = {
+            "passed": self.passed,
+            "agreement": self.agreement,
+            "miou": self.file.miou,
+            "miou_torch": self.torch.miou,
+            "iou": dict(zip(self.classes.names, self.file.iou, strict=True)),
+            "iou_torch": dict(zip(self.classes.names, self.torch.iou, strict=True)),
+            "boundary_f1": self.file.boundary_f1,
+            "boundary_f1_torch": self.torch.boundary_f1,
+            "worst_image": list(self.worst_image),
+            "parity": [asdict(parity) | {"size": list(parity.size)} for parity in self.parity],
+            "sizes": [list(parity.size) for parity in self.parity],
+            "dataset": self.dataset,
+            "images": self.images,
+            "session": self.session,
+            "tolerance": asdict(self.tolerance),
+        }
+        cleaned: dict[str, Any] = _without_nan(figures)
+        return cleaned
+
+    def __str__(self) -> str:
+        lines = [f"verified on {self.dataset}, {self.images} images, absent classes left out: {self.session}"]
+        for p in self.parity:
+            lines.append(f"  logits {p.size[0]}x{p.size[1]}: max error {p.absolute:.2e}, relative {p.relative:.2e}")
+        lines += [
+            f"  mask agreement {self.agreement:.4%}, least {self.worst_image[1]:.4%} in {self.worst_image[0]}",
+            f"  mIoU {_percent(self.file.miou)} (torch {_percent(self.torch.miou)}), "
+            f"boundary F1 {_percent(self.file.boundary_f1)} (torch {_percent(self.torch.boundary_f1)})",
+        ]
+        verdict = [f"  FAILED: {failure}" for failure in self.failures] or ["  passed"]
+        verdict += [f"  {self.place}"] * bool(self.place)
+        return "\n".join(lines + verdict)
+
+
+def verify(
+    model: SegmentationModel,
+    artifact_path: str | Path,
+    dataset: SegmentationDataset,
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    tolerance: Tolerance | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> VerifyResult:
+    """Compare an exported file with the network it came from. The network should be trained: random ones hide faults.
+
+    Args:
+        model: the network; compared on the CPU in float32 and eval mode, and left as it is.
+        artifact_path: the exported file.
+        dataset: labelled images, such as the validation split.
+        sizes: (height, width) of the logit comparison; ``PARITY_SIZES`` where left out, or a fixed file's one.
+        tolerance: the limits; :class:`Tolerance`'s defaults where not given.
+        backend: engine to run the file with.
+        threads: threads of that engine.
+        progress: called after each image.
+
+    Returns:
+        The figures; whether they are good enough is :attr:`VerifyResult.passed`.
+
+    Raises:
+        ConfigError: the dataset's classes are not the file's, or `sizes` is empty or too small.
+        ArtifactError: the file cannot be opened.
+        VerificationError: it cannot run at one of the sizes or images.
+    """
+    segmenter = Segmenter(artifact_path, backend=backend, threads=threads)
+    classes = segmenter.artifact.classes
+    if dataset.classes.names != classes.names:
+        raise ConfigError(
+            f"dataset {dataset.name} has classes {', '.join(dataset.classes.names)} but the file has "
+            f"{', '.join(classes.names)}; verify on the dataset it was trained on"
+        )
+    if len(dataset) == 0:
+        raise DataError(f"dataset {dataset.name} {dataset.split} is empty; verify on one with images")
+    if sizes is None:
+        sizes = (segmenter.size,) if segmenter.size else PARITY_SIZES
+    if not sizes or min(min(size) for size in sizes) < MIN_SIZE:
+        raise ConfigError(f"sizes is {list(sizes)}; give at least one (height, width) from {MIN_SIZE} each")
+    # A copy, so that a network on a GPU, in training or in bf16 is compared as the plain one it stands for.
+    net = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    try:
+        parity = tuple(_parity(net, segmenter.session, dataset, size) for size in sizes)
+        masks = _compare_masks(net, segmenter, dataset, progress)
+    except ArtifactError as error:
+        raise VerificationError(f"{artifact_path} does not run where its network does: {error}") from error
+    result = VerifyResult(
+        classes=classes,
+        dataset=f"{dataset.name} {dataset.split}",
+        images=len(dataset),
+        session=segmenter.session.device,
+        parity=parity,
+        agreement=masks.agreement,
+        worst_image=masks.worst_image,
+        file=masks.file,
+        torch=masks.torch,
+        tolerance=tolerance or Tolerance(),
+    )
+    return result if result.passed else replace(result, place=_place(net, Path(artifact_path), dataset, result))
+
+
+def export_verified(
+    checkpoint: Checkpoint,
+    path: str | Path,
+    dataset: SegmentationDataset,
+    tolerance: Tolerance | None = None,
+    *,
+    sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
+    threads: int | None = None,
+    transform: Callable[[Path], object] = lambda path: None,
+    progress: Progress | None = None,
+) -> VerifyResult:
+    """Export a trained network to `path` with its verification's figures inside, or not at all.
+
+    The file gets its name only after it has passed; a file that was there before stays as it is until then.
+
+    Args:
+        checkpoint: network, classes and training facts; see :func:`featherseg.models.checkpoint.load_checkpoint`.
+        path: file to write, ending in ``.onnx``.
+        dataset: labelled images, such as the validation split.
+        tolerance: the limits; :class:`Tolerance`'s defaults where not given.
+        sizes: (height, width) of the logit comparison.
+        threads: threads of the engine that runs the file.
+        transform: rewrites the exported file in place before it is verified, such as
+            :func:`featherseg.compress.weights_int8.store_int8`.
+        progress: called after each image.
+
+    Raises:
+        VerificationError: a figure is past the tolerance; nothing was written.
+    """
+    model = checkpoint.model
+    artifact = describe(model, checkpoint.classes, checkpoint.training)
+    with atomic_path(onnx_path(path)) as temporary:
+        export_onnx(model, temporary, artifact)
+        transform(temporary)
+        result = verify(model, temporary, dataset, sizes=sizes, tolerance=tolerance, threads=threads, progress=progress)
+        if not result.passed:
+            raise VerificationError(f"{path} was not written: {result.explanation}")
+        write_artifact(temporary, replace(read_artifact(temporary), verification=result.to_dict()))
+    return result
+
+
+def _place(net: SegmentationModel, path: Path, dataset: SegmentationDataset, result: VerifyResult) -> str:
+    """Return where the file parts from its network, as far as that can be told."""
+    if path.suffix.lower() != ".onnx":
+        return ""
+    size = result.parity[0].size
+    image = np.asarray(cv2.resize(dataset.read(0)[0], size[::-1]), np.uint8)
+    found = first_divergence(net, path, image, limit=max(MIN_DIVERGENCE, result.tolerance.max_logit_error))
+    return str(found) if found else ""
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """What comparing the masks found; see :class:`VerifyResult`."""
+
+    agreement: float
+    worst_image: tuple[str, float]
+    file: Quality
+    torch: Quality
+
+
+class _Judge:
+    """Both metrics of one way of making masks."""
+
+    def __init__(self, classes: ClassSet) -> None:
+        self.confusion, self.boundary = ConfusionMatrix(classes), BoundaryF1(classes)
+
+    def update(self, target: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> None:
+        self.confusion.update(target, prediction)
+        self.boundary.update(target, prediction)
+
+    def quality(self) -> Quality:
+        iou = tuple(float(value) for value in self.confusion.iou())
+        return Quality(float(self.confusion.miou()), iou, float(self.boundary.mean()))
+
+
+def _parity(net: SegmentationModel, session: Session, dataset: SegmentationDataset, size: tuple[int, int]) -> Parity:
+    """Compare the logits of a few images, spread over the dataset, resized to `size`."""
+    indices = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, PARITY_IMAGES)})
+    images = [np.asarray(cv2.resize(dataset.read(i)[0], size[::-1]), np.uint8) for i in indices]
+    normalized = torch.from_numpy(np.stack([net.input_spec.normalize(image) for image in images]))
+    with torch.inference_mode():
+        expected = net.outputs(normalized)["out"].numpy()
+    actual = session.run(np.stack(images))
+    if actual.shape != expected.shape:
+        return Parity(size, math.inf, math.inf, dataset.stem(indices[0]))
+    absolute = np.abs(actual - expected).max(axis=(1, 2, 3))
+    relative = absolute / np.maximum(np.abs(expected).max(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
+    worst = int(np.argmax(relative))  # NaN counts as the largest
+    return Parity(size, float(absolute.max()), float(relative[worst]), dataset.stem(indices[worst]))
+
+
+def _compare_masks(
+    net: SegmentationModel, segmenter: Segmenter, dataset: SegmentationDataset, progress: Progress | None
+) -> _Masks:
+    """Segment every image both ways, and judge both by the truth."""
+    file, reference = _Judge(dataset.classes), _Judge(dataset.classes)
+    equal, total, worst = 0, 0, ("", math.inf)
+    segmenter = segmenter.planned(dataset.read(0)[0].shape[:2])  # as on a video; the logits were compared without
+    for i in range(len(dataset)):
+        image, target = dataset.read(i)
+        ours, theirs = segmenter.segment(image), _torch_mask(net, image, segmenter.size)
+        file.update(target, ours)
+        reference.update(target, theirs)
+        same = int(np.count_nonzero(ours == theirs))
+        equal, total = equal + same, total + ours.size
+        worst = min(worst, (dataset.stem(i), same / ours.size), key=lambda entry: entry[1])
+        if progress is not None:
+            progress(i + 1, len(dataset))
+    return _Masks(equal / total, worst, file.quality(), reference.quality())
+
+
+def _torch_mask(net: SegmentationModel, image: ImageArray, size: tuple[int, int] | None = None) -> MaskArray:
+    """Return the mask by the network alone: full-size logits and their arg max, nothing of the deployed path.
+
+    `size` is the one (height, width) that the file takes, if it does; the network then sees the same picture.
+    """
+    with torch.inference_mode():
+        pixels = torch.from_numpy(net.input_spec.normalize(resized(image, size) if size else image))[None]
+        logits = F.interpolate(net.outputs(pixels)["out"], size=image.shape[:2], mode="bilinear", align_corners=False)
+    mask: MaskArray = logits.argmax(dim=1)[0].to(torch.uint8).numpy()
+    return mask
+
+
+def _percent(fraction: float) -> str:
+    return "absent" if math.isnan(fraction) else f"{fraction * 100:.2f}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,110 @@
+"""Many images through one segmenter, and their masks and overlays as files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import DataError
+from ..core.images import list_images, read_ids, read_image, write_image
+from .segmenter import Prediction, Segmenter, coverage
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """Files that :func:`predict` wrote.
+
+    Args:
+        masks: palette PNGs of class ids.
+        overlays: pictures with legend; empty if none were asked for.
+        coverage: mean share of the pixels of each class over all images.
+    """
+
+    masks: tuple[Path, ...]
+    overlays: tuple[Path, ...]
+    coverage: dict[str, float]
+
+
+def find_images(sources: Iterable[str | Path]) -> list[Path]:
+    """Return the image files that `sources` (files and folders) mean, in order.
+
+    Raises:
+        DataError: a source does not exist, a folder holds none, or two files would share an output's name.
+    """
+    found: list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            images = list_images(source)
+            if not images:
+                raise DataError(f"no images in {source}; give a folder with .png or .jpg files")
+            found += images
+        elif source.is_file():
+            found.append(source)
+        else:
+            raise DataError(f"{source} does not exist; give an image or a folder of images")
+    stem, count = Counter(path.stem for path in found).most_common(1)[0] if found else ("", 0)
+    if count > 1:
+        raise DataError(f"{count} images are called {stem!r}, and their masks would overwrite each other; rename them")
+    return found
+
+
+def predict(
+    segmenter: Segmenter,
+    images: Iterable[Path],
+    out: str | Path,
+    *,
+    overlays: bool = True,
+    resume_from: Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> PredictResult:
+    """Segment images and write ``out/masks/<name>.png`` and ``out/overlays/<name>.jpg``, each whole or not at all.
+
+    Args:
+        segmenter: what segments them.
+        images: their files.
+        out: folder to write to.
+        overlays: whether to write overlays too.
+        resume_from: the network's file or folder, to go on where a call before stopped: results that are newer than
+            both it and their image stay as they are.
+        progress: called with the number of images done.
+
+    Raises:
+        DataError: an image cannot be read, a file cannot be written, or would replace an image; what was done before
+            stays.
+    """
+    out = Path(out)
+    masks: list[Path] = []
+    pictures: list[Path] = []
+    shares: Counter[str] = Counter()
+    for done, path in enumerate(images, start=1):
+        mask, picture = out / "masks" / f"{path.stem}.png", out / "overlays" / f"{path.stem}.jpg"
+        if path.resolve() in (mask.resolve(), picture.resolve()):
+            raise DataError(f"{path} would be replaced by its own result; choose another folder than {out}")
+        results = [mask, picture] if overlays else [mask]
+        if resume_from is not None and _newer(results, [path, resume_from]):
+            shares.update(coverage(np.asarray(read_ids(mask), np.uint8), segmenter.artifact.classes))
+        else:
+            prediction: Prediction = segmenter(read_image(path))
+            try:
+                if overlays:
+                    write_image(picture, prediction.overlay())
+                prediction.save(mask)
+            except OSError as error:
+                raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
+            shares.update(prediction.coverage())
+        masks.append(mask)
+        pictures += results[1:]
+        progress(done)
+    means = {name: share / len(masks) for name, share in shares.items()} if masks else {}
+    return PredictResult(tuple(masks), tuple(pictures), means)
+
+
+def _newer(results: Iterable[Path], sources: Iterable[Path]) -> bool:
+    """Return whether all results are there, none older than any source."""
+    if not all(result.is_file() for result in results):
+        return False
+    return min(r.stat().st_mtime for r in results) >= max(s.stat().st_mtime for s in sources)

@@ -1,0 +1,175 @@
+"""The images on which an exported file's masks are furthest from the float network's, as panels to look at."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...core.errors import ConfigError
+from ...core.types import ClassSet, ImageArray, MaskArray
+from ...data.datasets import SegmentationDataset
+from ...evaluation.metrics import ConfusionMatrix
+from .figures import WorstImage
+
+Segment = Callable[[ImageArray], MaskArray]
+"""RGB uint8 (H, W, 3) to class ids uint8 (H, W)."""
+
+PANEL_SIDE = 640
+"""Longer side of a panel in pixels; larger pictures are made smaller."""
+IGNORED = (214, 218, 224)
+"""Colour of ignored pixels, as in :mod:`featherseg.evaluation.visualize`: of the paper, not of a class."""
+DIFFERENCES = {
+    "only the float network is right": (222, 60, 40),
+    "only the file is right": (0, 114, 220),
+    "both are wrong, otherwise": (240, 190, 0),
+    "the truth is ignored": (170, 90, 200),
+}
+"""Colours of pixels whose two masks differ, the worst kind first: it wins where several share a shrunken pixel."""
+GREYS = 32
+"""Shades of the picture behind the differences; few, so that the panel stays small."""
+
+
+def worst_images(
+    dataset: SegmentationDataset,
+    segment_float: Segment,
+    segment_file: Segment,
+    count: int = 4,
+    *,
+    file: str = "",
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[WorstImage, ...]:
+    """Find the images with the lowest agreement of two masks; among equals, those with the file's lowest mIoU.
+
+    Each image is read and segmented once, and no more than `count` of them are held, small as they are shown.
+
+    Args:
+        dataset: labelled images.
+        segment_float: the float network's way of making masks.
+        segment_file: the exported file's.
+        count: how many images; all where the dataset has fewer.
+        file: name of the file, for the titles.
+        progress: called with the number of images done.
+
+    Returns:
+        The worst first.
+
+    Raises:
+        ConfigError: `count` is below 1, or the two masks of an image differ in shape.
+    """
+    if count < 1:
+        raise ConfigError(f"count is {count}; show at least 1 image")
+    found: list[_Candidate] = []
+    for i in range(len(dataset)):
+        image, target = dataset.read(i)
+        masks = segment_float(image), segment_file(image)
+        if not target.shape == masks[0].shape == masks[1].shape:
+            raise ConfigError(
+                f"image {dataset.stem(i)}: truth is {target.shape}, the float mask {masks[0].shape} and the file's "
+                f"{masks[1].shape}; give ways of making masks of the image's size"
+            )
+        agreement = float(np.count_nonzero(masks[0] == masks[1]) / target.size)
+        mious = _miou(target, masks[0], dataset.classes), _miou(target, masks[1], dataset.classes)
+        rank = (agreement, math.inf if math.isnan(mious[1]) else mious[1], i)
+        if len(found) < count or rank < found[-1].rank:
+            panels = _shrink(image, target, *masks, dataset.classes)
+            found = sorted([*found, _Candidate(rank, dataset.stem(i), mious, panels)], key=lambda c: c.rank)[:count]
+        progress(i + 1)
+    return tuple(_finish(candidate, dataset.classes, file) for candidate in found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Panels:
+    """Small pictures of one image: RGB, three masks, and the kind of difference by pixel (0 is none)."""
+
+    image: ImageArray
+    masks: tuple[MaskArray, ...]
+    kinds: MaskArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """An image that may be among the worst; lower ranks are worse."""
+
+    rank: tuple[float, float, int]
+    stem: str
+    mious: tuple[float, float]
+    panels: _Panels
+
+
+def _miou(target: MaskArray, mask: MaskArray, classes: ClassSet) -> float:
+    confusion = ConfusionMatrix(classes)
+    confusion.update(target, mask)
+    return confusion.miou()
+
+
+def _shrink(image: ImageArray, target: MaskArray, ours: MaskArray, theirs: MaskArray, classes: ClassSet) -> _Panels:
+    """Return what is shown of an image, its longer side at most ``PANEL_SIDE``."""
+    height, width = target.shape
+    scale = min(1.0, PANEL_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    masks = tuple(
+        np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+        for mask in (target, ours, theirs)
+    )
+    differs = ours != theirs
+    ignored = target == classes.ignore_index
+    wrong = (ours != target) & ~ignored, (theirs != target) & ~ignored
+    every = (~wrong[0] & ~ignored, ~wrong[1] & ~ignored, wrong[0] & wrong[1], ignored)
+    kinds = np.zeros(size[::-1], np.uint8)
+    for kind in range(len(every), 0, -1):
+        # Averaged rather than picked: one differing pixel under a shrunken one shows, however thin the line it is of.
+        share = cv2.resize((differs & every[kind - 1]).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        kinds[np.asarray(share) > 0] = kind
+    return _Panels(small, masks, kinds)
+
+
+def _finish(candidate: _Candidate, classes: ClassSet, file: str) -> WorstImage:
+    panels = candidate.panels
+    palette = classes.palette()
+    palette[classes.ignore_index] = IGNORED
+    titles = ("truth", "float network", "file")
+    pictures = {"image": _jpeg(panels.image)}
+    pictures |= {title: _png(mask, palette) for title, mask in zip(titles, panels.masks, strict=True)}
+    pictures["where they differ"] = _differences(panels)
+    ids = np.unique(np.stack(panels.masks))
+    seen = tuple(classes.names[i] for i in ids if i < len(classes))
+    agreement, _, _ = candidate.rank
+    miou_float, miou_file = candidate.mious
+    return WorstImage(candidate.stem, file, agreement, miou_float, miou_file, pictures, seen)
+
+
+def _differences(panels: _Panels) -> str:
+    """Draw the kinds of difference in colours over the image in pale grey."""
+    grey = np.asarray(cv2.cvtColor(panels.image, cv2.COLOR_RGB2GRAY), np.uint8)
+    palette = np.zeros((256, 3), np.uint8)
+    palette[:GREYS] = np.linspace(110, 250, GREYS)[:, None]
+    colors = list(DIFFERENCES.values())
+    palette[GREYS : GREYS + len(colors)] = colors
+    shades = (grey // (256 // GREYS)).astype(np.uint8)
+    return _png(np.where(panels.kinds > 0, GREYS - 1 + panels.kinds, shades).astype(np.uint8), palette)
+
+
+def _png(values: MaskArray, palette: NDArray[np.uint8]) -> str:
+    picture = Image.fromarray(np.ascontiguousarray(values))
+    picture.putpalette(palette.tobytes())
+    return _address(picture, "PNG", optimize=True)
+
+
+def _jpeg(image: ImageArray) -> str:
+    return _address(Image.fromarray(image), "JPEG", quality=85)
+
+
+def _address(picture: Image.Image, kind: str, **options: bool | int) -> str:
+    """Return a picture as an address that holds all of it."""
+    buffer = BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,231 @@
+"""Training from a configuration: the set-up of data, network, losses and run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+
+import msgspec
+import torch
+from lightning_fabric import Fabric
+
+from ..core.config import Config
+from ..core.errors import CheckpointError, ConfigError
+from ..core.progress import counting, say
+from ..data.cache import CachedDataset, fits_cache
+from ..data.class_counts import Census, census_warnings, take_census
+from ..data.datasets import SegmentationDataset, create_dataset
+from ..data.loader import EpochBatches, Sample, TrainSamples, train_loader
+from ..data.on_device import DeviceBatches, looks_on_device
+from ..data.transforms import TrainTransform
+from ..models.base import SegmentationModel
+from ..models.checkpoint import load_checkpoint, load_weights
+from ..models.factory import create_model
+from ..models.facts import count_parameters
+from .devices import create_fabric
+from .distill import Distilled
+from .failures import leave_signals_to_parent, room_for
+from .losses import build_loss
+from .run_folder import RunFolder
+from .supervised import Supervised
+from .teacher import load_teacher
+from .trainer import RunResult, Trainer
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a configuration stands for, ready to be trained.
+
+    Args:
+        objective: owner of the network and its losses.
+        loader: of training batches, ordered by `batches`.
+        train_set: what is trained on.
+        val_set: what the best epoch is chosen on.
+    """
+
+    objective: Supervised | Distilled
+    loader: Iterable[Sample]
+    batches: EpochBatches
+    train_set: SegmentationDataset
+    val_set: SegmentationDataset
+
+
+def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResult:
+    """Train as configured and leave a run folder.
+
+    Args:
+        config: the whole run.
+        resume: go on with the run in the folder that `config` names.
+        quiet: show no progress.
+
+    Raises:
+        FeathersegError: a setting, dataset or weights file cannot be used, or another training holds the run folder;
+            nothing is left behind then.
+        TrainingDivergedError: the loss is not finite; the last good checkpoint stays.
+        MachineError: a full disk, a killed data worker or the like; the last good checkpoint stays.
+    """
+    run = RunFolder(Path(config.out) / config.name)
+    if not resume:
+        run.require_new()
+        config = with_pruned_start(config)
+    fabric = create_fabric(config.train)
+    fabric.launch()
+    quiet = quiet or not fabric.is_global_zero
+    with run.lock() if fabric.is_global_zero else nullcontext():
+        setup = set_up(config, fabric, fresh=not (resume and run.has_state), quiet=quiet)
+        batches = setup.batches
+        trainer = Trainer(fabric, setup.objective, setup.loader, batches, setup.val_set, config, run, quiet)
+        if fabric.is_global_zero:  # only now that nothing of the configuration can be refused any more
+            run.create(config, setup.train_set.classes, resume=resume)
+        fabric.barrier()
+        params, _ = count_parameters(setup.objective.model)
+        processes = f" x {fabric.world_size} processes" if fabric.world_size > 1 else ""
+        say(
+            f"{config.model.name} ({params / 1e6:.2f} M parameters) on {len(setup.train_set)} images of "
+            f"{config.data.name}, {config.train.epochs} epochs x {len(batches)} steps of "
+            f"{config.data.batch_size}{processes}, {fabric.strategy.precision.precision} on {fabric.device}",
+            quiet,
+        )
+        result = trainer.train(resume)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # its threads would abort a process that ends with them running
+    return result
+
+
+def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, quiet: bool = False) -> Setup:
+    """Build datasets, network, losses and loader; nothing is written.
+
+    Args:
+        config: the whole run.
+        fabric: launched.
+        fresh: fill the network with the weights it starts from; a training state replaces them all.
+        quiet: say nothing of the data.
+
+    Raises:
+        FeathersegError: a setting, dataset or weights file cannot be used.
+    """
+    data = config.data
+    with fabric.rank_zero_first():  # one process downloads, if any has to
+        train_set = create_dataset(data.name, data.root, data.train_split, **data.options)
+        val_set = create_dataset(data.name, data.root, data.val_split, **data.options)
+    torch.manual_seed(config.seed)
+    # A training state replaces all weights: those of the start need not be there any more.
+    options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}
+    model = create_model(config.model.name, len(train_set.classes), **options)
+    if config.model.init and fresh:
+        start_from(model, Path(config.model.init).expanduser(), train_set)
+    for note in getattr(train_set, "notes", ()):
+        say(note, quiet)
+    if data.cache:
+        train_set, val_set = (cached(dataset, quiet) for dataset in (train_set, val_set))
+    census = take_census(train_set)
+    for line in census_warnings(census, take_census(val_set), train_set.classes.names):
+        say(line, quiet)
+
+    weights = class_weights(config, census)
+    if config.loss.class_weights == "auto" and census.seen < census.total:
+        say(f"class weights are from {census} training masks", quiet)
+    ignore = train_set.classes.ignore_index
+    supervised = Supervised(
+        model,
+        build_loss(config.loss.out, ignore, weights),
+        build_loss(config.loss.aux, ignore, weights),
+        config.loss.aux_weight,
+    )
+    objective: Supervised | Distilled = supervised
+    if config.distill.teacher:
+        with fabric.rank_zero_first():
+            teacher = load_teacher(config.distill.teacher)
+        distill = config.distill
+        objective = Distilled(supervised, teacher, distill.losses, train_set.classes, distill.cache)
+    batches = EpochBatches(len(train_set), data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
+    raw = looks_on_device(config.augment, fabric.device)
+    samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed, raw=raw)
+    on_gpu = fabric.device.type == "cuda"
+    loader = train_loader(samples, batches, data.workers, pin_memory=on_gpu, worker_start=leave_signals_to_parent)
+    source = DeviceBatches(loader, config.augment, fabric.device) if raw else loader
+    return Setup(objective, source, batches, train_set, val_set)
+
+
+def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:
+    """Go on with the run in `folder`, which may have been moved, as it was configured.
+
+    Raises:
+        CheckpointError: it is no run folder, or no epoch of it was finished.
+    """
+    folder = Path(folder)
+    config = msgspec.structs.replace(RunFolder(folder).config, out=str(folder.parent), name=folder.name)
+    return fit(config, resume=True, quiet=quiet)
+
+
+def with_pruned_start(config: Config) -> Config:
+    """Return `config` with the architecture of the pruned network that ``model.init`` names, if it is one.
+
+    The run folder then says it itself, and can be resumed without the file that it started from.
+
+    Raises:
+        CheckpointError: the file cannot be used, or is of another network.
+    """
+    if not config.model.init or "pruned" in config.model.options:
+        return config
+    start = load_checkpoint(Path(config.model.init).expanduser()).model
+    if "pruned" not in start.options:
+        return config
+    if start.name != config.model.name:
+        raise CheckpointError(f"model.init {config.model.init} is of {start.name}; set model.name={start.name}")
+    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, options=start.options))
+
+
+def start_from(model: SegmentationModel, source: Path, train_set: SegmentationDataset) -> None:
+    """Fill `model` with the weights of a run folder or weights file.
+
+    Raises:
+        CheckpointError: it is missing, of another network, or of other classes, which would be mixed up silently.
+    """
+    start = load_checkpoint(source)
+    if start.classes.names != train_set.classes.names:
+        theirs, ours = ", ".join(start.classes.names), ", ".join(train_set.classes.names)
+        raise CheckpointError(f"model.init {source} was trained on {theirs}, but the data have {ours}; leave it out")
+    load_weights(model, start.model.state_dict(), source)
+
+
+def cached(dataset: SegmentationDataset, quiet: bool) -> SegmentationDataset:
+    """Return `dataset` decoded, or itself where that would be too large.
+
+    Raises:
+        MachineError: the disk of temporary files is full.
+    """
+    if not fits_cache(dataset):
+        say(f"{dataset.name} {dataset.split} is too large to keep decoded; files are decoded each time", quiet)
+        return dataset
+    with (
+        room_for(
+            f"decoded images of {dataset.name} {dataset.split} do not fit into {gettempdir()}",
+            "make room, set the variable TMPDIR to a folder on a larger disk, or set data.cache=false",
+        ),
+        counting(f"decode {dataset.split}", len(dataset), quiet=quiet) as progress,
+    ):
+        return CachedDataset(dataset, progress)
+
+
+def class_weights(config: Config, train: Census) -> list[float] | None:
+    """Return one loss weight a class as the recipe asks, or None.
+
+    "auto" is the square root of inverse frequency, scaled to a mean of 1 over labelled pixels: full inverse
+    frequency makes rare classes flood their surroundings.
+    """
+    chosen = config.loss.class_weights
+    if chosen == "none":
+        return None
+    if chosen == "auto":
+        share = train.share
+        raw = 1 / (share + 1e-3) ** 0.5
+        return [float(w) for w in raw / (raw * share).sum()]
+    if len(chosen) != len(train.pixels):
+        raise ConfigError(
+            f"loss.class_weights has {len(chosen)} numbers for {len(train.pixels)} classes; give one a class"
+        )
+    return list(chosen)

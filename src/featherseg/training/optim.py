@@ -1,0 +1,91 @@
+"""Optimiser, learning-rate schedule and weight averaging, from the recipe's numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from ..core.config import OptimConfig
+from ..core.errors import ConfigError
+from ..models.base import SegmentationModel
+
+TensorList = tuple[Tensor, ...] | list[Tensor]
+
+FLOOR = 1e-3
+"""Where a warm-up starts and a cosine ends, as a share of the peak rate."""
+
+
+def build_optimizer(model: SegmentationModel, config: OptimConfig) -> Optimizer:
+    """Return an optimiser over the network's trainable parameters.
+
+    The encoder has its own rate; biases and norms are not decayed, since they have no scale to hold down.
+
+    Raises:
+        ConfigError: an encoder's rate is set, but the network has none.
+    """
+    encoder = {id(p) for p in model.encoder_parameters()}
+    if config.encoder_lr is not None and not encoder:
+        raise ConfigError(f"optim.encoder_lr is {config.encoder_lr}, but {model.name} has no encoder; leave it out")
+    groups: list[dict[str, Any]] = []
+    for is_encoder in (True, False):
+        rate = config.encoder_lr if is_encoder and config.encoder_lr is not None else config.lr
+        for decayed in (True, False):
+            members = [
+                p
+                for p in model.parameters()
+                if p.requires_grad and (id(p) in encoder) == is_encoder and (p.ndim > 1) == decayed
+            ]
+            if members:
+                groups.append({"params": members, "lr": rate, "weight_decay": config.weight_decay * decayed})
+    if config.name == "sgd":
+        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+
+
+def schedule_factor(config: OptimConfig, steps: int) -> Callable[[int], float]:
+    """Return the learning rate's factor by step of `steps`: linear warm-up, then the schedule.
+
+    Cosine falls to ``FLOOR``; poly is (1 − t)^0.9, as DeepLab's (arXiv 1606.00915).
+    """
+    warmup = round(config.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return FLOOR + (1 - FLOOR) * step / warmup
+        done = min((step - warmup) / max(steps - warmup, 1), 1.0)
+        if config.schedule == "cosine":
+            return FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * done)) / 2
+        return (1 - done) ** 0.9 if config.schedule == "poly" else 1.0
+
+    return factor
+
+
+def build_schedule(optimizer: Optimizer, config: OptimConfig, steps: int) -> LambdaLR:
+    """Return a scheduler to be stepped after each of `steps` optimiser steps."""
+    return LambdaLR(optimizer, schedule_factor(config, steps))
+
+
+def build_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """Return an exponential moving average of weights and buffers; `decay` 0 copies the network as it is.
+
+    The decay is (1 + n) / (10 + n) after n updates until it reaches `decay`, so that short runs are not averaged
+    with their initialisation (the rule of TensorFlow's ExponentialMovingAverage).
+    """
+
+    @torch.no_grad()
+    def average(averaged: TensorList, current: TensorList, count: Tensor | int) -> None:
+        n = int(count)
+        keep = min(decay, (1 + n) / (10 + n))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - keep)
+        else:  # counters of batch norm
+            torch._foreach_copy_(averaged, current)
+
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

@@ -1,0 +1,266 @@
+"""Published results, written from run folders: every figure with its protocol, and the learning curve."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Config, config_from_dict, config_to_dict, config_to_toml, load_config
+from ..core.errors import CheckpointError, first_line
+from ..core.files import write_atomically
+from ..core.text_files import parse_json, read_text, shortened
+
+MAX_LOG_BYTES = 64 << 20
+"""Largest log that is read; an epoch's row has about 500 bytes."""
+CURVE_EPOCHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 400)
+"""Epochs of a printed learning curve; the last epoch and the best are added."""
+
+HEADER = """# Results
+
+Written by `featherseg report` from the run folders; do not edit by hand. Every figure is of the split the best epoch
+was chosen on, at the masks' original resolution, single scale, dataset-level mIoU over the classes that occur.
+Runs that differ in their seed alone are one line: mean ± standard deviation (of the sample). Hours (a run's mean) and
+images/s are of training, with whatever else the machine was doing meanwhile.
+"""
+
+UNFINISHED = """## Not finished
+
+Runs that go on another time. Their rates have not come down yet, so the curves say less than they will.
+"""
+
+Run = dict[str, Any]
+"""What :func:`read_run` returns."""
+
+
+def read_run(folder: str | Path) -> Run:
+    """Return a run: ``config``, ``env``, ``log`` and ``result``, as its folder holds them.
+
+    ``result`` is None of a run that has finished epochs, but not the last one.
+
+    Raises:
+        CheckpointError: no epoch is finished, or a file of it is missing or damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "config.toml").is_file():
+        raise CheckpointError(f"{folder} is no run folder: it holds no config.toml")
+    try:
+        return {
+            "folder": folder,
+            "config": load_config(folder / "config.toml"),
+            "env": parse_json(read_text(folder / "env.json")),
+            "log": [parse_json(line) for line in read_text(folder / "log.jsonl", MAX_LOG_BYTES).splitlines()],
+            "result": parse_json(read_text(folder / "result.json")) if (folder / "result.json").is_file() else None,
+        }
+    except FileNotFoundError as error:
+        raise CheckpointError(f"run {folder} is not finished: it lacks {Path(error.filename).name}") from error
+    except OSError as error:
+        raise CheckpointError(f"run {folder} cannot be read ({error.strerror}); check its permissions") from error
+    except ValueError as error:
+        raise CheckpointError(f"run {folder} has a damaged file: {first_line(error)}") from error
+
+
+def results_markdown(folders: Iterable[str | Path]) -> str:
+    """Return a page of all runs: one table, then each run's classes, curve and recipe; unfinished ones come last.
+
+    Raises:
+        CheckpointError: a folder is no run, or damaged.
+    """
+    runs = [read_run(folder) for folder in folders]
+    sections = []
+    for group in _by_recipe(run for run in runs if run["result"] is not None):
+        with _damage_named(group):
+            score = statistics.fmean(run["result"]["miou"] or 0.0 for run in group)
+            order = (group[0]["config"].data.name, -score)
+            details = [f"## {_name(group)}\n", _protocol(group), _classes(group), _curve(group), _recipe(group[0])]
+            sections.append((order, _summary(group), details))
+    sections.sort(key=lambda section: section[0])
+    columns = (
+        *("run", "network", "M params", "GMACs", "data", "start", "epochs"),
+        *("val mIoU", "boundary F1", "hours", "images/s"),
+    )
+    page = [HEADER, _table(columns, [row for _, row, _ in sections])]
+    for _, _, details in sections:
+        page += details
+    unfinished = [run for run in runs if run["result"] is None]
+    if unfinished:
+        page.append(UNFINISHED)
+        for run in unfinished:
+            with _damage_named([run]):
+                page.append(_so_far(run))
+    return "\n".join(page)
+
+
+def write_results(folders: Iterable[str | Path], path: str | Path) -> Path:
+    """Write :func:`results_markdown`'s page to `path`."""
+    text = results_markdown(folders)
+    return write_atomically(Path(path), lambda file: file.write(text.encode()))
+
+
+def write_scores(folders: Iterable[str | Path], path: str | Path) -> Path:
+    """Write the best finished run of each network and dataset as JSON: ``{network: {dataset: {miou, …}}}``.
+
+    Raises:
+        CheckpointError: a folder is no run, or damaged.
+    """
+    best: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in map(read_run, folders):
+        result, config = run["result"], run["config"]
+        if result is None or result["miou"] is None:
+            continue
+        datasets = best.setdefault(config.model.name, {})
+        if result["miou"] > datasets.get(config.data.name, {"miou": -1.0})["miou"]:
+            protocol = {key: result["protocol"][key] for key in ("split", "images", "resolution")}
+            figures = {key: round(result[key], 4) for key in ("miou", "boundary_f1")}
+            datasets[config.data.name] = {"run": config.name, **figures, "start": _start(config), **protocol}
+    text = json.dumps({name: best[name] for name in sorted(best)}, indent=1) + "\n"
+    return write_atomically(Path(path), lambda file: file.write(text.encode()))
+
+
+@contextmanager
+def _damage_named(group: Sequence[Run]) -> Iterator[None]:
+    """Turn what files of any content do to a page into one line that says whose they are."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {shortened(first_line(error), 200)}"
+        where = ", ".join(str(run["folder"]) for run in group)
+        raise CheckpointError(f"run {where} has a damaged file: {reason}") from error
+
+
+def _by_recipe(runs: Iterable[Run]) -> list[list[Run]]:
+    """Return the runs in groups that differ in nothing but seed, name and folder, ordered by seed."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        tree = _portable(config_to_dict(run["config"]))
+        recipe = json.dumps({key: value for key, value in tree.items() if key not in ("seed", "name", "out")})
+        groups.setdefault(recipe, []).append(run)
+    return [sorted(group, key=lambda run: int(run["config"].seed)) for group in groups.values()]
+
+
+def _name(group: Sequence[Run]) -> str:
+    """Return the runs' name, without the seed at its end if there are several."""
+    name = str(group[0]["config"].name)
+    return re.sub(r"[-_.]?(seed|s)?\d+$", "", name) if len(group) > 1 else name
+
+
+def _summary(group: Sequence[Run]) -> tuple[str, ...]:
+    config, result = group[0]["config"], group[0]["result"]
+    size = "x".join(map(str, config.augment.crop))
+    hours = statistics.fmean(sum(row["seconds"] for row in run["log"]) / 3600 for run in group)
+    speed = statistics.median(row["images_per_second"] for run in group for row in run["log"])
+    return (
+        _name(group),
+        config.model.name,
+        f"{result['params'] / 1e6:.2f}",
+        f"{result['gmacs']:.2f} at {size}",
+        f"{result['protocol']['dataset']}",
+        _start(config),
+        f"{max(run['result']['epochs'] for run in group)}",
+        _spread([run["result"]["miou"] for run in group]),
+        _spread([run["result"]["boundary_f1"] for run in group]),
+        f"{hours:.2f}",
+        f"{speed:.1f}",
+    )
+
+
+def _start(config: Config) -> str:
+    """Return in a word or two what the weights started from, and who taught."""
+    words = "scratch"
+    if config.model.init:
+        words = Path(config.model.init).name
+    elif config.model.options.get("encoder_weights") or config.model.options.get("pretrained"):
+        words = "ImageNet encoder"
+    return f"{words}, teacher {Path(config.distill.teacher).name}" if config.distill.teacher else words
+
+
+def _protocol(group: Sequence[Run]) -> str:
+    config, env, protocol = group[0]["config"], group[0]["env"], group[0]["result"]["protocol"]
+    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
+    where = env["gpu"] or f"{env['cpu']}, threads: {env['threads']}"
+    plural = "s" * (len(group) > 1)
+    return (
+        f"{protocol['dataset']} {protocol['split']}, {protocol['images']} images, {protocol['resolution']}; "
+        f"trained on the {config.data.train_split} split; "
+        f"seed{plural} {', '.join(str(run['config'].seed) for run in group)}; "
+        f"{f'weights averaged with decay {config.train.ema}' if config.train.ema else 'weights not averaged'}; "
+        f"best epoch{plural} {', '.join(str(run['result']['best_epoch']) for run in group)}; "
+        f"{where}; {versions}.\n"
+    )
+
+
+def _classes(group: Sequence[Run]) -> str:
+    results = [run["result"] for run in group]
+    rows = []
+    for title, key in (("IoU", "iou"), ("boundary F1", "boundary_f1_per_class")):
+        rows.append((title, *(_spread(values) for values in zip(*(result[key] for result in results), strict=True))))
+    return _table(("", *results[0]["classes"]["names"]), rows)
+
+
+def _curve(group: Sequence[Run]) -> str:
+    curves = [{row["epoch"]: row["miou"] for row in run["log"] if "miou" in row} for run in group]
+    epochs = set().union(*curves)
+    shown = sorted(
+        {e for e in epochs if e in CURVE_EPOCHS} | {max(epochs)} | {run["result"]["best_epoch"] for run in group}
+    )
+    rows = []
+    for run, curve in zip(group, curves, strict=True):
+        title = "val mIoU" if len(group) == 1 else f"val mIoU, seed {run['config'].seed}"
+        rows.append((title, *(_percent(curve.get(epoch)) for epoch in shown)))
+    return _table(("epoch", *map(str, shown)), rows)
+
+
+def _so_far(run: Run) -> str:
+    """Return what is known of an unfinished run: how far it is, and its curve."""
+    config, log = run["config"], run["log"]
+    scored = {row["epoch"]: row["miou"] for row in log if "miou" in row}
+    if not scored:
+        raise CheckpointError(f"run {run['folder']} is not finished: it has no scored epoch")
+    best = max(scored, key=lambda epoch: scored[epoch])
+    shown = sorted({epoch for epoch in scored if epoch in CURVE_EPOCHS} | {max(scored), best})
+    hours = sum(row["seconds"] for row in log) / 3600
+    head = (
+        f"### {config.name}\n\n{config.model.name} on {config.data.name} {config.data.val_split}, {_start(config)}; "
+        f"epoch {max(scored)} of {config.train.epochs}, {hours:.2f} hours, best so far {_percent(scored[best])}.\n\n"
+    )
+    return head + _table(("epoch", *map(str, shown)), [("val mIoU", *(_percent(scored[e]) for e in shown))])
+
+
+def _recipe(run: Run) -> str:
+    recipe = config_to_toml(config_from_dict(_portable(config_to_dict(run["config"]))))
+    return f"<details><summary>recipe</summary>\n\n```toml\n{recipe}```\n\n</details>\n"
+
+
+def _portable(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose paths are names alone: folders of one machine say nothing on another."""
+
+    def names(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: names(value) for key, value in node.items()}
+        return Path(node).name if isinstance(node, str) and ("/" in node or "\\" in node) else node
+
+    portable: dict[str, Any] = names(tree)
+    return portable
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _spread(fractions: Sequence[float | None]) -> str:
+    """Return the mean in percent, of several runs with their standard deviation."""
+    known = [value for value in fractions if value is not None]
+    if len(known) < 2:
+        return _percent(known[0] if known else None)
+    return f"{_percent(statistics.fmean(known))} ± {100 * statistics.stdev(known):.1f}"

@@ -1,0 +1,179 @@
+"""The run folder: everything a training leaves behind, described by itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.config import Config, config_to_toml, load_config
+from ..core.errors import CheckpointError, ConfigError, first_line
+from ..core.files import TEMPORARY, write_atomically
+from ..core.lock import folder_lock
+from ..core.text_files import parse_json, read_text
+from ..core.types import ClassSet
+from ..models.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
+from ..runtime.sessions.base import cpu_name
+from .failures import go_on, room_for
+
+MAX_LOG_BYTES = 64 << 20
+"""Largest log that is read; an epoch's row has about 500 bytes."""
+PACKAGES = ("featherseg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "opencv-python-headless")
+
+
+class RunFolder:
+    """``config.toml, classes.json, env.json, log.jsonl, result.json, best.*, last.*, state.safetensors`` in one place.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._locked = False
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other trainings out of the folder; a lock that this object holds already is taken as it is.
+
+        Raises:
+            CheckpointError: another training holds it.
+        """
+        if self._locked:
+            yield
+            return
+        with folder_lock(self.path):
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
+
+    def require_new(self) -> None:
+        """Refuse a folder that holds a run already.
+
+        Raises:
+            ConfigError: it does.
+        """
+        if (self.path / "config.toml").exists():
+            raise ConfigError(
+                f"{self.path} holds a run already; go on with it by --resume {self.path}, or choose another name or out"
+            )
+
+    def create(self, config: Config, classes: ClassSet, *, resume: bool = False) -> None:
+        """Make the folder and write what is known before training.
+
+        With `resume` the run in it stays; what a killed process left half-written is removed.
+
+        Raises:
+            ConfigError: there is a run in it already, and it shall not be resumed.
+            MachineError: the disk is full; of a new run nothing is left then.
+        """
+        if not resume:
+            self.require_new()
+        for stale in self.path.glob(f"{TEMPORARY}*"):
+            stale.unlink(missing_ok=True)
+        files = {
+            "config.toml": config_to_toml(config),
+            "classes.json": json.dumps(classes.to_dict(), indent=1),
+            "env.json": json.dumps(environment(), indent=1),
+        }
+        try:
+            with room_for(f"{self.path} cannot be written", f"make room, then {self._again(resume)}"):
+                for name, text in files.items():
+                    self._write(name, text)
+        except BaseException:
+            for name in () if resume else files:  # a part of them would pass for a run
+                (self.path / name).unlink(missing_ok=True)
+            raise
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run in the folder."""
+        if not (self.path / "config.toml").is_file():
+            raise CheckpointError(f"{self.path} is no run folder: it holds no config.toml")
+        return load_config(self.path / "config.toml")
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to ``log.jsonl``; a row of an epoch that is there already (after a resume) replaces it."""
+        file = self.path / "log.jsonl"
+        rows = [r for r in read_log(self.path) if r["epoch"] < row["epoch"]] if file.exists() else []
+        self._write("log.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write ``result.json``: the best epoch's scores, when training is over."""
+        self._write("result.json", json.dumps(result, indent=1))
+
+    def save(self, name: str, checkpoint: Checkpoint) -> Path:
+        """Write weights as ``<name>.safetensors``."""
+        return save_checkpoint(self.path / f"{name}.safetensors", checkpoint)
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write the training state that :meth:`load_state` goes on from."""
+        save_state(self.path / "state.safetensors", state)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """Read the last training state; None where the first epoch did not end.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        if not self.has_state:
+            return None
+        state: dict[str, Any] = load_state(self.path / "state.safetensors")
+        return state
+
+    @property
+    def has_state(self) -> bool:
+        """Whether an epoch was finished, so that there is a state to go on from."""
+        return (self.path / "state.safetensors").is_file()
+
+    def _again(self, resume: bool) -> str:
+        return go_on(self.path) if resume else "start again"
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomically(self.path / name, lambda file: file.write(text.encode()))
+
+
+def read_log(run: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's ``log.jsonl``, one an epoch."""
+    file = Path(run) / "log.jsonl"
+    if not file.is_file():
+        raise CheckpointError(f"{run} holds no log.jsonl; give a run folder")
+    try:
+        rows = [parse_json(line) for line in read_text(file, MAX_LOG_BYTES).splitlines()]
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged ({first_line(error)}); remove the broken line") from error
+    if wrong := next((n for n, row in enumerate(rows, 1) if not _is_row(row)), None):
+        raise CheckpointError(f"{file} is damaged (line {wrong} is no row of an epoch); remove the broken line")
+    return rows
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and type(row.get("epoch")) is int
+
+
+def environment() -> dict[str, Any]:
+    """Return machine and versions, as figures need beside them."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "command": sys.argv,
+        "versions": versions,
+    }

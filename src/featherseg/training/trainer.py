@@ -1,0 +1,342 @@
+"""The training loop: one flat pass over epochs and steps, and all that an epoch changes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import Progress
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from ..core.config import Config
+from ..core.errors import CheckpointError, TrainingDivergedError, first_line, require
+from ..core.progress import bars, counting, say
+from ..data.datasets import SegmentationDataset
+from ..data.loader import EpochBatches, Sample, one_line_errors
+from ..evaluation.metrics import EvalResult
+from ..evaluation.scores import protocol, score
+from ..models.base import SegmentationModel
+from ..models.checkpoint import Checkpoint, load_checkpoint
+from ..models.facts import count_gmacs, count_parameters
+from ..models.session import TorchSession, describe
+from ..runtime.artifact import Artifact
+from ..runtime.segmenter import Segmenter
+from .devices import synchronize_batchnorm, wants_sync_batchnorm
+from .distill import Distilled
+from .failures import said_in_one_line
+from .optim import build_ema, build_optimizer, build_schedule
+from .run_folder import RunFolder
+from .supervised import Supervised
+
+TICK = 1e-9
+"""Seconds; a clock may say that none went by."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a training ended with.
+
+    Args:
+        path: the run folder.
+        best: scores of the best epoch's weights on the validation split.
+        best_epoch: that epoch, from 1.
+        epochs: epochs trained in all.
+        seconds: of this sitting.
+    """
+
+    path: Path
+    best: EvalResult
+    best_epoch: int
+    epochs: int
+    seconds: float
+
+    def __str__(self) -> str:
+        sitting = f"{self.seconds / 60:.1f} min"
+        return f"{self.best}\nbest of {self.epochs} epochs: {self.best_epoch}; {sitting}; run folder {self.path}"
+
+
+class Trainer:
+    """The loop, with all that an epoch changes in one place.
+
+    Args:
+        fabric: launched.
+        objective: ``(batch) -> {"loss": …}``, owner of the network.
+        loader: of training batches, ordered by `batches`.
+        batches: told the epoch before each.
+        val_set: what the best epoch is chosen on.
+        config: of the run.
+        run: its folder.
+        quiet: show no progress.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        objective: Supervised | Distilled,
+        loader: Iterable[Sample],
+        batches: EpochBatches,
+        val_set: SegmentationDataset,
+        config: Config,
+        run: RunFolder,
+        quiet: bool = False,
+    ) -> None:
+        self.fabric, self.loader, self.batches = fabric, loader, batches
+        self.val_set, self.config, self.run, self.quiet = val_set, config, run, quiet
+        self.model = objective.model
+        if wants_sync_batchnorm(config.train, fabric):
+            synchronize_batchnorm(objective)
+        if config.train.channels_last:
+            objective.to(memory_format=torch.channels_last)
+        optimizer = build_optimizer(self.model, config.optim)
+        if extra := objective.extra_parameters():
+            optimizer.add_param_group({"params": extra, "weight_decay": config.optim.weight_decay})
+        self.plain = objective
+        wrapped, optimizer = fabric.setup(objective, optimizer)
+        self.objective, self.optimizer = cast(nn.Module, wrapped), optimizer
+        steps = config.train.epochs * math.ceil(len(batches) / config.optim.accumulate)
+        self.schedule = build_schedule(optimizer.optimizer, config.optim, steps)
+        self.ema: AveragedModel = build_ema(self.model, config.train.ema)
+        self.epoch = self.saved = 0
+        self.best_epoch, self.best_miou = 0, -1.0
+        self.board = _board(run) if config.train.tensorboard and fabric.is_global_zero else None
+
+    def train(self, resume: bool = False) -> RunResult:
+        """Train to the last epoch, or until `patience` evaluations brought nothing better.
+
+        Raises:
+            CheckpointError: another training holds the run folder.
+            TrainingDivergedError: the loss is not finite.
+            MachineError: a full disk, a killed data worker or the like.
+        """
+        speaks = self.fabric.is_global_zero
+        with (
+            self.run.lock() if speaks else nullcontext(),
+            said_in_one_line(self.run.path, self._stage, talks=speaks),
+        ):
+            return self._train(resume)
+
+    def _train(self, resume: bool) -> RunResult:
+        begin = time.monotonic()
+        if resume:
+            self._restore()
+        self._run_epochs()
+        result = RunResult(self.run.path, self._final_scores(), self.best_epoch, self.epoch, time.monotonic() - begin)
+        if self.fabric.is_global_zero:
+            facts = {
+                "params": count_parameters(self.network)[0],
+                "gmacs": round(count_gmacs(self.network, self.config.augment.crop), 4),
+                "best_epoch": self.best_epoch,
+                "epochs": self.epoch,
+            }
+            self.run.write_result(result.best.to_dict() | facts)
+        return result
+
+    def _stage(self) -> str:
+        """Return what is being done, for a line that says where it ended."""
+        over = self.saved == self.config.train.epochs or self._out_of_patience()
+        return "the final scores" if over else f"epoch {self.saved + 1}"
+
+    def _run_epochs(self) -> None:
+        """Train and evaluate epoch after epoch, each left behind as a checkpoint."""
+        config = self.config.train
+        with bars("{task.fields[figures]}", quiet=self.quiet) as progress:
+            overall = progress.add_task("epochs", total=config.epochs, completed=self.epoch, figures="")
+            while self.epoch < config.epochs and not self._out_of_patience():
+                row = self._epoch(progress)
+                if self.epoch % config.eval_every == 0 or self.epoch == config.epochs:
+                    row |= self._evaluate(progress)
+                if self.fabric.is_global_zero:
+                    self.run.log(row)
+                    self.run.save("last", self._checkpoint(row))
+                    self.run.save_state(self._state())
+                if self.board is not None:
+                    for name in ("loss", "miou", "lr", "images_per_second"):
+                        if name in row:
+                            self.board.add_scalar(name, row[name], self.epoch)
+                    self.board.flush()
+                self.fabric.barrier()
+                self.saved = self.epoch
+                progress.update(overall, completed=self.epoch, figures=f"best mIoU {100 * self.best_miou:.1f}")
+                say(_row_text(row, config.epochs), self.quiet)
+
+    def _epoch(self, progress: Progress) -> dict[str, Any]:
+        """Train one epoch and return its row of the log."""
+        config, fabric = self.config, self.fabric
+        # Dropout's stream depends on seed, epoch and process alone, so that a resumed run draws the same numbers.
+        torch.manual_seed((config.seed * 100_003 + self.epoch) * 1_009 + fabric.global_rank)
+        self.objective.train()
+        self.plain.set_progress(self.epoch / config.train.epochs)
+        self.batches.begin(self.epoch)
+        total = len(self.batches)
+        task = progress.add_task(f"epoch {self.epoch + 1}", total=total, figures="")
+        losses: list[torch.Tensor] = []
+        begin = time.monotonic()
+        for step, batch in enumerate(one_line_errors(self.loader), start=1):
+            last = step % config.optim.accumulate == 0 or step == total
+            batch = fabric.to_device(batch)
+            if config.train.channels_last:
+                batch["image"] = batch["image"].to(memory_format=torch.channels_last)
+            with fabric.no_backward_sync(self.objective, enabled=not last):  # type: ignore[arg-type]
+                loss = self.objective(batch)["loss"]
+                fabric.backward(loss / config.optim.accumulate)
+            if last:
+                if config.optim.clip_norm:
+                    fabric.clip_gradients(
+                        self.objective,
+                        self.optimizer,
+                        max_norm=config.optim.clip_norm,
+                        error_if_nonfinite=False,
+                    )
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                self.schedule.step()
+                self.ema.update_parameters(self.model)
+            losses.append(loss.detach())
+            if step % 5 == 0 or step == total:
+                self._check_finite(losses[-5:], step)
+                speed = step * config.data.batch_size * fabric.world_size / max(time.monotonic() - begin, TICK)
+                figures = f"loss {float(torch.stack(losses[-20:]).mean()):.3f}, {speed:.1f} images/s"
+                progress.update(task, completed=step, figures=figures)
+        progress.remove_task(task)
+        self.epoch += 1
+        seconds = max(time.monotonic() - begin, TICK)
+        mean = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean")
+        return {
+            "epoch": self.epoch,
+            "loss": float(cast(torch.Tensor, mean)),
+            "lr": self.schedule.get_last_lr()[-1],
+            "seconds": round(seconds, 2),
+            "images_per_second": round(total * config.data.batch_size * fabric.world_size / seconds, 2),
+        }
+
+    def _evaluate(self, progress: Progress) -> dict[str, Any]:
+        """Score the averaged weights on the validation split, keep them if they are the best, and return scores."""
+        self._share(self.network.buffers())  # each process's batch norms saw other samples; the first's are saved
+        task = progress.add_task("evaluate", total=len(self.val_set), figures="")
+        result = self._score(lambda done: progress.update(task, completed=done * self.fabric.world_size))
+        progress.remove_task(task)
+        row = {
+            "miou": round(result.miou, 6),
+            "pixel_accuracy": round(result.pixel_accuracy, 6),
+            "iou": {
+                name: None if math.isnan(iou) else round(float(iou), 4)
+                for name, iou in zip(result.classes.names, result.iou, strict=True)
+            },
+        }
+        if result.miou > self.best_miou:
+            self.best_miou, self.best_epoch = result.miou, self.epoch
+            if self.fabric.is_global_zero:
+                self.run.save("best", self._checkpoint(row))
+        return row
+
+    def _score(self, progress: Callable[[int], None], boundary: bool = False) -> EvalResult:
+        """Score the averaged weights; each process takes its share of the images, and the counts are added up."""
+        fabric = self.fabric
+        segmenter = Segmenter(TorchSession(self.network, self._artifact(), device=str(fabric.device)))
+        share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
+        confusion, borders = score(segmenter.segment, self.val_set, indices=share, boundary=boundary, progress=progress)
+        for counts in (*confusion.counts(), *(borders.counts() if borders else ())):
+            total = fabric.all_reduce(torch.from_numpy(counts).to(fabric.device), reduce_op="sum")
+            counts[:] = cast(torch.Tensor, total).cpu().numpy()
+        return EvalResult.from_metrics(confusion, borders, protocol(self.val_set))
+
+    def _share(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give all processes the first one's values."""
+        if self.fabric.world_size > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, src=0)
+
+    def _check_finite(self, losses: list[torch.Tensor], step: int) -> None:
+        if not bool(torch.isfinite(torch.stack(losses)).all()):
+            raise TrainingDivergedError(
+                f"the loss is not finite in epoch {self.epoch + 1}, step {step}; lower optim.lr or use "
+                f"train.precision=fp32; {self.run.path} keeps the epoch before"
+            )
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.train.patience * self.config.train.eval_every
+        return bool(patience) and self.best_epoch > 0 and self.epoch - self.best_epoch >= patience
+
+    @property
+    def network(self) -> SegmentationModel:
+        """The averaged network, which is what is evaluated and shipped."""
+        return cast(SegmentationModel, self.ema.module)
+
+    def _artifact(self) -> Artifact:
+        return describe(self.network, self.val_set.classes)
+
+    def _checkpoint(self, row: dict[str, Any]) -> Checkpoint:
+        config = self.config
+        training = {
+            "run": config.name,
+            "dataset": config.data.name,
+            "split": config.data.train_split,
+            "epoch": self.epoch,
+            "epochs": config.train.epochs,
+            "seed": config.seed,
+            "crop": list(config.augment.crop),
+            "val_miou": row.get("miou"),
+        }
+        return Checkpoint(self.network, self.val_set.classes, training)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "objective": self.plain.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+            "scaler": self.fabric.strategy.precision.state_dict(),
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_miou": self.best_miou,
+        }
+
+    def _restore(self) -> None:
+        state = self.run.load_state()
+        if state is None:
+            say(f"{self.run.path} holds no finished epoch; training starts at the first", self.quiet)
+            return
+        try:
+            self.plain.load_state_dict(state["objective"])
+            self.ema.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.last_epoch = state["schedule"]["last_epoch"]
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
+            self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the training state in {self.run.path} is damaged or another network's ({first_line(error)}); "
+                "restore it, or train anew under another name"
+            ) from error
+        self.saved = self.epoch
+
+    def _final_scores(self) -> EvalResult:
+        """Score the best epoch's weights in full, boundary F1 with it."""
+        if self.fabric.is_global_zero:  # other nodes need not see its folder
+            best = load_checkpoint(self.run.path)
+            self.network.load_state_dict(best.model.state_dict())
+        self._share(self.network.state_dict().values())
+        with counting("best epoch", len(self.val_set), quiet=self.quiet) as progress:
+            return self._score(lambda done: progress(done * self.fabric.world_size), boundary=True)
+
+
+def _row_text(row: dict[str, Any], epochs: int) -> str:
+    scores = f"val mIoU {100 * row['miou']:5.2f}  " if "miou" in row else ""
+    return (
+        f"epoch {row['epoch']:3}/{epochs}  loss {row['loss']:.4f}  {scores}"
+        f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
+    )
+
+
+def _board(run: RunFolder) -> Any:
+    """Return a TensorBoard writer into the run folder."""
+    tensorboard = require("torch.utils.tensorboard", "track", "Logging to TensorBoard")
+    return tensorboard.SummaryWriter(run.path / "tensorboard")

@@ -1,0 +1,163 @@
+"""`featherseg predict` and `featherseg video`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Ended, Trained
+from featherseg.evaluation.opening import STREET
+from featherseg.runtime.artifact import read_artifact
+from featherseg.runtime.segmenter import Segmenter
+
+
+class TestPredict:
+    def test_masks_are_palette_pngs_of_the_images_size(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        ended = run("predict", trained.file, photos, "-o", out, "--json")
+        assert ended.code == 0
+        assert ended.json["masks"] == [str(out / "masks" / f"photo{i}.png") for i in range(2)]
+        segmenter = Segmenter(trained.file)
+        for i in range(2):
+            image = np.array(Image.open(photos / f"photo{i}.png"))
+            with Image.open(out / "masks" / f"photo{i}.png") as mask:
+                assert mask.mode == "P"
+                assert mask.getpalette()[:3] == list(segmenter.artifact.classes.colors[0])
+                np.testing.assert_array_equal(np.array(mask), segmenter.segment(image))
+            with Image.open(out / "overlays" / f"photo{i}.jpg") as picture:
+                assert picture.size == image.shape[1::-1]
+
+    def test_masks_alone_and_a_table(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "[odd] :name:"
+        ended = run("predict", trained.run, photos / "photo0.png", photos / "photo1.png", "-o", out, "--no-overlays")
+        assert ended.code == 0
+        assert not (out / "overlays").exists()
+        assert "2 images" in ended.out
+        assert f"masks in {out / 'masks'}" in ended.out  # whatever rich would make of the brackets
+
+    def test_mistakes(self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        words = ("-o", out, "-q")
+        assert run("predict", trained.file, tmp_path / "none.png", *words).refused("none.png does not exist")
+        (tmp_path / "empty").mkdir()
+        assert run("predict", trained.file, tmp_path / "empty", *words).refused("no images in")
+        (tmp_path / "more").mkdir()
+        shutil.copy(photos / "photo0.png", tmp_path / "more" / "photo0.png")
+        assert run("predict", trained.file, photos, tmp_path / "more", *words).refused("'photo0'", "rename")
+        (tmp_path / "torn.png").write_bytes((photos / "photo0.png").read_bytes()[:100])
+        assert run("predict", trained.file, tmp_path / "torn.png", *words).refused("torn.png cannot be read")
+        (tmp_path / "other.onnx").write_bytes(b"no graph")
+        assert run("predict", tmp_path / "other.onnx", photos, *words).refused("other.onnx")
+        assert not out.exists()
+        (tmp_path / "file").write_text("")
+        assert run("predict", trained.file, photos, "-o", tmp_path / "file", "-q").refused("cannot write to")
+
+
+class TestVideo:
+    def test_a_folder_of_frames(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "video.mp4"
+        ended = run("video", trained.file, photos, "-o", out, "--mode", "side-by-side", "--json")
+        assert ended.code == 0
+        assert ended.json["frames"] == 2
+        assert ended.json["fps"] == pytest.approx(2 / ended.json["seconds"])
+        assert set(ended.json["latency"]["ms"]) == {"decode", "segment", "draw", "encode", "sum"}
+        assert (ended.json["dropped"], ended.json["skipped"], ended.json["notes"]) == (0, 0, [])
+        assert out.stat().st_size > 0
+        timed = run("video", trained.file, photos, "-q")
+        assert "frames/s end to end" in timed.out
+
+    def test_a_source_by_name_smoothed_and_stopped_early(
+        self, run: Callable[..., Ended], trained: Trained, tmp_path: Path
+    ) -> None:
+        clips = pytest.importorskip("video_clips", reason="needs the video extra")
+        source, out = clips.write_video(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+        ended = run("video", trained.file, "--source", source, "-o", out, "--smooth", "0.5", "--limit", "7", "-q")
+        assert ended.code == 0
+        assert ended.err == ""
+        assert "7 frames in" in ended.out
+        assert "dropped" not in ended.out  # a file drops none
+        assert len(clips.read_video(out)[0]) == 7
+
+    def test_a_stream_that_ends_says_so_and_what_was_dropped(self, run: Callable[..., Ended], tmp_path: Path) -> None:
+        clips = pytest.importorskip("video_clips", reason="needs the video extra")
+        with clips.camera(lambda sender: clips.send_frames(sender, 25)) as url:
+            ended = run("video", "--source", url, "-o", tmp_path / "out.mp4", "-q")
+        assert ended.code == 0
+        assert re.search(r"\d+ frames in .* end to end, \d+ dropped\n", ended.out)
+        assert ended.err == f"{url} stopped after sending 25 frames (the connection was closed)\n"
+        with clips.camera(lambda sender: clips.send_frames(sender, 25)) as url:
+            ended = run("video", url, "--json")  # the slashes of a URL survive without --source too
+        assert ended.json["frames"] + ended.json["dropped"] == 25
+        assert ended.json["notes"] == [f"{url} stopped after sending 25 frames (the connection was closed)"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+    def test_what_was_recorded_until_a_signal_plays(self, tmp_path: Path, number: int, code: int) -> None:
+        clips = pytest.importorskip("video_clips", reason="needs the video extra")
+        out = tmp_path / "out.mp4"
+        with clips.camera(lambda sender: clips.send_frames(sender, 9000)) as url:
+            command = [sys.executable, "-m", "featherseg", "video", "--source", url, "-o", str(out), "-q"]
+            # Where the tests themselves were begun in the background, SIGINT would be ignored from the start.
+            heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+            )
+            try:
+                deadline = time.monotonic() + 150  # a busy machine, and the first start of a fresh clone
+                # Frames reach the disk in fragments of a second; the first is whole when the next begins.
+                while (out.read_bytes() if out.exists() else b"").count(b"moof") < 2 and time.monotonic() < deadline:
+                    assert process.poll() is None, process.stderr
+                    time.sleep(0.05)
+                process.send_signal(number)
+                _, words = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert process.returncode == code
+        assert words == ("interrupted\n" if number == signal.SIGINT else "")
+        images, times, _ = clips.read_video(out)
+        assert len(images) > 5
+        assert times == sorted(times)
+
+    def test_mistakes(self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path) -> None:
+        assert run("video", trained.file, "none.mp4", "-q").refused("none.mp4 does not exist")
+        assert run("video", trained.file, photos, "--mode", "mask").refused("give --out too")
+        assert run("video").refused("takes one source; got 0")
+        assert run("video", trained.file).refused("takes one source; got 0")
+        assert run("video", photos, "--source", photos).refused("takes one source; got 2")
+        assert run("video", photos, "--smooth", "1").refused("smoothing is 1.0")
+        assert run("video", photos, "--limit", "0", "-q").refused("limit is 0")
+        (tmp_path / "x.mp4").write_bytes(b"no video")
+        out = tmp_path / "out.mp4"
+        assert run("video", trained.file, tmp_path / "x.mp4", "-o", out, "-q").refused("cannot be decoded")
+        assert not out.exists()
+
+
+def test_the_network_that_comes_along_segments_and_says_what_it_is(
+    run: Callable[..., Ended], photos: Path, tmp_path: Path
+) -> None:
+    artifact = read_artifact(STREET)
+    assert STREET.stat().st_size <= 5_000_000
+    assert artifact.network == "fastsegnet"
+    assert artifact.training["dataset"] == "camvid"
+    assert artifact.verification["passed"]
+    ended = run("predict", photos / "photo0.png", "-o", tmp_path / "out", "--json")
+    assert len(json.loads(ended.out)["masks"]) == 1
+    assert run("predict", "mine.onnx").refused("mine.onnx is a network", "name images")

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import error_line
+from featherseg.core.config import (
+    Config,
+    LossConfig,
+    ModelConfig,
+    config_from_dict,
+    config_to_dict,
+    config_to_toml,
+    load_config,
+)
+from featherseg.core.errors import ConfigError
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
+
+
+def refusal(*overrides: str) -> str:
+    return error_line(ConfigError, load_config, None, overrides)
+
+
+def test_defaults_without_a_recipe() -> None:
+    assert load_config() == Config()
+
+
+def test_a_recipe_and_its_overrides(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('name = "x"\n[optim]\nlr = 0.1\n[model.options]\nwidth = 0.5\n')
+    config = load_config(
+        recipe,
+        ["optim.lr=1e-3", "model.options.deep=true", "data.root=/some where/x", "augment.crop=[64, 96]", "seed=7"],
+    )
+    assert (config.name, config.optim.lr, config.seed) == ("x", 1e-3, 7)
+    assert config.model.options == {"width": 0.5, "deep": True}
+    assert config.data.root == "/some where/x"
+    assert config.augment.crop == (64, 96)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_published_recipes_are_valid(recipe: Path) -> None:
+    config = load_config(recipe)
+    assert config.model.name
+
+
+def test_toml_round_trip(tmp_path: Path) -> None:
+    config = config_from_dict(
+        {
+            "name": 'quo"te\\ü',
+            "optim": {"encoder_lr": 3e-4, "lr": 1.5e-3},
+            "loss": {"out": [{"name": "ohem", "thresh": 0.7}, {"name": "dice"}], "class_weights": [1.0, 2.5]},
+            "augment": {"crop": [65, 97], "scale": [1, 1]},
+            "model": {"options": {"encoder": "resnet34", "sizes": [1, 2], "deep": {"a": False}}},
+        }
+    )
+    file = tmp_path / "config.toml"
+    file.write_text(config_to_toml(config), encoding="utf-8")
+    assert load_config(file) == config
+    assert config.optim.encoder_lr == 3e-4
+
+
+def test_none_is_left_out_of_toml() -> None:
+    assert "encoder_lr" not in config_to_dict(Config())["optim"]
+    config = Config(loss=LossConfig(out=({"name": "ohem", "min_kept": None},)))
+    assert config_to_dict(config)["loss"]["out"] == [{"name": "ohem"}]
+    assert "min_kept" not in config_to_toml(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optim.learning_rat=1", "unknown setting 'optim.learning_rat'; known:"),
+        ("trian.epochs=3", "unknown setting 'trian'; did you mean \"train\"?"),
+        ("train.epoch=3", "unknown setting 'train.epoch'; did you mean \"epochs\"?"),
+        ("optim.lr=0", "optim.lr is 0:"),
+        ("optim.lr=nan", "optim.lr is nan"),
+        ("optim.lr=inf", "optim.lr is inf"),
+        ("optim.lr=fast", "optim.lr is 'fast'"),
+        ("optim.momentum=1.0", "optim.momentum is 1.0"),
+        ("optim.name=adam", "optim.name is 'adam': choose adamw, sgd"),
+        ("train.epochs=1.5", "train.epochs is 1.5"),
+        ("train.epochs=0", "train.epochs is 0"),
+        ("augment.flip=1.1", "augment.flip is 1.1"),
+        ("augment.crop=[0, 64]", "augment.crop[0] is 0"),
+        ("augment.crop=[64]", "augment.crop is [64]"),
+        ("augment.scale=[2.0, 0.5]", "the smallest scale comes first"),
+        ("loss.class_weights=[1.0, -1.0]", "loss.class_weights[1] is -1.0"),
+        ("loss.class_weights=some", "loss.class_weights is 'some': choose none, auto"),
+        ("model=3", "model is 3"),
+        ("model.name.x=3", "setting model.name: expected `str`"),
+        ("model.options.num_classes=3", "option 'num_classes' is not given here but by"),
+        ("data.options.split=val", "option 'split' is not given here but by data.train_split"),
+        ("optim.lr", "override 'optim.lr' is not key=value"),
+        ("=3", "override '=3' is not key=value"),
+    ],
+)
+def test_wrong_settings_are_refused(override: str, words: str) -> None:
+    assert words in refusal(override)
+
+
+def test_a_value_is_no_section() -> None:
+    assert "'seed' is a value, not a section" in refusal("seed=3", "seed.x=4")
+
+
+def test_a_missing_or_broken_recipe_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no\.toml does not exist"):
+        load_config(tmp_path / "no.toml")
+    broken = tmp_path / "b.toml"
+    broken.write_bytes(b"a = \n[")
+    with pytest.raises(ConfigError, match=r"b\.toml is not TOML"):
+        load_config(broken)
+    broken.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"b\.toml is not TOML"):
+        load_config(broken)
+
+
+def test_configurations_are_frozen_and_share_nothing() -> None:
+    config: Any = Config()
+    with pytest.raises(AttributeError):
+        config.seed = 3
+    with pytest.raises(AttributeError):
+        config.model.name = "x"
+    config.model.options["width"] = 0.5
+    config.loss.out[0]["weight"] = 3.0
+    assert Config().model == ModelConfig()
+    assert Config().model.options == {}
+    assert Config().loss.out == ({"name": "cross_entropy"},)

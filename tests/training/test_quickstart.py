@@ -1,0 +1,134 @@
+"""Trainings that are chosen for a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import Ended, street
+from featherseg.core.config import config_from_dict, config_to_dict
+from featherseg.core.errors import ConfigError, DataError
+from featherseg.training import quickstart
+from featherseg.training.quickstart import quick_start
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights to be had, and none asked for."""
+
+    def refuse(*_: object, encoder_weights: str | None = None, **__: object) -> None:
+        assert encoder_weights == "imagenet"
+        raise ConfigError("offline")
+
+    monkeypatch.setattr(quickstart, "create_model", refuse)
+
+
+def photos(root: Path, count: int, size: tuple[int, int] = (96, 128)) -> Path:
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for i in range(count):
+        image, mask = street(i, size)
+        Image.fromarray(image).save(root / "images" / f"s{i}.png")
+        Image.fromarray(mask).save(root / "masks" / f"s{i}.png")
+    return root
+
+
+def reasons(start: quickstart.QuickStart) -> dict[str, str]:
+    return {choice.setting: choice.reason for choice in start.choices}
+
+
+def test_each_setting_has_a_reason_and_the_configuration_is_whole(tmp_path: Path) -> None:
+    start = quick_start(photos(tmp_path / "photos", 20))
+    config = start.config
+    assert config_from_dict(config_to_dict(config)) == config
+    assert (config.name, config.data.name, config.model.name) == ("photos", "folder", "fastsegnet")
+    assert config.model.options == {"width": 0.5}
+    assert config.augment.crop == (96, 128)
+    assert config.data.batch_size == 8  # half of the 16 that the made split trains on
+    assert config.train.epochs == 300
+    assert all(reasons(start).values())
+    assert any("laid out as folder" in note for note in start.notes)
+    assert any(note.startswith("3 classes") for note in start.notes)
+
+
+def test_what_the_user_sets_is_obeyed_and_not_explained(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 6)
+    start = quick_start(folder, ["model.name=jetnet", "train.epochs=4", "name=mine", "optim.lr=0.1"])
+    assert (start.config.name, start.config.model.name, start.config.train.epochs) == ("mine", "jetnet", 4)
+    assert start.config.optim.lr == 0.1
+    assert start.config.model.options == {}
+    assert not {"model.name", "train.epochs", "name", "optim.lr"} & set(reasons(start))
+    with pytest.raises(ConfigError, match="did you mean"):
+        quick_start(folder, ["train.epoch=4"])
+
+
+def test_large_images_are_cropped_in_their_shape_and_large_sets_take_fewer_epochs(tmp_path: Path) -> None:
+    small, large = quick_start(photos(tmp_path / "a", 6)), quick_start(photos(tmp_path / "b", 60, (300, 600)))
+    height, width = large.config.augment.crop
+    assert height % 32 == width % 32 == 0
+    assert height * width <= 256 * 320
+    assert width / height == pytest.approx(2, rel=0.2)
+    assert large.config.train.epochs < small.config.train.epochs
+    assert large.config.train.eval_every == max(large.config.train.epochs // 50, 1)
+    assert small.config.data.batch_size < large.config.data.batch_size == 8
+
+
+def test_rare_classes_are_balanced(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 6)
+    for path in (folder / "masks").iterdir():
+        mask = np.zeros((96, 128), np.uint8)
+        mask[:, 64:] = 1
+        mask[:3, :3] = 2
+        Image.fromarray(mask).save(path)
+    start = quick_start(folder)
+    assert (start.config.augment.class_balance, start.config.loss.class_weights) == (0.5, "auto")
+    assert "1 of the classes" in reasons(start)["loss.class_weights"]
+
+
+def test_imagenet_weights_where_they_are_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quickstart, "create_model", lambda *_, **__: None)
+    config = quick_start(photos(tmp_path / "photos", 6)).config
+    assert config.model.options == {"encoder_weights": "imagenet"}
+    assert config.optim.encoder_lr is not None
+    assert config.optim.encoder_lr < config.optim.lr
+
+
+def test_a_gpu_takes_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = quick_start(photos(tmp_path / "photos", 60, (300, 600))).config
+    assert config.data.batch_size == 16
+    assert config.augment.crop == (288, 576)
+
+
+def test_broken_data_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 6)
+    (folder / "masks" / "s1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"featherseg doctor .* --fix") as caught:
+        quick_start(folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError):
+        quick_start(tmp_path)
+
+
+def test_a_recipe_in_the_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "featherseg.toml").write_text('name = "clean"\n[train]\nepochs = 7\n')
+    start = quick_start(tmp_path, ["train.epochs=3"])
+    assert (start.config.name, start.config.train.epochs, start.choices) == ("clean", 3, ())
+
+
+def test_the_command_says_what_it_chose(
+    tmp_path: Path, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = photos(tmp_path / "photos", 8, (64, 96))
+    ended = run("train", folder, "train.epochs=1", "data.workers=0", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["run"] == "runs/photos"
+    for word in ("laid out as folder", "augment.crop=[64, 96]: images are 64x96", "model.name"):
+        assert word in ended.err
+    assert run("train", folder, "--quiet").refused("runs/photos holds a run already")
