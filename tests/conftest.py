@@ -120,6 +120,7 @@ Tiny = Callable[..., TinyNet]
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """A network that is registered for one test only, so that tests over `list_models` do not see it."""
+    models.names()  # fills the table first
     monkeypatch.setitem(models._entries, "tiny", TinyNet)
 
     def build(num_classes: int = 3, **options: Any) -> TinyNet:

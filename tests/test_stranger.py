@@ -243,13 +243,13 @@ import json, resource, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from featherseg.checkpoint import load_checkpoint
-from featherseg.errors import FeathersegError
-from featherseg.images import read_ids, read_image
-from featherseg.models import list_models
+from featherseg.models.checkpoint import load_checkpoint
+from featherseg.core.errors import FeathersegError
+from featherseg.core.images import read_ids, read_image
+from featherseg.models.factory import list_models
 from featherseg.runtime.artifact import read_artifact
-from featherseg.data.folder import read_classes
-from featherseg.config import load_config
+from featherseg.data.readers.folder import read_classes
+from featherseg.core.config import load_config
 readers = {".pth": load_checkpoint, ".safetensors": load_checkpoint, ".png": read_image, ".toml": load_config,
            ".json": read_classes, ".tif": read_ids}
 list_models()

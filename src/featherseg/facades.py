@@ -14,6 +14,7 @@ from torch import nn
 from .core.config import AugmentConfig, config_from_dict
 from .core.errors import ConfigError
 from .core.images import write_image
+from .core.progress import show_progress
 from .core.types import IGNORE_INDEX, ClassSet, ImageArray
 from .data.loader import EpochBatches
 from .data.user_loaders import Batch, LoaderBatches, LoaderDataset
@@ -32,7 +33,7 @@ from .training.devices import create_fabric
 from .training.losses import CrossEntropyLoss, at_any_size
 from .training.run_folder import RunFolder
 from .training.supervised import Supervised
-from .training.trainer import RunResult, Trainer
+from .training.trainer import RunResult, Setup, Trainer
 
 
 def made_up_classes(model: SegmentationModel) -> ClassSet:
@@ -128,8 +129,10 @@ class SegmentationTrainer:
         config = msgspec.structs.replace(self.config, augment=augment)
         batches = EpochBatches(len(self.batches), 1, config.seed)  # the user's loader orders its samples itself
         objective = Supervised(self.model, self.loss, self.loss)
-        trainer = Trainer(fabric, objective, self.batches, batches, val_set, config, run, self.quiet)
+        setup = Setup(objective, self.batches, batches, len(self.batches) * config.data.batch_size, val_set)
+        trainer = Trainer(fabric, setup, config, run)
         run.create(config, self.classes)
+        show_progress(not self.quiet)
         result = trainer.train()
         best = load_checkpoint(run.path)
         self.model.load_state_dict(best.model.state_dict())

@@ -67,7 +67,7 @@ class TestHelp:
 import sys
 import featherseg
 assert {"evaluate", "JetNet"} <= set(dir(featherseg))
-from featherseg.cli import main
+from featherseg.cli.main import main
 for words in ([], ["--help"], ["--version"], ["train", "--help"], ["eval", "--help"], ["data"]):
     main(words)
 heavy = [name for name in ("torch", "torchvision", "timm", "lightning_fabric") if name in sys.modules]
@@ -123,7 +123,7 @@ def test_the_base_install_evaluates_and_predicts(trained: Trained, photos: Path,
 import contextlib, io, sys
 for name in ("torch", "torchvision", "timm", "lightning_fabric", "safetensors", "onnx", "onnxscript"):
     sys.modules[name] = None
-from featherseg.cli import main
+from featherseg.cli.main import main
 file, run, photos, out = sys.argv[1:]
 main(["predict", file, photos, "-o", out, "-q"])
 main(["eval", file, "-q"])

@@ -23,7 +23,7 @@ fcntl = pytest.importorskip("fcntl", reason="locks of POSIX systems")
 HOLD = """
 import sys, time
 from pathlib import Path
-from featherseg.lock import folder_lock
+from featherseg.core.lock import folder_lock
 with folder_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -63,7 +63,7 @@ def test_a_fork_that_outlives_its_parent_holds_nothing(tmp_path: Path) -> None:
     script = f"""
 import os, signal, time
 from pathlib import Path
-from featherseg.lock import folder_lock
+from featherseg.core.lock import folder_lock
 with folder_lock(Path({str(tmp_path)!r})):
     parent, child = os.getpid(), os.fork()
     if not child:
@@ -156,8 +156,8 @@ def test_only_one_of_many_at_once_gets_it(tmp_path: Path) -> None:
     script = """
 import sys, time
 from pathlib import Path
-from featherseg.errors import CheckpointError
-from featherseg.lock import folder_lock
+from featherseg.core.errors import CheckpointError
+from featherseg.core.lock import folder_lock
 time.sleep(max(float(sys.argv[2]) - time.time(), 0))
 try:
     with folder_lock(Path(sys.argv[1])):

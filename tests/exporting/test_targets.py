@@ -214,6 +214,7 @@ def test_own_target_takes_one_function_and_one_session(
     checkpoint: Checkpoint, source: Path, scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "_entries", dict(targets._entries))
+    sessions.names()  # fills the table, which is copied here
     monkeypatch.setattr(sessions, "_entries", dict(sessions._entries))
 
     @register_target("mine", suffix=".mine", precisions=("fp32",), backend="my engine", extra="train")

@@ -154,8 +154,8 @@ import contextlib, resource, sys
 from pathlib import Path
 import numpy as np
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-from featherseg.errors import FeathersegError
-from featherseg.runtime.sessions import open_session
+from featherseg.core.errors import FeathersegError
+from featherseg.runtime.sessions.base import open_session
 image = np.zeros((1, 64, 96, 3), np.uint8)
 for line in sys.stdin:
     path, backend = line.split()

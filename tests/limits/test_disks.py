@@ -91,12 +91,12 @@ def test_output_that_nobody_can_keep(words: str) -> None:
 READ_EVERYTHING = """
 import os, sys
 sys.path[:0] = sys.argv[2].split(os.pathsep)
-from featherseg.config import load_config
-from featherseg.data import create_dataset
-from featherseg.data.folder import read_classes
-from featherseg.errors import FeathersegError
-from featherseg.images import read_image
-from featherseg.report import read_run
+from featherseg.core.config import load_config
+from featherseg.data.datasets import create_dataset
+from featherseg.data.readers.folder import read_classes
+from featherseg.core.errors import FeathersegError
+from featherseg.core.images import read_image
+from featherseg.training.results import read_run
 from featherseg.runtime.artifact import read_artifact
 from pathlib import Path
 root = Path(sys.argv[1])

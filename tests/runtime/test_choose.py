@@ -55,6 +55,7 @@ class Fake:
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, type[Fake]]:
     """Two engines: ``own``, the file's, and ``quick``, which is faster."""
     own, quick = type("Own", (Fake,), {"delay": 0.02}), type("Quick", (Fake,), {"name": "quick"})
+    sessions.names()  # fills the table, which is replaced here
     monkeypatch.setattr(sessions, "_entries", {"own": own, "quick": quick})
     return {"own": own, "quick": quick}
 

@@ -260,7 +260,7 @@ import sys
 import numpy as np
 from featherseg.runtime.draw import overlay
 from featherseg.runtime.postprocess import kernels, upsample_argmax, upsample_argmax_numpy
-from featherseg.types import ClassSet
+from featherseg.core.types import ClassSet
 kernels(None)
 rng = np.random.default_rng(6)
 for size in (32, 40), (4, 5):

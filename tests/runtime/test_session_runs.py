@@ -88,6 +88,7 @@ def test_settings_are_obeyed_or_refused(pooled: Path) -> None:
 
 
 def test_registered_backend_gets_only_given_options(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module.sessions.names()  # fills the table, which is copied here
     monkeypatch.setattr(module.sessions, "_entries", dict(module.sessions._entries))
     sessions.register("mine")(lambda path: PooledSession())
     assert Segmenter(pooled, backend="mine").session.name == "pooled"

@@ -42,7 +42,7 @@ def test_the_whole_way(copy: Path, tmp_path: Path) -> None:
         int8=True, prune=0.3, finetune_epochs=1, max_drop=0.9, calibration=4, threads=1, tolerances=LOOSE
     )
     out = tmp_path / "dist"
-    report = ship(copy, out, config, quiet=True)
+    report = ship(copy, out, config)
     assert [step.kind for step in report.steps] == ["baseline", "prune", "finetune"]
     assert all(step.kept for step in report.steps)
     assert report.steps[2].params == report.steps[1].params < report.steps[0].params
@@ -63,7 +63,7 @@ def test_the_whole_way(copy: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "run.py", "--check"], cwd=out, check=True, capture_output=True)
     # The pruned network is there already: it is not trained again.
     before = (copy.parent / "tiny_pruned30" / "result.json").stat().st_mtime_ns
-    ship(copy, out, msgspec.structs.replace(config, int8=False), quiet=True)
+    ship(copy, out, msgspec.structs.replace(config, int8=False))
     assert (copy.parent / "tiny_pruned30" / "result.json").stat().st_mtime_ns == before
     assert sorted(path.suffix for path in out.glob("*.onnx")) == [".onnx"]  # the folder was replaced as a whole
 
@@ -71,7 +71,7 @@ def test_the_whole_way(copy: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("pictures", [0, 1])
 def test_pictures_of_the_data_go_along_if_wanted(trained: Trained, tmp_path: Path, pictures: int) -> None:
     config = ShipConfig(int8=True, max_drop=0.9, calibration=4, threads=1, tolerances=LOOSE, pictures=pictures)
-    report = ship(trained.run, tmp_path / "dist", config, quiet=True)
+    report = ship(trained.run, tmp_path / "dist", config)
     assert len(report.worst) == pictures
     page = (tmp_path / "dist" / "report.html").read_text()
     assert page.count("<img") == sum(len(image.panels) for image in report.worst)
@@ -93,7 +93,7 @@ def test_a_step_that_costs_too_much_is_rolled_back(copy: Path, tmp_path: Path, m
 
     monkeypatch.setattr(ship_module, "load_checkpoint", damaged)
     config = ShipConfig(prune=0.5, finetune_epochs=1, max_drop=0.01, threads=1)
-    report = ship(copy, tmp_path / "dist", config, quiet=True)
+    report = ship(copy, tmp_path / "dist", config)
     assert [step.kept for step in report.steps] == [True, False, False]
     assert "points of mIoU lost, 1.00 allowed" in report.steps[2].note
     assert report.files[0].miou == report.steps[0].miou
@@ -104,7 +104,7 @@ def test_a_file_that_fails_stays_out_and_the_others_are_there(trained: Trained, 
     strict = {"int8": ToleranceConfig(min_agreement=1.0, max_logit_error=0.0)}
     config = ShipConfig(int8=True, max_drop=0.9, calibration=4, threads=1, tolerances=strict)
     with pytest.raises(VerificationError, match=r"1 of 2 files are not in .*tiny_int8.onnx: logits differ") as caught:
-        ship(trained.run, tmp_path / "dist", config, quiet=True)
+        ship(trained.run, tmp_path / "dist", config)
     assert "\n" not in str(caught.value)
     report = read_report(tmp_path / "dist")
     assert [file.passed for file in report.files] == [True, False]
@@ -114,7 +114,7 @@ def test_a_file_that_fails_stays_out_and_the_others_are_there(trained: Trained, 
 def test_nothing_is_left_where_the_float_file_fails(trained: Trained, tmp_path: Path) -> None:
     impossible = {"fp32": ToleranceConfig(max_logit_error=0.0, min_agreement=1.0)}
     with pytest.raises(VerificationError, match="logits differ"):
-        ship(trained.run, tmp_path / "dist", ShipConfig(tolerances=impossible, threads=1), quiet=True)
+        ship(trained.run, tmp_path / "dist", ShipConfig(tolerances=impossible, threads=1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,13 +125,13 @@ def test_refused_before_any_work(trained: Trained, tmp_path: Path) -> None:
     ]
     for config, words in cases:
         with pytest.raises(ConfigError, match=words):
-            ship(trained.run, tmp_path / "dist", config, quiet=True)
+            ship(trained.run, tmp_path / "dist", config)
     with pytest.raises(ConfigError, match="is no run folder"):
-        ship(trained.run / "best.safetensors", tmp_path / "dist", ShipConfig(prune=0.3), kind="synthetic", quiet=True)
+        ship(trained.run / "best.safetensors", tmp_path / "dist", ShipConfig(prune=0.3), kind="synthetic")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.txt").write_text("")
     with pytest.raises(ConfigError, match="is no whole model folder"):
-        ship(trained.run, tmp_path / "mine", quiet=True)
+        ship(trained.run, tmp_path / "mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from featherseg.core.errors import ConfigError, MachineError
-from featherseg.training.failures import explain, said_in_one_line
+from featherseg.training.failures import explain, report_failures
 from featherseg.training.fit import fit
 from featherseg.training.trainer import Trainer
 from trainings import tiny_config
@@ -23,7 +23,8 @@ import os, signal, sys, time
 from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
-from featherseg.mishaps import MachineError, leave_signals_to_parent, said_in_one_line
+from featherseg.core.errors import MachineError
+from featherseg.training.failures import leave_signals_to_parent, report_failures
 
 class Samples(torch.utils.data.Dataset):
     def __init__(self, end):
@@ -39,14 +40,14 @@ class Samples(torch.utils.data.Dataset):
 for end in (lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(3)):
     loader = DataLoader(Samples(end), num_workers=1, worker_init_fn=leave_signals_to_parent)
     try:
-        with said_in_one_line(Path("my run"), lambda: "epoch 7"):
+        with report_failures(Path("my run"), lambda: "epoch 7"):
             list(loader)
     except MachineError as error:
         print(error, file=sys.stderr)
 """
 
 
-def test_a_killed_worker_is_said_in_one_line() -> None:
+def test_a_killed_worker_is_report_failures() -> None:
     """In a process of its own, as torch's handler of ended children may raise anywhere."""
     script = [sys.executable, "-W", "ignore", "-c", KILLED_WORKER]
     lines = subprocess.run(script, capture_output=True, text=True, check=True).stderr.strip().splitlines()
@@ -106,7 +107,7 @@ def test_known_failures_are_said(tmp_path: Path, error: Exception, words: str) -
     ],
 )
 def test_other_errors_pass_as_they_are(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, said_in_one_line(tmp_path, lambda: "epoch 1"):
+    with pytest.raises(type(error)) as caught, report_failures(tmp_path, lambda: "epoch 1"):
         raise error
     assert caught.value is error
 

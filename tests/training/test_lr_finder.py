@@ -95,22 +95,22 @@ def test_a_real_sweep_tries_every_rate_and_keeps_nothing(tmp_path: Path, monkeyp
         return optimizer
 
     monkeypatch.setattr(lr_finder, "build_optimizer", spied)
-    result = find_lr(config, steps=12, quiet=True)
+    result = find_lr(config, steps=12)
     assert list(tmp_path.iterdir()) == []
     assert result.rates == pytest.approx(np.geomspace(1e-6, 10, 12)[: len(result.rates)])
     assert [row[-1] for row in used] == pytest.approx(result.rates)
     assert [row[0] for row in used] == pytest.approx([rate / 10 for rate in result.rates])  # the encoder's proportion
     assert result.losses[0] > min(result.smoothed)
     assert LOWEST < result.suggestion < HIGHEST
-    again = find_lr(config, steps=12, quiet=True)
+    again = find_lr(config, steps=12)
     assert again.losses == result.losses
 
 
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
-    one = find_lr(tiny_config(tmp_path, data={"batch_size": 2}, optim={"accumulate": 2}), steps=10, quiet=True)
+    one = find_lr(tiny_config(tmp_path, data={"batch_size": 2}, optim={"accumulate": 2}), steps=10)
     assert len(one.losses) == len(one.rates)
     torch.manual_seed(0)
-    both = find_lr(tiny_config(tmp_path, data={"batch_size": 2}), steps=10, quiet=True)
+    both = find_lr(tiny_config(tmp_path, data={"batch_size": 2}), steps=10)
     # Nothing is trained yet in the first batches, so that the first step's loss is the mean of theirs.
     assert one.losses[0] == pytest.approx(float(np.mean(both.losses[:2])), rel=0.05)
 

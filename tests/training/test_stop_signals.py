@@ -16,7 +16,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from featherseg.training import failures
-from featherseg.training.failures import leave_signals_to_parent, said_in_one_line
+from featherseg.training.failures import leave_signals_to_parent, report_failures
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ TERMINATED = RuntimeError("DataLoader worker (pid 5) is killed by signal: Termin
 def test_a_worker_that_a_stop_signal_ended_means_stop(tmp_path: Path, said: list[str]) -> None:
     before = signal.getsignal(signal.SIGCHLD)
     try:
-        with pytest.raises(KeyboardInterrupt), said_in_one_line(tmp_path, lambda: "epoch 7"):
+        with pytest.raises(KeyboardInterrupt), report_failures(tmp_path, lambda: "epoch 7"):
             raise TERMINATED
         assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
     finally:
@@ -100,7 +100,7 @@ def test_a_worker_that_a_stop_signal_ended_means_stop(tmp_path: Path, said: list
 
 def test_only_the_first_process_says_that_it_was_stopped(tmp_path: Path, said: list[str]) -> None:
     for talks in (True, False):
-        with pytest.raises(KeyboardInterrupt), said_in_one_line(tmp_path, lambda: "epoch 2", talks=talks):
+        with pytest.raises(KeyboardInterrupt), report_failures(tmp_path, lambda: "epoch 2", talks=talks):
             raise KeyboardInterrupt
     assert len(said) == 1
 
@@ -116,7 +116,7 @@ def test_a_second_stop_signal_does_not_disturb_the_first(catchable: None, tmp_pa
                 signal_me(number)
             steps.append("cleaned up")
 
-    with pytest.raises(KeyboardInterrupt), said_in_one_line(tmp_path, lambda: "epoch 2"):
+    with pytest.raises(KeyboardInterrupt), report_failures(tmp_path, lambda: "epoch 2"):
         work()
     assert steps == ["cleaned up"]
     assert len(said) == 1
@@ -128,7 +128,7 @@ def test_a_second_stop_signal_does_not_disturb_the_first(catchable: None, tmp_pa
 def test_handlers_of_the_user_stay(catchable: None, tmp_path: Path) -> None:
     got = []
     signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
-    with said_in_one_line(tmp_path, lambda: "epoch 2"):
+    with report_failures(tmp_path, lambda: "epoch 2"):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
     assert got == [signal.SIGTERM]
@@ -138,7 +138,7 @@ def test_training_in_a_thread_sets_no_handlers(tmp_path: Path) -> None:
     done = []
 
     def work() -> None:
-        with said_in_one_line(tmp_path, lambda: "epoch 1"):
+        with report_failures(tmp_path, lambda: "epoch 1"):
             done.append(True)
 
     thread = threading.Thread(target=work)

@@ -42,8 +42,8 @@ def test_a_signal_to_the_whole_group_stops_in_one_line(tmp_path: Path, number: i
 
 SLOW_EPOCHS = """
 import sys, time
-from featherseg.cli import main
-from featherseg.trainer import Trainer
+from featherseg.cli.main import main
+from featherseg.training.trainer import Trainer
 whole = Trainer._epoch
 Trainer._epoch = lambda self, progress: (time.sleep(1), whole(self, progress))[1]
 main(sys.argv[1:])

@@ -36,7 +36,7 @@ SECTIONS: dict[str, Any] = {
 SPY = """
 import os, sys
 from pathlib import Path
-from featherseg.cli import main
+from featherseg.cli.main import main
 from featherseg.data.loader import TrainSamples
 read = TrainSamples.__getitem__
 def spied(self, key):

@@ -38,7 +38,7 @@ def bench(
         featherseg bench street.onnx street_int8.onnx runs/camvid_fastsegnet --size 360x480 --threads 1
     """
     from ..core.images import read_image
-    from ..core.progress import counting
+    from ..core.progress import counting, show_progress
     from ..data.datasets import create_dataset
     from ..evaluation.benchmark import benchmark
     from ..evaluation.candidates import contenders
@@ -46,6 +46,7 @@ def bench(
     from .app import parse_size
     from .tables import print_json, print_table, print_text
 
+    show_progress(not quiet)
     frame_size = parse_size(size) or (512, 1024)
     if threads is not None and threads < 1:
         raise ConfigError(f"--threads is {threads}; give at least 1, or leave it out to use all")
@@ -57,7 +58,7 @@ def bench(
         frame = create_dataset("synthetic", split="test", size=frame_size).read(0)[0]
     found = contenders(models, frame_size=frame_size, threads=threads, compiled=compile, memory=memory)
     warmup = 5
-    with counting("bench", len(found) + warmup + runs, quiet=quiet) as progress:
+    with counting("bench", len(found) + warmup + runs) as progress:
         result = benchmark(found, frame, runs=runs, warmup=warmup, threads=threads, progress=progress)
     if json:
         print_json(result.to_dict() | {"frame": str(image) if image else "generated street"})

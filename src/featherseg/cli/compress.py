@@ -96,25 +96,24 @@ def quantize(
     """
     need_training("Quantising")
     from ..compress.calibration import calibration_images
-    from ..compress.quantize import quantize_within
-    from ..core.progress import say
+    from ..compress.quantize import QuantizeConfig
+    from ..compress.quantize import quantize as quantize_file
+    from ..core.progress import show_progress
     from ..evaluation.opening import open_labelled
     from ..runtime.artifact import read_artifact
     from .tables import print_json, print_text
 
+    show_progress(not quiet)
     training = read_artifact(file).training
     val_set = open_labelled(file, training, root=data, kind=kind, split=split)
     train_set = open_labelled(file, training, root=data, kind=kind, split=str(training.get("split", "train")))
     suffix = ".xml" if engine == "openvino" else ".onnx"
-    result = quantize_within(
+    result = quantize_file(
         file,
         out or file.with_name(f"{file.stem}_int8{suffix}"),
         calibration_images(train_set, calibration),
         val_set,
-        max_drop=max_drop,
-        flavour=engine,
-        threads=threads,
-        progress=lambda message: say(message, quiet),
+        QuantizeConfig(max_drop=max_drop, flavour=engine, threads=threads),
     )
     if json:
         print_json(result.to_dict())

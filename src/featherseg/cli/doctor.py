@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -40,15 +38,17 @@ def doctor(
     Args:
         data: folder of the data.
     """
+    from ..core.progress import counting, show_progress
     from ..doctor.examine import examine
     from ..doctor.mend import make_clean_copy, require_new_folder
     from ..doctor.page import write_page
     from ..doctor.text import report_text
     from .tables import print_json, print_text
 
+    show_progress(not quiet)
     if fix is not None:
         require_new_folder(fix, data)  # before minutes of looking at files
-    with _counting("examining", quiet) as update:
+    with counting("examining") as update:
         examination = examine(data, kind, classes, stride=stride, progress=update)
     if html is not None:
         write_page(examination, html)
@@ -56,9 +56,9 @@ def doctor(
     if not json:
         print_text(report_text(examination))
     if fix is not None:
-        with _counting("copying", quiet) as update:
+        with counting("copying") as update:
             copy = make_clean_copy(examination, fix, progress=update)
-        with _counting("examining the copy", quiet) as update:
+        with counting("examining the copy") as update:
             examination = examine(copy.root, stride=stride, progress=update)
         report |= {"copy": copy.to_dict() | {"examination": examination.to_dict()}}
         if not json:
@@ -67,19 +67,3 @@ def doctor(
         print_json(report)
     if not examination.clean:
         sys.exit(1)
-
-
-@contextmanager
-def _counting(description: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar from the first pair on: its total is known only once the folder was listed."""
-    from ..core.progress import counting
-
-    with ExitStack() as stack:
-        shown: list[Callable[[int], None]] = []
-
-        def update(done: int, total: int) -> None:
-            if not shown:
-                shown.append(stack.enter_context(counting(description, total, quiet=quiet)))
-            shown[0](done)
-
-        yield update

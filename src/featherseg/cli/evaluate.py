@@ -38,18 +38,19 @@ def eval_(
         model: run folder, weights or .onnx file.
     """
     from ..core.images import IMAGE_SUFFIXES, write_image
-    from ..core.progress import counting
+    from ..core.progress import counting, show_progress
     from ..evaluation.opening import open_labelled, open_segmenter
     from ..evaluation.scores import evaluate
     from ..evaluation.visualize import confusion_picture
     from .app import parse_size
     from .tables import print_json, print_scores
 
+    show_progress(not quiet)
     if confusion is not None and confusion.suffix.lower() not in IMAGE_SUFFIXES:
         raise ConfigError(f"--confusion is {confusion}, which names no picture; end it in .png")
     segmenter = open_segmenter(model, size=parse_size(size), threads=threads)
     dataset = open_labelled(model, segmenter.artifact.training, root=data, kind=kind, split=split)
-    with counting("evaluate", len(dataset), quiet=quiet) as progress:
+    with counting("evaluate", len(dataset)) as progress:
         result = evaluate(segmenter, dataset, scales=scales, flip=flip, progress=progress)
     if json:
         print_json(result.to_dict())

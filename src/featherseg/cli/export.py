@@ -50,7 +50,7 @@ def export(
     """
     need_training("Exporting")
     from ..compress.weights_int8 import INT8_WEIGHTS, store_int8
-    from ..core.progress import counting
+    from ..core.progress import counting, show_progress
     from ..evaluation.opening import open_labelled
     from ..exporting.targets import export_checkpoint, targets
     from ..exporting.verify import export_verified
@@ -58,6 +58,7 @@ def export(
     from .app import parse_size
     from .tables import print_json, print_text
 
+    show_progress(not quiet)
     target = targets.get(to)
     target.checked(precision)
     if out is not None and out.suffix.lower() != target.suffix:
@@ -77,15 +78,11 @@ def export(
             print_text(f"{path}, {_bytes(path) / 1e6:.2f} MB, not verified: prove it where it runs")
         return
     dataset = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
-    with counting("verify", len(dataset), quiet=quiet) as progress:
-
-        def advance(done: int, total: int) -> None:
-            progress(done)
-
+    with counting("verify", len(dataset)) as progress:
         if weights == "int8":
-            result = export_verified(checkpoint, path, dataset, INT8_WEIGHTS, transform=store_int8, progress=advance)
+            result = export_verified(checkpoint, path, dataset, INT8_WEIGHTS, transform=store_int8, progress=progress)
         else:
-            proven = export_checkpoint(to, checkpoint, path, dataset, precision=precision, progress=advance, **options)
+            proven = export_checkpoint(to, checkpoint, path, dataset, precision=precision, progress=progress, **options)
             assert proven is not None  # there was a dataset
             result = proven
     if json:

@@ -35,19 +35,20 @@ def predict(
         featherseg predict mine.onnx photos/ -o out
     """
     from ..core.formatting import percent
-    from ..core.progress import counting
+    from ..core.progress import counting, show_progress
     from ..evaluation.opening import open_segmenter, split_model
     from ..runtime.predict import find_images
     from ..runtime.predict import predict as predict_images
     from .app import parse_size
     from .tables import print_json, print_table, print_text
 
+    show_progress(not quiet)
     model, images = split_model(model_and_images)
     if not images:
         raise ConfigError(f"{model} is a network; name images or folders of images after it")
     paths = find_images(images)
     segmenter = open_segmenter(model, size=parse_size(size), fit=fit, threads=threads)
-    with counting("predict", len(paths), quiet=quiet) as progress:
+    with counting("predict", len(paths)) as progress:
         result = predict_images(
             segmenter, paths, out, overlays=overlays, resume_from=model if resume else None, progress=progress
         )
@@ -94,7 +95,7 @@ def video(
         featherseg video --source 0 -o camera.mp4 --limit 500
         featherseg video mine.onnx --source rtsp://camera/stream -o street.mp4
     """
-    from ..core.progress import bars, say
+    from ..core.progress import bars, logger, show_progress
     from ..evaluation.opening import open_segmenter, split_model
     from ..runtime.video.pipeline import segment_video
     from ..runtime.video.smoothing import Smoothed
@@ -102,6 +103,7 @@ def video(
     from .app import parse_size
     from .tables import print_json, print_latency, print_text
 
+    show_progress(not quiet)
     if mode is not None and out is None:
         raise ConfigError(f"--mode {mode} says what is written, but nothing is; give --out too")
     words = [*(model_and_source or ()), *([] if source is None else [source])]
@@ -114,7 +116,7 @@ def video(
     segment = segmenter if smooth is None else Smoothed(segmenter, smooth)
     opened = open_source(words[-1], sound=out is not None)  # as it was written: a path would garble a URL
     expected = [number for number in (opened.total, limit) if number is not None]
-    with bars("{task.fields[rate]}", quiet=quiet) as progress:
+    with bars("{task.fields[rate]}") as progress:
         task = progress.add_task("frames", total=min(expected, default=None), rate="")
 
         def advance(*_: Any) -> None:
@@ -123,7 +125,7 @@ def video(
 
         result = segment_video(segment, opened, out, on_frame=advance, mode=mode or "overlay", limit=limit)
     for note in result.notes:
-        say(note)
+        logger.warning(note)
     if json:
         figures = {"frames": result.frames, "seconds": result.seconds, "fps": result.fps}
         losses = {"dropped": result.dropped, "skipped": result.skipped, "notes": list(result.notes)}

@@ -46,11 +46,13 @@ def ship(
     """
     need_training("Shipping")
     from ..core.config import ShipConfig, config_from_dict
+    from ..core.progress import show_progress
     from ..shipping.pipeline import ship as ship_run
     from ..shipping.report.rows import file_rows, step_rows
     from ..training.run_folder import RunFolder
     from .tables import print_json, print_table, print_text
 
+    show_progress(not quiet)
     settings = {
         "to": [name.strip() for name in to.split(",")] if to is not None else None,
         "int8": int8,
@@ -63,7 +65,7 @@ def ship(
     own = RunFolder(run).config.ship if run.is_dir() else ShipConfig()
     given = {key: value for key, value in settings.items() if value is not None}
     config = config_from_dict({"ship": msgspec.to_builtins(own) | given}).ship
-    report = ship_run(run, out, config, data=data, kind=kind, terms=terms, golden=golden, quiet=quiet)
+    report = ship_run(run, out, config, data=data, kind=kind, terms=terms, golden=golden)
     if json:
         print_json(report.to_dict())
         return

@@ -21,10 +21,12 @@ def demo(*, out: Out = Path("runs"), quiet: Quiet = False, json: Json = False) -
         featherseg demo -o runs
     """
     need_training()
+    from ..core.progress import show_progress
     from ..shipping.demo import run_demo
     from .tables import print_json, print_latency, print_table, print_text
 
-    result = run_demo(out, quiet=quiet)
+    show_progress(not quiet)
+    result = run_demo(out)
     if json:
         print_json(result.to_dict())
         return
@@ -63,21 +65,22 @@ def train(
     """
     need_training()
     from ..core.config import Config, load_config
+    from ..core.progress import logger, show_progress
     from ..training.fit import fit, resume_run
     from .tables import print_json, print_scores, print_text
 
+    show_progress(not quiet)
     if recipe is not None and "=" in recipe:
         overrides, recipe = (recipe, *overrides), None
 
     def config() -> Config:
         if recipe is None or not Path(recipe).expanduser().is_dir():
             return load_config(recipe, overrides)
-        from ..core.progress import say
         from ..training.quickstart import quick_start
 
         start = quick_start(recipe, overrides)
         for line in (*start.notes, *map(str, start.choices)):
-            say(line, quiet)
+            logger.info(line)
         return start.config
 
     if find_lr:
@@ -85,15 +88,15 @@ def train(
             raise ConfigError(f"--find-lr begins anew, and --resume goes on with {resume}; leave one of them out")
         from ..training.lr_finder import find_lr as sweep
 
-        found = sweep(config(), quiet=quiet)
+        found = sweep(config())
         print_json(found.to_dict()) if json else print_text(str(found))
         return
     if resume is not None:
         if recipe is not None or overrides:
             raise ConfigError(f"--resume goes on with {resume} as it was configured; leave the other settings out")
-        result = resume_run(resume, quiet=quiet)
+        result = resume_run(resume)
     else:
-        result = fit(config(), quiet=quiet)
+        result = fit(config())
     if int(os.environ.get("RANK", "0")):
         return  # torchrun's other processes have the same result
     if json:

@@ -9,7 +9,7 @@ The layers that give class scores stay in float32: they are cheap, and class sco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, require
+from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray
 from ..exporting.onnx import atomic_path, onnx_path, write_artifact
 from .calibration import check_calibration
@@ -86,15 +87,13 @@ def quantize_onnx(
     return path
 
 
-def calibrate(
-    whole: Plan, images: Sequence[ImageArray], progress: Callable[[int], None] = lambda done: None
-) -> dict[str, Histogram]:
+def calibrate(whole: Plan, images: Sequence[ImageArray], progress: OnProgress = no_progress) -> dict[str, Histogram]:
     """Return a histogram of each tensor that is rounded to a scale of its own.
 
     Args:
         whole: plan of all layers; it serves plans of fewer too.
         images: RGB uint8 (H, W, 3) at the deployed size.
-        progress: called with the number of images done.
+        progress: called with the numbers of images done and of all.
 
     Raises:
         DataError: the images are too few, or random noise.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ConfigError, VerificationError, did_you_mean
+from ..core.progress import logger
 from ..core.staging import staged
 from ..core.types import ImageArray
 from ..data.datasets import SegmentationDataset
@@ -19,17 +20,60 @@ from ..evaluation.scores import evaluate
 from ..exporting.onnx import onnx_path, write_artifact
 from ..exporting.openvino import write_openvino_artifact
 from ..runtime.artifact import read_artifact
+from ..runtime.containers import file_parts
 from ..runtime.segmenter import Segmenter
 from ..runtime.timing import time_in_turns
 from .graph import FloatGraph
 from .openvino_int8 import quantize_openvino
 from .plan import FLAVOURS, plan
 from .qdq import calibrate, quantize_onnx
-from .ranges import METHOD
+from .ranges import METHOD, Histogram
 from .sensitivity import layer_sensitivity
 
 MAX_DROP = 0.01
 WARMUP = 3
+
+
+@dataclass(frozen=True)
+class QuantizeConfig:
+    """How far int8 may go, and for whom.
+
+    Args:
+        max_drop: mIoU (0–1) that may be lost.
+        flavour: the engine that will run it: ``"onnxruntime"``, ``"openvino"``, or ``"tensorrt"``, whose scores are
+            those of ONNX Runtime with the same file, and which is not timed.
+        way: for OpenVINO's own format; see :func:`.openvino_int8.quantize_openvino`.
+        method: see :func:`.qdq.quantize_onnx`.
+        size: (height, width) that the runtime will resize frames to, as :class:`Segmenter` takes it.
+        threads: threads of the engine; all that the process may use where left out.
+        runs: timed runs of either file, in turns.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+
+    max_drop: float = MAX_DROP
+    flavour: str = "onnxruntime"
+    way: str = "qdq"
+    method: str = METHOD
+    size: tuple[int, int] | None = None
+    threads: int | None = None
+    runs: int = 20
+
+    def __post_init__(self) -> None:
+        if self.flavour not in FLAVOURS:
+            raise ConfigError(f"flavour is {self.flavour!r}; {did_you_mean(self.flavour, FLAVOURS)}")
+        if not 0 <= self.max_drop < 1:
+            raise ConfigError(
+                f"max_drop is {self.max_drop}; give the mIoU that may be lost, 0 to 1 (0.01 is one point)"
+            )
+        if self.runs < 1:
+            raise ConfigError(f"runs is {self.runs}; measure at least 1")
+
+    def segmenter(self, file: Path) -> Segmenter:
+        """Open a file as it will be deployed."""
+        backend = "openvino" if self.flavour == "openvino" else "onnxruntime"
+        return Segmenter(file, size=self.size, backend=backend, threads=self.threads)
 
 
 @dataclass(frozen=True)
@@ -128,135 +172,151 @@ class QuantizeResult:
         return "\n".join(lines)
 
 
-def quantize_within(
+def quantize(
     source: str | Path,
     path: str | Path,
     calibration: Sequence[ImageArray],
     validation: SegmentationDataset,
-    *,
-    max_drop: float = MAX_DROP,
-    flavour: str = "onnxruntime",
-    way: str = "qdq",
-    method: str = METHOD,
-    size: tuple[int, int] | None = None,
-    threads: int | None = None,
-    runs: int = 20,
-    progress: Callable[[str], None] = lambda message: None,
+    config: QuantizeConfig | None = None,
 ) -> QuantizeResult:
-    """Write an exported float32 file again in int8, with as few layers in float32 as keep its mIoU.
+    """Write an exported fp32 file again in int8, with as few layers in fp32 as keep its mIoU.
 
-    While more than `max_drop` is lost, the 1, 2, 4, 8, … most damaging layers stay float32; see
+    While more than ``config.max_drop`` is lost, the 1, 2, 4, 8, … most damaging layers stay fp32; see
     :mod:`.sensitivity`. The file notes its figures under ``"quantization"`` of its training facts.
 
     Args:
-        source: an exported float32 ONNX file that gives logits.
+        source: an exported fp32 ONNX file that gives logits.
         path: file to write, ending in ``.onnx``, which OpenVINO reads too, or ``.xml`` for its own format, whose graph
-            in text takes more room (FastSegNet: 37 % of the float32 file against 27 %); whole or not at all.
+            in text takes more room (FastSegNet: 37 % of the fp32 file against 27 %); whole or not at all.
         calibration: RGB images at the deployed size, see :func:`.calibration.calibration_images`. Not those of the
             validation, whose scores would say too much good.
         validation: labelled images.
-        max_drop: mIoU (0–1) that may be lost.
-        flavour: the engine that will run it: ``"onnxruntime"``, ``"openvino"``, or ``"tensorrt"``, whose scores are
-            those of ONNX Runtime with the same file, and which is not timed.
-        way: for OpenVINO's own format; see :func:`.openvino_int8.quantize_openvino`.
-        method: see :func:`.qdq.quantize_onnx`.
-        size: (height, width) that the runtime will resize frames to, as :class:`Segmenter` takes it.
-        threads: threads of the engine; all that the process may use where left out.
-        runs: timed runs of either file, in turns.
-        progress: called with a sentence when a step begins.
+        config: limits, engine and method; :class:`QuantizeConfig`'s defaults where left out.
 
     Raises:
-        ConfigError: an argument is out of range, or the validation's classes are not the network's.
+        ConfigError: path and settings do not fit, or the validation's classes are not the network's.
         DataError: the calibration images are too few, or random noise.
-        ArtifactError: `source` is not an exported float32 file.
-        VerificationError: even with half of the layers in float32 more is lost; nothing was written.
+        ArtifactError: `source` is not an exported fp32 file.
+        VerificationError: even with half of the layers in fp32 more is lost; nothing was written.
         MissingExtraError: a package that the flavour needs is not installed.
     """
-    path = Path(path)
-    if flavour not in FLAVOURS:
-        raise ConfigError(f"flavour is {flavour!r}; {did_you_mean(flavour, FLAVOURS)}")
-    if not 0 <= max_drop < 1:
-        raise ConfigError(f"max_drop is {max_drop}; give the mIoU that may be lost, 0 to 1 (0.01 is one point)")
-    if runs < 1:
-        raise ConfigError(f"runs is {runs}; measure at least 1")
-    own_format = flavour == "openvino" and path.suffix.lower() == ".xml"
-    if not own_format:
-        onnx_path(path)
-    if way != "qdq" and not own_format:
-        raise ConfigError(f"way is {way!r}, which gives a file in OpenVINO's format; let path end in .xml")
-    backend = "openvino" if flavour == "openvino" else "onnxruntime"
-    whole = plan(FloatGraph(source), flavour)
-    progress("scoring the float32 file")
-    original = Segmenter(source, size=size, backend=backend, threads=threads)
+    source, path, config = Path(source), Path(path), config or QuantizeConfig()
+    _check_path(path, config)
+    whole = plan(FloatGraph(source), config.flavour)
+    logger.info(f"{path.name}: scoring the fp32 file")
+    original = config.segmenter(source)
     float_eval = evaluate(original, validation, boundary=False)
-    progress(f"calibrating with {len(calibration)} images")
+    logger.info(f"{path.name}: calibrating with {len(calibration)} images")
     histograms = calibrate(whole, calibration)
-    kept: list[str] = []
-    ranking: list[str] = []
-    rounds: list[tuple[int, float]] = []
+    search = _Search(source, validation, calibration, histograms, config)
     with tempfile.TemporaryDirectory() as folder:
         candidate = Path(folder, path.name)
-        while True:
-            if own_format:
-                known = histograms if way == "qdq" else calibration
-                quantize_openvino(source, candidate, known, keep=kept, way=way, method=method)
-            else:
-                quantize_onnx(source, candidate, histograms, flavour=flavour, keep=kept, method=method)
-            progress(f"scoring int8 with {len(kept)} of {len(whole.layers)} layers in float32")
-            smaller = Segmenter(candidate, size=size, backend=backend, threads=threads)
-            int8_eval = evaluate(smaller, validation, boundary=False)
-            rounds.append((len(kept), int8_eval.miou))
-            if not float_eval.miou - int8_eval.miou > max_drop:
-                break
-            count = max(2 * len(kept), 1)
+        rounds = [search.round(candidate, ())]
+        ranking: list[str] = []
+        while float_eval.miou - rounds[-1].scores.miou > config.max_drop:
+            count = max(2 * len(rounds[-1].kept), 1)
             if 2 * count > len(whole.layers):
-                raise VerificationError(_hopeless(path, float_eval, rounds, max_drop))
-            if not ranking:
-                progress("measuring each layer's damage")
-                found = layer_sensitivity(source, calibration, flavour=flavour, method=method, histograms=histograms)
-                ranking = [damage.name for damage in found]
-            kept = ranking[:count]
-        progress("timing both files")
+                raise VerificationError(_hopeless(path, float_eval, rounds[-1], config.max_drop))
+            ranking = ranking or search.ranking()
+            rounds.append(search.round(candidate, ranking[:count]))
+        smaller = rounds[-1].segmenter
+        logger.info(f"{path.name}: timing both files")
         picture = calibration[0]
-        times: tuple[float | None, float | None] = (None, None)
-        if flavour != "tensorrt":
-            turns = time_in_turns({"float": original, "int8": smaller}, picture, runs=runs, warmup=WARMUP)
-            times = turns["float"].percentile(50, "net"), turns["int8"].percentile(50, "net")
+        times = _timed(original, smaller, picture, config)
         result = QuantizeResult(
             path=path,
-            flavour=flavour,
+            flavour=config.flavour,
             float_eval=float_eval,
-            int8_eval=int8_eval,
-            float_layers=tuple(kept),
+            int8_eval=rounds[-1].scores,
+            float_layers=rounds[-1].kept,
             layers=len(whole.layers),
-            rounds=tuple(rounds),
-            float_bytes=Path(source).stat().st_size,
+            rounds=tuple((len(each.kept), each.scores.miou) for each in rounds),
+            float_bytes=source.stat().st_size,
             bytes=0,
             float_latency_ms=times[0],
             latency_ms=times[1],
             device=smaller.session.device,
-            size=size or (picture.shape[0], picture.shape[1]),
+            size=config.size or (picture.shape[0], picture.shape[1]),
         )
         _note(candidate, result)
-        result = replace(result, bytes=sum(part.stat().st_size for part in _parts(candidate)))
+        result = replace(result, bytes=sum(part.stat().st_size for part in file_parts(candidate)))
         with staged(path) as temporary:
-            for part in _parts(candidate):
+            for part in file_parts(candidate):
                 temporary.with_suffix(part.suffix).write_bytes(part.read_bytes())
     return result
 
 
-def _hopeless(path: Path, float_eval: EvalResult, rounds: Sequence[tuple[int, float]], max_drop: float) -> str:
-    count, miou = rounds[-1]
+@dataclass(frozen=True)
+class _Round:
+    """A try: the layers that stayed fp32, the file's scores, and what runs it."""
+
+    kept: tuple[str, ...]
+    scores: EvalResult
+    segmenter: Segmenter
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What every try needs."""
+
+    source: Path
+    validation: SegmentationDataset
+    calibration: Sequence[ImageArray]
+    histograms: Mapping[str, Histogram]
+    config: QuantizeConfig
+
+    def round(self, candidate: Path, kept: Sequence[str]) -> _Round:
+        """Write the int8 file with the layers `kept` in fp32, and score it."""
+        logger.info(f"{candidate.name}: scoring int8 with {len(kept)} layers in fp32")
+        config = self.config
+        if candidate.suffix.lower() == ".xml":
+            known = self.histograms if config.way == "qdq" else self.calibration
+            quantize_openvino(self.source, candidate, known, keep=kept, way=config.way, method=config.method)
+        else:
+            quantize_onnx(
+                self.source, candidate, self.histograms, flavour=config.flavour, keep=kept, method=config.method
+            )
+        segmenter = config.segmenter(candidate)
+        return _Round(tuple(kept), evaluate(segmenter, self.validation, boundary=False), segmenter)
+
+    def ranking(self) -> list[str]:
+        """Return the layers' names, the one whose rounding changes most first."""
+        logger.info(f"{self.source.name}: measuring each layer's damage")
+        found = layer_sensitivity(
+            self.source,
+            self.calibration,
+            flavour=self.config.flavour,
+            method=self.config.method,
+            histograms=self.histograms,
+        )
+        return [damage.name for damage in found]
+
+
+def _timed(
+    original: Segmenter, smaller: Segmenter, picture: ImageArray, config: QuantizeConfig
+) -> tuple[float | None, float | None]:
+    """Return the medians of the fp32 and int8 network's time in ms, taken in turns; None where that says nothing."""
+    if config.flavour == "tensorrt":
+        return None, None
+    turns = time_in_turns({"fp32": original, "int8": smaller}, picture, runs=config.runs, warmup=WARMUP)
+    return turns["fp32"].percentile(50, "net"), turns["int8"].percentile(50, "net")
+
+
+def _check_path(path: Path, config: QuantizeConfig) -> None:
+    """Refuse a file that could not be written as the settings ask."""
+    own_format = config.flavour == "openvino" and path.suffix.lower() == ".xml"
+    if not own_format:
+        onnx_path(path)
+    if config.way != "qdq" and not own_format:
+        raise ConfigError(f"way is {config.way!r}, which gives a file in OpenVINO's format; let path end in .xml")
+
+
+def _hopeless(path: Path, float_eval: EvalResult, last: _Round, max_drop: float) -> str:
     return (
-        f"{path} was not written: with {count} layers in float32 int8 still loses "
-        f"{(float_eval.miou - miou) * 100:.2f} points of mIoU (limit {max_drop * 100:.2f}); calibrate with more "
-        "of your own images, or train on with fake quantisation"
+        f"{path} was not written: with {len(last.kept)} layers in fp32 int8 still loses "
+        f"{(float_eval.miou - last.scores.miou) * 100:.2f} points of mIoU (limit {max_drop * 100:.2f}); calibrate "
+        "with more of your own images, or train on with fake quantisation"
     )
-
-
-def _parts(path: Path) -> list[Path]:
-    """Return the files of an exported file: OpenVINO's have two."""
-    return [path, path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [path]
 
 
 def _note(path: Path, result: QuantizeResult) -> None:

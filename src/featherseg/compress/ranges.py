@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ArtifactError, ConfigError, did_you_mean, first_line
+from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray
 
 BINS = 4096
@@ -118,7 +119,7 @@ class Histogram:
 
 
 def observe(
-    proto: Any, names: Sequence[str], images: Sequence[ImageArray], progress: Callable[[int], None] = lambda done: None
+    proto: Any, names: Sequence[str], images: Sequence[ImageArray], progress: OnProgress = no_progress
 ) -> dict[str, Histogram]:
     """Run an exported graph on images and return a histogram of each of its float tensors `names`.
 
@@ -126,7 +127,7 @@ def observe(
         proto: ModelProto of an exported float32 file; left as it is.
         names: tensors inside it.
         images: RGB uint8 (H, W, 3), at least ``MIN_SIZE`` a side.
-        progress: called with the number of images done.
+        progress: called with the numbers of images done and of all.
 
     Raises:
         ArtifactError: the graph breaks on an image, or gives values that are not finite.
@@ -139,7 +140,7 @@ def observe(
                 found[name].add(values)
             except ArtifactError as error:
                 raise ArtifactError(f"calibration image {done}, tensor {name}: {error}") from error
-        progress(done)
+        progress(done, len(images))
     return found
 
 

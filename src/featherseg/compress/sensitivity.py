@@ -5,7 +5,7 @@ Joins are no part of it: what they round, the layers around them round as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError
+from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray
 from .calibration import check_calibration
 from .graph import FloatGraph
@@ -52,7 +53,7 @@ def layer_sensitivity(
     method: str = METHOD,
     histograms: Mapping[str, Histogram] | None = None,
     images: int = IMAGES,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: OnProgress = no_progress,
 ) -> list[LayerDamage]:
     """Return the damage of each layer alone, the worst first.
 

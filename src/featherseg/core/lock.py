@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from .errors import CheckpointError
-from .progress import say
+from .progress import logger
 
 if sys.platform == "win32":
     import msvcrt
@@ -101,5 +101,5 @@ def _try_lock(handle: int, folder: Path) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        say(f"warning: the file system of {folder} has no locks; start no second training into it meanwhile")
+        logger.warning(f"warning: the file system of {folder} has no locks; start no second training into it meanwhile")
     return True

@@ -1,4 +1,8 @@
-"""What people see while they wait: bars with rates and time left, on standard error."""
+"""What people see while they wait: bars with rates and time left, and notes, on standard error.
+
+The library prints nothing by itself. It logs notes to the logger ``featherseg`` and offers its progress to bars that
+show only after :func:`show_progress`, which is the first thing that the command line does.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,73 @@ from io import StringIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+logger = logging.getLogger("featherseg")
+"""The one logger: INFO for what is done and decided, WARNING for what a user should act on."""
+
 console = Console(stderr=True)
 """Where progress and notes go; results go to standard output."""
 
+OnProgress = Callable[[int, int], None]
+"""Called with the number of steps done and of all."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """Report to nobody."""
+
+
+class _Notes(logging.Handler):
+    """Shows notes between the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a note's text."""
+        # Names and paths may hold brackets, which rich would take for markup; logs have no width to wrap at.
+        console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
+_notes = _Notes()
+_bars_are_shown = False
+
+
+def show_progress(enabled: bool = True) -> None:
+    """Show progress bars and notes on standard error from now on; of what needs action, with `enabled` false, too.
+
+    For programs and notebooks that want what the command line shows. Those that log have no need of it: the notes go
+    to the logger ``featherseg``.
+
+    For example:
+
+        >>> import featherseg
+        >>> featherseg.show_progress()
+        >>> featherseg.show_progress(False)  # warnings alone, as after --quiet
+
+    Args:
+        enabled: whether bars and notes are shown, or warnings alone.
+    """
+    global _bars_are_shown
+    _bars_are_shown = enabled
+    logger.setLevel(logging.INFO if enabled else logging.WARNING)
+    if _notes not in logger.handlers:
+        logger.addHandler(_notes)
+
 
 @contextmanager
-def bars(*columns: str, quiet: bool = False) -> Iterator[Progress]:
-    """Show bars with done/total, share, the given columns (rich markup over task fields) and time left."""
+def hidden(condition: bool = True) -> Iterator[None]:
+    """Show neither bars nor notes while the block runs, such as in all processes of a training but the first."""
+    global _bars_are_shown
+    shown, level = _bars_are_shown, logger.level
+    if condition:
+        _bars_are_shown = False
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        _bars_are_shown = shown
+        logger.setLevel(level)
+
+
+@contextmanager
+def bars(*columns: str) -> Iterator[Progress]:
+    """Offer bars with done/total, share, the given columns (rich markup over task fields) and time left."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -26,7 +90,7 @@ def bars(*columns: str, quiet: bool = False) -> Iterator[Progress]:
         *(TextColumn(column) for column in columns),
         TimeRemainingColumn(compact=True),
         console=console,
-        disable=quiet,
+        disable=not _bars_are_shown,
         transient=True,
     )
     with progress:
@@ -34,23 +98,16 @@ def bars(*columns: str, quiet: bool = False) -> Iterator[Progress]:
 
 
 @contextmanager
-def counting(description: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show one bar; the yielded function takes the number done so far."""
-    with bars("{task.fields[rate]}", quiet=quiet) as progress:
+def counting(description: str, total: int | None = None) -> Iterator[OnProgress]:
+    """Offer one bar; the yielded function takes the steps done and their total, which may not be known before."""
+    with bars("{task.fields[rate]}") as progress:
         task = progress.add_task(description, total=total, rate="")
 
-        def update(done: int) -> None:
+        def update(done: int, total: int) -> None:
             speed = progress.tasks[task].speed
-            progress.update(task, completed=done, rate=f"{speed:.1f}/s" if speed else "")
+            progress.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
 
         yield update
-
-
-def say(text: str, quiet: bool = False) -> None:
-    """Show a line of text on standard error, unless `quiet`."""
-    if not quiet:
-        # Names and paths may hold brackets, which rich would take for markup; logs have no width to wrap at.
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -32,14 +32,14 @@ class Registry(Generic[T]):
         self.kind, self._home = kind, home
         self._is_filled = home is None
         self._filling = RLock()
-        self._table: dict[str, T] = {}
+        self._entries: dict[str, T] = {}
 
     @property
-    def _entries(self) -> dict[str, T]:
+    def _known(self) -> dict[str, T]:
         if not self._is_filled:
             with self._filling:  # another thread waits for the whole table
                 self._fill()
-        return self._table
+        return self._entries
 
     def _fill(self) -> None:
         if self._is_filled or self._home is None:
@@ -53,19 +53,19 @@ class Registry(Generic[T]):
 
         def add(entry: T) -> T:
             # What comes from outside must not take a name that a module of ours registers later.
-            taken = self._table if self._home and entry.__module__.startswith(self._home) else self._entries
+            taken = self._entries if self._home and entry.__module__.startswith(self._home) else self._known
             if name in taken:
                 raise ConfigError(f"{self.kind} {name!r} is registered already; choose another name")
-            self._table[name] = entry
+            self._entries[name] = entry
             return entry
 
         return add
 
     def get(self, name: str) -> T:
         """Return the entry called `name`; an unknown name is a :class:`ConfigError` with a suggestion."""
-        if name not in self._entries:
-            raise ConfigError(f"unknown {self.kind} {name!r}; {did_you_mean(name, self._entries)}")
-        return self._entries[name]
+        if name not in self._known:
+            raise ConfigError(f"unknown {self.kind} {name!r}; {did_you_mean(name, self._known)}")
+        return self._known[name]
 
     def create(self, name: str, /, *args: Any, **options: Any) -> Any:
         """Call the entry `name`; options that it does not take, or of a wrong plain type, are refused before."""
@@ -85,13 +85,13 @@ class Registry(Generic[T]):
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the sorted names that match a shell-style `pattern`."""
-        return sorted(name for name in self._entries if fnmatch(name, pattern))
+        return sorted(name for name in self._known if fnmatch(name, pattern))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._known
 
 
 PLAIN = (bool, int, float, str, list, dict)

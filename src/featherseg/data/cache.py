@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -14,6 +13,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray, MaskArray
 from .datasets import SegmentationDataset
 
@@ -29,10 +29,10 @@ class CachedDataset:
 
     Args:
         dataset: what to decode; its order, names and classes stay.
-        progress: called after each decoded sample with the count so far.
+        progress: called with the numbers of samples decoded and of all.
     """
 
-    def __init__(self, dataset: SegmentationDataset, progress: Callable[[int], None] = lambda done: None) -> None:
+    def __init__(self, dataset: SegmentationDataset, progress: OnProgress = no_progress) -> None:
         self.name, self.split, self.classes = dataset.name, dataset.split, dataset.classes
         self._stems = [dataset.stem(i) for i in range(len(dataset))]
         self._shapes: list[tuple[int, int]] = []
@@ -51,7 +51,7 @@ class CachedDataset:
                 self._shapes.append((mask.shape[0], mask.shape[1]))
                 file.write(np.ascontiguousarray(image).data)
                 file.write(np.ascontiguousarray(mask).data)
-                progress(done)
+                progress(done, len(dataset))
         file.flush()
 
     def __getstate__(self) -> dict[str, object]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DataError
-from ..core.progress import say
+from ..core.progress import logger
 from ..core.types import IGNORE_INDEX, ClassSet, ImageArray, InputSpec, MaskArray
 from ..data.loader import Sample
 
@@ -72,7 +72,7 @@ class LoaderDataset:
             raise DataError("the validation loader gives no batches; check its dataset")
         if lowest and min(lowest) >= 0:
             # Training works with such images, but the trained network would be given normalised ones.
-            say(
+            logger.warning(
                 f"note: the validation loader's float images are never below 0; normalise them by mean {spec.mean} and "
                 f"std {spec.std}, as the exported network does, or give uint8"
             )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..core.errors import ConfigError, DataError
+from ..core.progress import OnProgress, no_progress
 from .classes import understand
 from .judge import judge_images, judge_labels, judge_twins
 from .layout import Layout, list_pairs
@@ -103,7 +104,7 @@ def examine(
     classes: str | None = None,
     *,
     stride: int = STRIDE,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: OnProgress = no_progress,
 ) -> Examination:
     """Look at every file of a dataset and say what is wrong with it.
 
@@ -114,7 +115,7 @@ def examine(
         kind: ``folder``, ``voc``, ``cityscapes`` or ``camvid``; inferred from the layout where None.
         classes: class file (.toml, .json), or names with commas between them, in place of what the folder says.
         stride: of the network that sizes are to suit.
-        progress: called with the number of pairs done and of all.
+        progress: called with the numbers of pairs done and of all.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -152,7 +153,7 @@ def quick_check(
     # Far apart first: whenever the time is up, what was seen is spread over the whole set.
     places = [int(place) for place in np.linspace(0, max(len(layout.pairs) - 1, 0), count).round()]
     pairs = [layout.pairs[place] for place in sorted(places, key=_shuffled)]
-    return _examined(layout, pairs, stride, start, lambda done, total: None, whole=False, seconds=seconds)
+    return _examined(layout, pairs, stride, start, no_progress, whole=False, seconds=seconds)
 
 
 def _shuffled(place: int) -> int:
@@ -176,7 +177,7 @@ def _examined(
     pairs: Sequence[Pair],
     stride: int,
     start: float,
-    progress: Callable[[int, int], None],
+    progress: OnProgress,
     *,
     whole: bool,
     seconds: float = float("inf"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..core.config import config_from_dict
 from ..core.errors import ConfigError, DataError
 from ..core.files import write_atomically
 from ..core.images import write_image, write_mask
+from ..core.progress import OnProgress, no_progress
 from ..core.types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
 from ..data.labels import UNKNOWN
 from ..data.readers.folder import made_split
@@ -119,7 +120,7 @@ def make_clean_copy(
     examination: Examination,
     out: str | Path,
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: OnProgress = no_progress,
 ) -> CleanCopy:
     """Write what is good of a dataset, or can be mended, as a folder with ``images/``, ``masks/``, splits and a recipe.
 
@@ -129,7 +130,7 @@ def make_clean_copy(
     Args:
         examination: of the whole source.
         out: folder that is new or empty, and outside the source.
-        progress: called with the number of pairs done and of all.
+        progress: called with the numbers of pairs done and of all.
 
     Raises:
         ConfigError: a copy may not be made there.

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ArtifactError, ConfigError, FeathersegError
+from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray, Latency
 from ..runtime.segmenter import Segmenter
 from ..runtime.sessions.base import available_threads, cpu_name
@@ -114,7 +115,7 @@ def benchmark(
     runs: int = 30,
     warmup: int = 5,
     threads: int | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: OnProgress = no_progress,
 ) -> BenchmarkResult:
     """Time contenders on one frame in turns, drawing included, and measure the memory that each takes by itself.
 
@@ -124,7 +125,7 @@ def benchmark(
         runs: measured runs of each.
         warmup: runs of each before them that are not counted.
         threads: that the contenders were told to use, for the machine's facts.
-        progress: called with the number of steps done, of ``len(contenders) + warmup + runs``: memory, then runs.
+        progress: called with the numbers of steps done and of all: memory, then runs.
 
     Raises:
         ConfigError: nothing to time, or no run to measure.
@@ -135,6 +136,7 @@ def benchmark(
     if runs < 1 or warmup < 0:
         raise ConfigError(f"runs is {runs} and warmup {warmup}; measure at least 1 run after 0 or more")
     facts = machine_facts(threads)
+    steps = len(contenders) + warmup + runs
     peaks: dict[int, int | None] = {}
     ready: dict[str, Segmenter] = {}
     failures: dict[int, str] = {}
@@ -146,11 +148,16 @@ def benchmark(
         except FeathersegError as error:
             failures[i] = str(error)
             ready.pop(str(i), None)
-        progress(i + 1)
+        progress(i + 1, steps)
     if not ready:
         raise ArtifactError(f"nothing here runs {contenders[0].file}: {failures[0]}")
     times = time_in_turns(
-        ready, frame, runs=runs, warmup=warmup, draw=True, progress=lambda done: progress(len(contenders) + done)
+        ready,
+        frame,
+        runs=runs,
+        warmup=warmup,
+        draw=True,
+        progress=lambda done, _: progress(len(contenders) + done, steps),
     )
     standings = tuple(
         Standing(c.file, c.engine, times.get(str(i)), peaks.get(i), failures.get(i, ""))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError
+from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray, MaskArray
 from ..data.datasets import SegmentationDataset
 from ..runtime.segmenter import Segmenter
@@ -25,7 +26,7 @@ def score(
     *,
     indices: Sequence[int] | None = None,
     boundary: bool = True,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: OnProgress = no_progress,
 ) -> tuple[ConfusionMatrix, BoundaryF1 | None]:
     """Segment a dataset's images and count; memory does not grow with their number.
 
@@ -34,17 +35,18 @@ def score(
         dataset: images and masks.
         indices: which samples; all where left out. Processes that share the work merge their counts.
         boundary: whether to measure boundary F1, which takes about as long as a small network.
-        progress: called with the number of images done.
+        progress: called with the numbers of images done and of all.
     """
     confusion = ConfusionMatrix(dataset.classes)
     borders = BoundaryF1(dataset.classes) if boundary else None
-    for done, index in enumerate(range(len(dataset)) if indices is None else indices, start=1):
+    chosen = range(len(dataset)) if indices is None else indices
+    for done, index in enumerate(chosen, start=1):
         image, target = dataset.read(index)
         prediction = segment(image)
         confusion.update(target, prediction)
         if borders is not None:
             borders.update(target, prediction)
-        progress(done)
+        progress(done, len(chosen))
     return confusion, borders
 
 
@@ -55,7 +57,7 @@ def evaluate(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     boundary: bool = True,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: OnProgress = no_progress,
 ) -> EvalResult:
     """Return dataset-level scores with their protocol.
 
@@ -65,7 +67,7 @@ def evaluate(
         scales: image scales whose class probabilities are averaged; ``(1.0,)`` is the honest single-scale score.
         flip: average over the mirrored image too.
         boundary: measure boundary F1.
-        progress: called with the number of images done.
+        progress: called with the numbers of images done and of all.
 
     Raises:
         ConfigError: the classes differ, a scale is not positive, or the segmenter's fixed size would undo the scales.

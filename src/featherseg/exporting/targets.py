@@ -18,6 +18,7 @@ from typing import Any
 
 from ..core.errors import ConfigError, VerificationError, did_you_mean
 from ..core.files import TEMPORARY
+from ..core.progress import OnProgress, no_progress
 from ..core.registry import Registry
 from ..core.staging import staged
 from ..data.datasets import SegmentationDataset
@@ -33,7 +34,7 @@ from .openvino import export_openvino, write_openvino_artifact
 from .program import export_program, write_program_artifact
 from .tensorrt import PRECISIONS as TENSORRT_PRECISIONS
 from .tensorrt import build_engine
-from .verify import Progress, Tolerance, VerifyResult, verify
+from .verify import Tolerance, VerifyResult, verify
 
 TOLERANCES = {
     "fp32": Tolerance(),
@@ -182,7 +183,7 @@ def export_target_verified(
     precision: str | None = None,
     sizes: Sequence[tuple[int, int]] | None = None,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress = no_progress,
     **options: Any,
 ) -> VerifyResult:
     """Write a network as a file of another kind with its verification's figures inside, or not at all.
@@ -197,7 +198,7 @@ def export_target_verified(
         precision: one that the target knows; its first where left out.
         sizes: (height, width) of the logit comparison; of a file that is fixed to one size, that one.
         threads: threads of the engine that runs the file.
-        progress: called after each image.
+        progress: called with the numbers of images done and of all.
         options: of the target; see :func:`export_target`.
 
     Raises:
@@ -232,7 +233,7 @@ def export_checkpoint(
     *,
     precision: str | None = None,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress = no_progress,
     **options: Any,
 ) -> VerifyResult | None:
     """Write a trained network as a file of any kind, proven; the ONNX file that it is derived from is not left.
@@ -246,7 +247,7 @@ def export_checkpoint(
         tolerance: the limits; see :func:`export_target_verified`, and so for the other arguments.
         precision: one that the target knows.
         threads: threads of the engine that runs the file.
-        progress: called after each image.
+        progress: called with the numbers of images done and of all.
         options: of the target.
 
     Raises:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ..core.errors import ArtifactError, ConfigError, DataError, VerificationError
+from ..core.progress import OnProgress, no_progress
 from ..core.types import MIN_SIZE, ClassSet, ImageArray, MaskArray
 from ..data.datasets import SegmentationDataset
 from ..evaluation.metrics import BoundaryF1, ConfusionMatrix
@@ -41,7 +42,6 @@ PARITY_IMAGES = 2
 MIN_DIVERGENCE = 0.01
 """Relative difference of a layer's activations that is no rounding, whatever the limit for logits."""
 
-Progress = Callable[[int, int], None]
 """Called with images done and images in all."""
 
 
@@ -207,7 +207,7 @@ def verify(
     tolerance: Tolerance | None = None,
     backend: str = "auto",
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress = no_progress,
 ) -> VerifyResult:
     """Compare an exported file with the network it came from. The network should be trained: random ones hide faults.
 
@@ -219,7 +219,7 @@ def verify(
         tolerance: the limits; :class:`Tolerance`'s defaults where not given.
         backend: engine to run the file with.
         threads: threads of that engine.
-        progress: called after each image.
+        progress: called with the numbers of images done and of all.
 
     Returns:
         The figures; whether they are good enough is :attr:`VerifyResult.passed`.
@@ -273,7 +273,7 @@ def export_verified(
     sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
     threads: int | None = None,
     transform: Callable[[Path], object] = lambda path: None,
-    progress: Progress | None = None,
+    progress: OnProgress = no_progress,
 ) -> VerifyResult:
     """Export a trained network to `path` with its verification's figures inside, or not at all.
 
@@ -288,7 +288,7 @@ def export_verified(
         threads: threads of the engine that runs the file.
         transform: rewrites the exported file in place before it is verified, such as
             :func:`featherseg.compress.weights_int8.store_int8`.
-        progress: called after each image.
+        progress: called with the numbers of images done and of all.
 
     Raises:
         VerificationError: a figure is past the tolerance; nothing was written.
@@ -357,7 +357,7 @@ def _parity(net: SegmentationModel, session: Session, dataset: SegmentationDatas
 
 
 def _compare_masks(
-    net: SegmentationModel, segmenter: Segmenter, dataset: SegmentationDataset, progress: Progress | None
+    net: SegmentationModel, segmenter: Segmenter, dataset: SegmentationDataset, progress: OnProgress
 ) -> _Masks:
     """Segment every image both ways, and judge both by the truth."""
     file, reference = _Judge(dataset.classes), _Judge(dataset.classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.errors import DataError
 from ..core.images import list_images, read_ids, read_image, write_image
+from ..core.progress import OnProgress, no_progress
 from .segmenter import Prediction, Segmenter, coverage
 
 
@@ -54,12 +55,12 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
 
 def predict(
     segmenter: Segmenter,
-    images: Iterable[Path],
+    images: Sequence[Path],
     out: str | Path,
     *,
     overlays: bool = True,
     resume_from: Path | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: OnProgress = no_progress,
 ) -> PredictResult:
     """Segment images and write ``out/masks/<name>.png`` and ``out/overlays/<name>.jpg``, each whole or not at all.
 
@@ -70,7 +71,7 @@ def predict(
         overlays: whether to write overlays too.
         resume_from: the network's file or folder, to go on where a call before stopped: results that are newer than
             both it and their image stay as they are.
-        progress: called with the number of images done.
+        progress: called with the numbers of images done and of all.
 
     Raises:
         DataError: an image cannot be read, a file cannot be written, or would replace an image; what was done before
@@ -98,7 +99,7 @@ def predict(
             shares.update(prediction.coverage())
         masks.append(mask)
         pictures += results[1:]
-        progress(done)
+        progress(done, len(images))
     means = {name: share / len(masks) for name, share in shares.items()} if masks else {}
     return PredictResult(tuple(masks), tuple(pictures), means)
 

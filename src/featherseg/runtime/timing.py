@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ..core.errors import ConfigError
+from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray, Latency
 from .segmenter import Segmenter
 
@@ -26,7 +27,7 @@ def take_turns(
     *,
     runs: int = 30,
     warmup: int = 5,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: OnProgress = no_progress,
 ) -> dict[str, list[T]]:
     """Let tasks take turns of a few runs each, in an order that is turned round each time.
 
@@ -35,7 +36,7 @@ def take_turns(
             it measured, one for each counted run or one for all of them.
         runs: counted runs of each.
         warmup: runs of each before the first turn that are not counted.
-        progress: called with the number of runs of each that are done, of ``warmup + runs``.
+        progress: called with the numbers of runs of each that are done and of all, warm-up included.
 
     Returns:
         What each task returned, in the order of time.
@@ -57,7 +58,7 @@ def take_turns(
             results[name] += task(turn, LEAD_IN if done else warmup)
         done += turn
         order.reverse()
-        progress(warmup + done)
+        progress(warmup + done, warmup + runs)
     return results
 
 
@@ -68,7 +69,7 @@ def time_in_turns(
     runs: int = 30,
     warmup: int = 5,
     draw: bool = False,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: OnProgress = no_progress,
 ) -> dict[str, Latency]:
     """Time several segmenters on one frame, a few runs of each after the other; see :func:`take_turns`.
 
@@ -78,7 +79,7 @@ def time_in_turns(
         runs: measured runs of each.
         warmup: runs of each before them that are not counted.
         draw: whether to time the overlay, with its legend, as well.
-        progress: called with the number of runs of each that are done, of ``warmup + runs``.
+        progress: called with the numbers of runs of each that are done and of all, warm-up included.
 
     Returns:
         The stages ``pre``, ``net``, ``post`` and, if asked for, ``draw`` of each, by name.

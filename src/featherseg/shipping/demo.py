@@ -10,7 +10,7 @@ from typing import Any
 from ..core.config import Config, config_from_dict
 from ..core.formatting import percent
 from ..core.images import write_image, write_mask
-from ..core.progress import counting, say
+from ..core.progress import counting, logger
 from ..core.types import Latency
 from ..data.datasets import create_dataset
 from ..evaluation.metrics import EvalResult
@@ -96,7 +96,7 @@ def demo_config(out: str | Path, epochs: int = 12, images: int = 800) -> Config:
     )
 
 
-def run_demo(out: str | Path, *, epochs: int = 12, images: int = 800, quiet: bool = False) -> DemoResult:
+def run_demo(out: str | Path, *, epochs: int = 12, images: int = 800) -> DemoResult:
     """Run the demo and leave run folder, exported file, masks and picture grid under ``out/demo``.
 
     An earlier demo stays; the new one is then called ``demo-2``, and so on.
@@ -105,20 +105,20 @@ def run_demo(out: str | Path, *, epochs: int = 12, images: int = 800, quiet: boo
         VerificationError: the exported file does not do what the network does.
     """
     config = demo_config(out, epochs, images)
-    say("1/4 train FastSegNet on generated streets", quiet)
-    run = fit(config, quiet=quiet)
+    logger.info("1/4 train FastSegNet on generated streets")
+    run = fit(config)
     checkpoint = load_checkpoint(run.path)
 
-    say("2/4 export to ONNX and verify the file", quiet)
+    logger.info("2/4 export to ONNX and verify the file")
     val_set = create_dataset("synthetic", split="val", **config.data.options)
     artifact = run.path / "fastsegnet.onnx"
-    with counting("verify", len(val_set), quiet=quiet) as progress:
-        verification = export_verified(checkpoint, artifact, val_set, progress=lambda done, total: progress(done))
+    with counting("verify", len(val_set)) as progress:
+        verification = export_verified(checkpoint, artifact, val_set, progress=progress)
 
-    say("3/4 segment images that training never saw, with the file", quiet)
+    logger.info("3/4 segment images that training never saw, with the file")
     test_set = create_dataset("synthetic", split="test", **config.data.options)
     segmenter = Segmenter(artifact)
-    with counting("evaluate", len(test_set), quiet=quiet) as progress:
+    with counting("evaluate", len(test_set)) as progress:
         scores = evaluate(segmenter, test_set, progress=progress)
     samples = [test_set.read(i) for i in range(GRID)]
     predictions = [segmenter.segment(image) for image, _ in samples]
@@ -127,6 +127,6 @@ def run_demo(out: str | Path, *, epochs: int = 12, images: int = 800, quiet: boo
     grid = result_grid([s[0] for s in samples], [s[1] for s in samples], predictions, test_set.classes, rows=GRID)
     picture = write_image(run.path / "predictions.png", grid)
 
-    say("4/4 time it", quiet)
+    logger.info("4/4 time it")
     latency = segmenter.latency(samples[0][0], runs=50, warmup=10, draw=True)
     return DemoResult(scores, verification, latency, artifact, picture, run.seconds)

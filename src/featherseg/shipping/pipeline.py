@@ -22,9 +22,8 @@ from ..core.config import Config, DistillConfig, ShipConfig
 from ..core.errors import ConfigError, VerificationError
 from ..core.files import TEMPORARY
 from ..core.images import read_image
-from ..core.progress import counting, say
-from ..core.types import Latency
-from ..data.datasets import SegmentationDataset
+from ..core.progress import counting, logger
+from ..core.types import ImageArray, Latency
 from ..evaluation.opening import open_labelled
 from ..evaluation.scores import protocol
 from ..exporting.targets import targets
@@ -36,7 +35,8 @@ from ..runtime.choose import picture
 from ..runtime.segmenter import Segmenter
 from ..training.fit import fit
 from ..training.run_folder import RunFolder, environment
-from .files import Made, by_class, check_targets, make_files, shipped, time_files, tolerance
+from .context import ShipContext
+from .files import BuiltFile, build_files, by_class, check_targets, shipped, time_files
 from .folder import check_replaceable, write_model_folder
 from .report.figures import ShipReport, Step, WorstImage
 from .report.worst import worst_images
@@ -51,8 +51,8 @@ FINETUNE_LR = 1 / 3
 
 
 @dataclass(frozen=True)
-class Stage:
-    """The network after a step, with its proven float32 file."""
+class ProvenStep:
+    """The network after a step, with its proven fp32 file."""
 
     name: str
     kind: str
@@ -72,7 +72,6 @@ def ship(
     kind: str | None = None,
     terms: str = "",
     golden: str | Path | None = None,
-    quiet: bool = False,
 ) -> ShipReport:
     """Make a folder of proven files of a trained run.
 
@@ -86,7 +85,6 @@ def ship(
         terms: the data's terms of use, for the model card.
         golden: image that goes along with its expected mask; where left out the first validation image, or a made-up
             one of its size if the configuration wants no pictures.
-        quiet: show no progress.
 
     Returns:
         The report that stands in the folder.
@@ -110,30 +108,33 @@ def ship(
         shown = picture((shown.shape[0], shown.shape[1]))
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=TEMPORARY) as folder:
-        work = _Shipment(Path(folder), run, config, val_set, quiet)
-        stages = [work.stage("float32", "baseline", checkpoint)]
+        context = ShipContext(Path(folder), run, config, val_set)
+        steps = [_step(context, 1, "fp32", "baseline", checkpoint)]
         if config.prune and whole is not None:
-            stages += work.pruned(stages[0], _finetuning(whole, run, config, data, kind))
-        best = [stage for stage in stages if stage.kept][-1]
-        proven = (best.path, best.verified)
-        made = make_files(
-            best.checkpoint, proven, chosen, config, val_set, lambda: work.calibration(checkpoint, data, kind), quiet
-        )
-        report = work.report(stages, best, made)
+            steps += _pruned(context, steps[0], _finetuning(whole, run, config, data, kind))
+        best = [step for step in steps if step.kept][-1]
+
+        def calibration() -> Sequence[ImageArray]:
+            split = str(checkpoint.training.get("split", "train"))
+            train_set = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
+            return calibration_images(train_set, config.calibration)
+
+        built = build_files(context, best.checkpoint, (best.path, best.verified), chosen, calibration)
+        report = _report(context, steps, best, built)
         write_model_folder(
             out,
             read_artifact(best.path),
-            [part for file in made if file.verified for part in file.parts],
+            [part for file in built if file.verified for part in file.parts],
             report,
             np.ascontiguousarray(shown),
             data=f"{val_set.name}, {checkpoint.training.get('split', 'its training')} split",
             terms=terms or "Not stated. Ask whoever made the images before giving this model away.",
             main=best.path.name,
-            threads=work.threads,
+            threads=context.threads,
         )
-    failed = [f"{file.path.name}: {file.failure}" for file in made if file.failure]
+    failed = [f"{file.path.name}: {file.failure}" for file in built if file.failure]
     if failed:
-        raise VerificationError(f"{len(failed)} of {len(made)} files are not in {out}: {'; '.join(failed)}")
+        raise VerificationError(f"{len(failed)} of {len(built)} files are not in {out}: {'; '.join(failed)}")
     return report
 
 
@@ -155,120 +156,98 @@ def _finetuning(whole: Config, run: Path, config: ShipConfig, data: str | Path |
     )
 
 
-class _Shipment:
-    """What all steps of one shipment share.
-
-    Args:
-        folder: to work in; what passed moves out of it together.
-        run: the run that is shipped.
-        config: what to make.
-        val_set: labelled images that every figure is of.
-        quiet: show no progress.
-    """
-
-    def __init__(self, folder: Path, run: Path, config: ShipConfig, val_set: SegmentationDataset, quiet: bool) -> None:
-        self.folder, self.run, self.config, self.val_set, self.quiet = folder, run, config, val_set, quiet
-        self.threads = config.threads or None
-        self.name = run.resolve().name if run.is_dir() else run.stem
-        self.size = val_set.read(0)[1].shape
-        self.stages = 0
-
-    def stage(self, name: str, kind: str, checkpoint: Checkpoint, note: str = "") -> Stage:
-        """Export a network as a proven float32 file."""
-        self.stages += 1
-        path = self.folder / str(self.stages) / f"{self.name}.onnx"
-        with counting(f"verify {name}", len(self.val_set), quiet=self.quiet) as progress:
-            verified = export_verified(
-                checkpoint,
-                path,
-                self.val_set,
-                tolerance(self.config, "fp32"),
-                threads=self.threads,
-                progress=lambda done, total: progress(done),
-            )
-        say(f"{name}: mIoU {100 * verified.file.miou:.2f}, {path.stat().st_size / 1e6:.2f} MB", self.quiet)
-        return Stage(name, kind, checkpoint, path, verified, note=note)
-
-    def pruned(self, before: Stage, recipe: Config) -> list[Stage]:
-        """Prune a network and train it again; both stages are rolled back where too much was lost."""
-        height, width = self.size
-        cut = prune(before.checkpoint.model, self.config.prune, example_size=(height, width))
-        say(str(cut), self.quiet)
-        start = Checkpoint(cut.model, before.checkpoint.classes, before.checkpoint.training)
-        name = f"pruned {100 * self.config.prune:.0f} %"
-        stages = [self.stage(name, "prune", start, cut.summary())]
-        save_checkpoint(recipe.model.init, start)
-        again = RunFolder(Path(recipe.out) / recipe.name)
-        if not (again.path / "result.json").is_file():
-            fit(recipe, resume=again.has_state, quiet=self.quiet)
-        note = f"{recipe.train.epochs} epochs by the run's recipe, with the run as teacher"
-        stages.append(self.stage(f"{name}, trained again", "finetune", load_checkpoint(again.path), note))
-        lost, allowed = before.verified.file.miou - stages[-1].verified.file.miou, self.config.max_drop
-        if lost <= allowed:
-            return stages
-        why = f"{100 * lost:.2f} points of mIoU lost, {100 * allowed:.2f} allowed"
-        say(f"{name}: rolled back, {why}", self.quiet)
-        return [replace(stage, kept=False, note=f"{why}; {stage.note}") for stage in stages]
-
-    def calibration(self, checkpoint: Checkpoint, data: str | Path | None, kind: str | None) -> Sequence[Any]:
-        """Return training images to calibrate int8 with."""
-        split = str(checkpoint.training.get("split", "train"))
-        train_set = open_labelled(self.run, checkpoint.training, root=data, kind=kind, split=split)
-        return calibration_images(train_set, self.config.calibration)
-
-    def report(self, stages: Sequence[Stage], best: Stage, made: Sequence[Made]) -> ShipReport:
-        """Time everything in one run, look for the worst images, and return the report."""
-        classes = best.checkpoint.classes
-        steps = {f"step {i}": stage.path for i, stage in enumerate(stages) if stage is not best}
-        times = time_files(made, steps, self.val_set.read(0)[0], self.threads, self.quiet)
-        env, rules = environment(), protocol(self.val_set)
-        hardware = {"processor": env["cpu"], "threads": str(self.threads or env["threads"]), **env["versions"]}
-        return ShipReport(
-            name=self.name,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            classes=classes,
-            protocol=f"{rules['resolution']}, single scale, {rules['rule']}",
-            dataset=f"{self.val_set.name} {self.val_set.split}",
-            images=len(self.val_set),
-            hardware=hardware,
-            steps=tuple(
-                self._step(stage, times[best.path.name if stage is best else f"step {i}"])
-                for i, stage in enumerate(stages)
-            ),
-            files=tuple(shipped(file, made, times, classes) for file in made),
-            worst=self._worst(best, made),
-            float_iou=by_class(best.verified.torch, classes),
+def _step(
+    context: ShipContext, number: int, name: str, kind: str, checkpoint: Checkpoint, note: str = ""
+) -> ProvenStep:
+    """Export a network as a proven fp32 file."""
+    path = context.folder / str(number) / f"{context.name}.onnx"
+    with counting(f"verify {name}", len(context.val_set)) as progress:
+        verified = export_verified(
+            checkpoint, path, context.val_set, context.tolerance("fp32"), threads=context.threads, progress=progress
         )
+    logger.info(f"{name}: mIoU {100 * verified.file.miou:.2f}, {path.stat().st_size / 1e6:.2f} MB")
+    return ProvenStep(name, kind, checkpoint, path, verified, note=note)
 
-    def _step(self, stage: Stage, latency: Latency) -> Step:
-        model = stage.checkpoint.model
-        height, width = self.size
-        return Step(
-            name=stage.name,
-            kind=stage.kind,
-            miou=stage.verified.file.miou,
-            boundary_f1=stage.verified.file.boundary_f1,
-            params=count_parameters(model)[0],
-            gmacs=count_gmacs(model, (height, width)),
-            bytes=stage.path.stat().st_size,
-            latency_p50_ms=latency.percentile(50),
-            kept=stage.kept,
-            note=stage.note,
+
+def _pruned(context: ShipContext, before: ProvenStep, recipe: Config) -> list[ProvenStep]:
+    """Prune a network and train it again; both steps are rolled back where too much was lost."""
+    share, allowed = context.config.prune, context.config.max_drop
+    cut = prune(before.checkpoint.model, share, example_size=context.size)
+    logger.info(str(cut))
+    start = Checkpoint(cut.model, before.checkpoint.classes, before.checkpoint.training)
+    name = f"pruned {100 * share:.0f} %"
+    steps = [_step(context, 2, name, "prune", start, cut.summary())]
+    save_checkpoint(recipe.model.init, start)
+    again = RunFolder(Path(recipe.out) / recipe.name)
+    if not (again.path / "result.json").is_file():
+        fit(recipe, resume=again.has_state)
+    note = f"{recipe.train.epochs} epochs by the run's recipe, with the run as teacher"
+    steps.append(_step(context, 3, f"{name}, trained again", "finetune", load_checkpoint(again.path), note))
+    lost = before.verified.file.miou - steps[-1].verified.file.miou
+    if lost <= allowed:
+        return steps
+    why = f"{100 * lost:.2f} points of mIoU lost, {100 * allowed:.2f} allowed"
+    logger.info(f"{name}: rolled back, {why}")
+    return [replace(step, kept=False, note=f"{why}; {step.note}") for step in steps]
+
+
+def _report(
+    context: ShipContext, steps: Sequence[ProvenStep], best: ProvenStep, built: Sequence[BuiltFile]
+) -> ShipReport:
+    """Time everything in one run, look for the worst images, and return the report."""
+    classes, val_set = best.checkpoint.classes, context.val_set
+    names = {f"step {i}": step.path for i, step in enumerate(steps) if step is not best}
+    times = time_files(context, built, names)
+    env, rules = environment(), protocol(val_set)
+    hardware = {"processor": env["cpu"], "threads": str(context.threads or env["threads"]), **env["versions"]}
+    return ShipReport(
+        name=context.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        classes=classes,
+        protocol=f"{rules['resolution']}, single scale, {rules['rule']}",
+        dataset=f"{val_set.name} {val_set.split}",
+        images=len(val_set),
+        hardware=hardware,
+        steps=tuple(
+            _reported(context, step, times[best.path.name if step is best else f"step {i}"])
+            for i, step in enumerate(steps)
+        ),
+        files=tuple(shipped(file, built, times, classes) for file in built),
+        worst=_worst(context, best, built),
+        float_iou=by_class(best.verified.torch, classes),
+    )
+
+
+def _reported(context: ShipContext, step: ProvenStep, latency: Latency) -> Step:
+    """Return what the report says of a step."""
+    model = step.checkpoint.model
+    return Step(
+        name=step.name,
+        kind=step.kind,
+        miou=step.verified.file.miou,
+        boundary_f1=step.verified.file.boundary_f1,
+        params=count_parameters(model)[0],
+        gmacs=count_gmacs(model, context.size),
+        bytes=step.path.stat().st_size,
+        latency_p50_ms=latency.percentile(50),
+        kept=step.kept,
+        note=step.note,
+    )
+
+
+def _worst(context: ShipContext, best: ProvenStep, built: Sequence[BuiltFile]) -> tuple[WorstImage, ...]:
+    """Return the images on which the file that agrees least with the network does worst."""
+    small = [file for file in built if file.verified and file.precision != "fp32"]
+    if not small or not context.config.pictures:
+        return ()
+    file = min(small, key=lambda file: file.verified.agreement if file.verified else 1.0)
+    reference, other = (Segmenter(path, threads=context.threads) for path in (best.path, file.path))
+    with counting("worst images", len(context.val_set)) as progress:
+        return worst_images(
+            context.val_set,
+            reference.segment,
+            other.segment,
+            context.config.pictures,
+            file=file.path.name,
+            progress=progress,
         )
-
-    def _worst(self, best: Stage, made: Sequence[Made]) -> tuple[WorstImage, ...]:
-        """Return the images on which the file that agrees least with the network does worst."""
-        small = [file for file in made if file.verified and file.precision != "fp32"]
-        if not small or not self.config.pictures:
-            return ()
-        file = min(small, key=lambda file: file.verified.agreement if file.verified else 1.0)
-        reference, other = (Segmenter(path, threads=self.threads) for path in (best.path, file.path))
-        with counting("worst images", len(self.val_set), quiet=self.quiet) as progress:
-            return worst_images(
-                self.val_set,
-                reference.segment,
-                other.segment,
-                self.config.pictures,
-                file=file.path.name,
-                progress=progress,
-            )

@@ -19,7 +19,7 @@ from types import FrameType, TracebackType
 import torch
 
 from ..core.errors import FeathersegError, MachineError, first_line
-from ..core.progress import say
+from ..core.progress import logger
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What writing fails with where there is no room: disk, quota, or limit on a file's size."""
@@ -89,7 +89,7 @@ def _one_stop() -> Iterator[None]:
 
 
 @contextmanager
-def said_in_one_line(run: Path, where: Callable[[], str], *, talks: bool = True) -> Iterator[None]:
+def report_failures(run: Path, where: Callable[[], str], *, talks: bool = True) -> Iterator[None]:
     """Tell a stopped training's user how to go on, and turn the machine's failures into one line.
 
     Args:
@@ -106,7 +106,7 @@ def said_in_one_line(run: Path, where: Callable[[], str], *, talks: bool = True)
                 yield
         except KeyboardInterrupt:
             if talks:
-                say(f"stopped in {where()}; {go_on(run)}")
+                logger.warning(f"stopped in {where()}; {go_on(run)}")
             raise
         except FeathersegError:
             raise

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -14,11 +12,11 @@ from lightning_fabric import Fabric
 
 from ..core.config import Config
 from ..core.errors import CheckpointError, ConfigError
-from ..core.progress import counting, say
+from ..core.progress import counting, hidden, logger
 from ..data.cache import CachedDataset, fits_cache
 from ..data.class_counts import Census, census_warnings, take_census
 from ..data.datasets import SegmentationDataset, create_dataset
-from ..data.loader import EpochBatches, Sample, TrainSamples, train_loader
+from ..data.loader import EpochBatches, TrainSamples, train_loader
 from ..data.on_device import DeviceBatches, looks_on_device
 from ..data.transforms import TrainTransform
 from ..models.base import SegmentationModel
@@ -32,25 +30,7 @@ from .losses import build_loss
 from .run_folder import RunFolder
 from .supervised import Supervised
 from .teacher import load_teacher
-from .trainer import RunResult, Trainer
-
-
-@dataclass(frozen=True)
-class Setup:
-    """All that a configuration stands for, ready to be trained.
-
-    Args:
-        objective: owner of the network and its losses.
-        loader: of training batches, ordered by `batches`.
-        train_set: what is trained on.
-        val_set: what the best epoch is chosen on.
-    """
-
-    objective: Supervised | Distilled
-    loader: Iterable[Sample]
-    batches: EpochBatches
-    train_set: SegmentationDataset
-    val_set: SegmentationDataset
+from .trainer import RunResult, Setup, Trainer
 
 
 def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResult:
@@ -59,7 +39,7 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     Args:
         config: the whole run.
         resume: go on with the run in the folder that `config` names.
-        quiet: show no progress.
+        quiet: show no bars and notes, even where :func:`featherseg.show_progress` was called.
 
     Raises:
         FeathersegError: a setting, dataset or weights file cannot be used, or another training holds the run folder;
@@ -73,21 +53,19 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         config = with_pruned_start(config)
     fabric = create_fabric(config.train)
     fabric.launch()
-    quiet = quiet or not fabric.is_global_zero
-    with run.lock() if fabric.is_global_zero else nullcontext():
-        setup = set_up(config, fabric, fresh=not (resume and run.has_state), quiet=quiet)
-        batches = setup.batches
-        trainer = Trainer(fabric, setup.objective, setup.loader, batches, setup.val_set, config, run, quiet)
-        if fabric.is_global_zero:  # only now that nothing of the configuration can be refused any more
-            run.create(config, setup.train_set.classes, resume=resume)
+    first = fabric.is_global_zero
+    with hidden(quiet or not first), run.lock() if first else nullcontext():
+        setup = set_up(config, fabric, fresh=not (resume and run.has_state))
+        trainer = Trainer(fabric, setup, config, run)
+        if first:  # only now that nothing of the configuration can be refused any more
+            run.create(config, setup.val_set.classes, resume=resume)
         fabric.barrier()
         params, _ = count_parameters(setup.objective.model)
         processes = f" x {fabric.world_size} processes" if fabric.world_size > 1 else ""
-        say(
-            f"{config.model.name} ({params / 1e6:.2f} M parameters) on {len(setup.train_set)} images of "
-            f"{config.data.name}, {config.train.epochs} epochs x {len(batches)} steps of "
-            f"{config.data.batch_size}{processes}, {fabric.strategy.precision.precision} on {fabric.device}",
-            quiet,
+        logger.info(
+            f"{config.model.name} ({params / 1e6:.2f} M parameters) on {setup.images} images of "
+            f"{config.data.name}, {config.train.epochs} epochs x {len(setup.batches)} steps of "
+            f"{config.data.batch_size}{processes}, {fabric.strategy.precision.precision} on {fabric.device}"
         )
         result = trainer.train(resume)
     if torch.distributed.is_initialized():
@@ -95,14 +73,13 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     return result
 
 
-def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, quiet: bool = False) -> Setup:
+def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     """Build datasets, network, losses and loader; nothing is written.
 
     Args:
         config: the whole run.
         fabric: launched.
         fresh: fill the network with the weights it starts from; a training state replaces them all.
-        quiet: say nothing of the data.
 
     Raises:
         FeathersegError: a setting, dataset or weights file cannot be used.
@@ -118,16 +95,16 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, quiet: bool = 
     if config.model.init and fresh:
         start_from(model, Path(config.model.init).expanduser(), train_set)
     for note in getattr(train_set, "notes", ()):
-        say(note, quiet)
+        logger.info(note)
     if data.cache:
-        train_set, val_set = (cached(dataset, quiet) for dataset in (train_set, val_set))
+        train_set, val_set = (cached(dataset) for dataset in (train_set, val_set))
     census = take_census(train_set)
     for line in census_warnings(census, take_census(val_set), train_set.classes.names):
-        say(line, quiet)
+        logger.warning(line)
 
     weights = class_weights(config, census)
     if config.loss.class_weights == "auto" and census.seen < census.total:
-        say(f"class weights are from {census} training masks", quiet)
+        logger.info(f"class weights are from {census} training masks")
     ignore = train_set.classes.ignore_index
     supervised = Supervised(
         model,
@@ -147,7 +124,7 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, quiet: bool = 
     on_gpu = fabric.device.type == "cuda"
     loader = train_loader(samples, batches, data.workers, pin_memory=on_gpu, worker_start=leave_signals_to_parent)
     source = DeviceBatches(loader, config.augment, fabric.device) if raw else loader
-    return Setup(objective, source, batches, train_set, val_set)
+    return Setup(objective, source, batches, len(train_set), val_set)
 
 
 def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:
@@ -192,21 +169,21 @@ def start_from(model: SegmentationModel, source: Path, train_set: SegmentationDa
     load_weights(model, start.model.state_dict(), source)
 
 
-def cached(dataset: SegmentationDataset, quiet: bool) -> SegmentationDataset:
+def cached(dataset: SegmentationDataset) -> SegmentationDataset:
     """Return `dataset` decoded, or itself where that would be too large.
 
     Raises:
         MachineError: the disk of temporary files is full.
     """
     if not fits_cache(dataset):
-        say(f"{dataset.name} {dataset.split} is too large to keep decoded; files are decoded each time", quiet)
+        logger.info(f"{dataset.name} {dataset.split} is too large to keep decoded; files are decoded each time")
         return dataset
     with (
         room_for(
             f"decoded images of {dataset.name} {dataset.split} do not fit into {gettempdir()}",
             "make room, set the variable TMPDIR to a folder on a larger disk, or set data.cache=false",
         ),
-        counting(f"decode {dataset.split}", len(dataset), quiet=quiet) as progress,
+        counting(f"decode {dataset.split}", len(dataset)) as progress,
     ):
         return CachedDataset(dataset, progress)
 

@@ -10,20 +10,19 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
-import torch
-from torch import nn
 
 from ..core.config import Config
 from ..core.errors import ConfigError
 from ..core.progress import counting
 from ..data.loader import Sample, one_line_errors
 from .devices import create_fabric
-from .fit import Setup, set_up
-from .optim import build_optimizer
+from .fit import set_up
+from .step import TrainingStep
+from .trainer import Setup
 
 LOWEST, HIGHEST = 1e-6, 10.0
 """Ends of the sweep: below the first nothing trains, above the second nothing lasts."""
@@ -69,7 +68,7 @@ class LrResult:
         return "\n".join(rows)
 
 
-def find_lr(config: Config, *, steps: int = 100, quiet: bool = False) -> LrResult:
+def find_lr(config: Config, *, steps: int = 100) -> LrResult:
     """Train a network as configured for a few steps, each with a larger rate, and suggest ``optim.lr``.
 
     No run folder is made, and the network is thrown away. Images are decoded as they are needed.
@@ -77,7 +76,6 @@ def find_lr(config: Config, *, steps: int = 100, quiet: bool = False) -> LrResul
     Args:
         config: the run to find a rate for; its schedule and epochs do not matter.
         steps: optimiser steps from ``LOWEST`` to ``HIGHEST``.
-        quiet: show no progress.
 
     Raises:
         ConfigError: fewer than 10 steps, or several processes.
@@ -90,38 +88,23 @@ def find_lr(config: Config, *, steps: int = 100, quiet: bool = False) -> LrResul
         raise ConfigError(f"the rate is looked for in one process, not {fabric.world_size}; start without torchrun")
     fabric.launch()
     uncached = msgspec.structs.replace(config.data, cache=False)
-    setup = set_up(msgspec.structs.replace(config, data=uncached), fabric, quiet=quiet)
-    objective = setup.objective
-    if config.train.channels_last:
-        objective.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(objective.model, config.optim)
-    if extra := objective.extra_parameters():
-        optimizer.add_param_group({"params": extra, "weight_decay": config.optim.weight_decay})
-    shares = [group["lr"] / config.optim.lr for group in optimizer.param_groups]
-    wrapped, optimizer = fabric.setup(objective, optimizer)
-    module = cast(nn.Module, wrapped).train()
+    setup = set_up(msgspec.structs.replace(config, data=uncached), fabric)
+    step = TrainingStep(fabric, setup.objective, config)
+    step.objective.train()
+    groups = step.optimizer.param_groups
+    shares = [group["lr"] / config.optim.lr for group in groups]
+    accumulate = config.optim.accumulate
 
     rates = np.geomspace(LOWEST, HIGHEST, steps)
     losses: list[float] = []
     batches = _batches(setup)
-    with counting("learning rates", steps, quiet=quiet) as progress:
+    with counting("learning rates", steps) as progress:
         for rate in rates:
-            for group, share in zip(optimizer.param_groups, shares, strict=True):
+            for group, share in zip(groups, shares, strict=True):
                 group["lr"] = float(rate) * share
-            mean = 0.0
-            for batch in itertools.islice(batches, config.optim.accumulate):
-                batch = fabric.to_device(batch)
-                if config.train.channels_last:
-                    batch["image"] = batch["image"].to(memory_format=torch.channels_last)
-                loss = module(batch)["loss"] / config.optim.accumulate
-                fabric.backward(loss)
-                mean += float(loss.detach())
-            if config.optim.clip_norm:
-                fabric.clip_gradients(module, optimizer, max_norm=config.optim.clip_norm, error_if_nonfinite=False)
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(mean)
-            progress(len(losses))
+            parts = enumerate(itertools.islice(batches, accumulate), start=1)
+            losses.append(sum(float(step(batch, last=n == accumulate)) for n, batch in parts) / accumulate)
+            progress(len(losses), steps)
             if _lost(smooth(losses)):
                 break
     return suggest(rates[: len(losses)].tolist(), losses)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,11 @@ from typing import Any, cast
 import torch
 from lightning_fabric import Fabric
 from rich.progress import Progress
-from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..core.config import Config
 from ..core.errors import CheckpointError, TrainingDivergedError, first_line, require
-from ..core.progress import bars, counting, say
+from ..core.progress import OnProgress, bars, counting, logger
 from ..data.datasets import SegmentationDataset
 from ..data.loader import EpochBatches, Sample, one_line_errors
 from ..evaluation.metrics import EvalResult
@@ -29,11 +28,11 @@ from ..models.facts import count_gmacs, count_parameters
 from ..models.session import TorchSession, describe
 from ..runtime.artifact import Artifact
 from ..runtime.segmenter import Segmenter
-from .devices import synchronize_batchnorm, wants_sync_batchnorm
 from .distill import Distilled
-from .failures import said_in_one_line
-from .optim import build_ema, build_optimizer, build_schedule
+from .failures import report_failures
+from .optim import build_ema, build_schedule
 from .run_folder import RunFolder
+from .step import TrainingStep
 from .supervised import Supervised
 
 TICK = 1e-9
@@ -63,47 +62,42 @@ class RunResult:
         return f"{self.best}\nbest of {self.epochs} epochs: {self.best_epoch}; {sitting}; run folder {self.path}"
 
 
+@dataclass(frozen=True)
+class Setup:
+    """All that a configuration stands for, ready to be trained.
+
+    Args:
+        objective: ``(batch) -> {"loss": …}``, owner of the network and its losses.
+        loader: of training batches, ordered by `batches`.
+        batches: told the epoch before each.
+        images: how many are trained on.
+        val_set: what the best epoch is chosen on.
+    """
+
+    objective: Supervised | Distilled
+    loader: Iterable[Sample]
+    batches: EpochBatches
+    images: int
+    val_set: SegmentationDataset
+
+
 class Trainer:
     """The loop, with all that an epoch changes in one place.
 
     Args:
         fabric: launched.
-        objective: ``(batch) -> {"loss": …}``, owner of the network.
-        loader: of training batches, ordered by `batches`.
-        batches: told the epoch before each.
-        val_set: what the best epoch is chosen on.
+        setup: what is trained, and on what.
         config: of the run.
         run: its folder.
-        quiet: show no progress.
     """
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        objective: Supervised | Distilled,
-        loader: Iterable[Sample],
-        batches: EpochBatches,
-        val_set: SegmentationDataset,
-        config: Config,
-        run: RunFolder,
-        quiet: bool = False,
-    ) -> None:
-        self.fabric, self.loader, self.batches = fabric, loader, batches
-        self.val_set, self.config, self.run, self.quiet = val_set, config, run, quiet
-        self.model = objective.model
-        if wants_sync_batchnorm(config.train, fabric):
-            synchronize_batchnorm(objective)
-        if config.train.channels_last:
-            objective.to(memory_format=torch.channels_last)
-        optimizer = build_optimizer(self.model, config.optim)
-        if extra := objective.extra_parameters():
-            optimizer.add_param_group({"params": extra, "weight_decay": config.optim.weight_decay})
-        self.plain = objective
-        wrapped, optimizer = fabric.setup(objective, optimizer)
-        self.objective, self.optimizer = cast(nn.Module, wrapped), optimizer
-        steps = config.train.epochs * math.ceil(len(batches) / config.optim.accumulate)
-        self.schedule = build_schedule(optimizer.optimizer, config.optim, steps)
-        self.ema: AveragedModel = build_ema(self.model, config.train.ema)
+    def __init__(self, fabric: Fabric, setup: Setup, config: Config, run: RunFolder) -> None:
+        self.fabric, self.setup, self.config, self.run = fabric, setup, config, run
+        self.val_set = setup.val_set
+        self.step = TrainingStep(fabric, setup.objective, config)
+        steps = config.train.epochs * math.ceil(len(setup.batches) / config.optim.accumulate)
+        self.schedule = build_schedule(self.step.optimizer.optimizer, config.optim, steps)
+        self.ema: AveragedModel = build_ema(setup.objective.model, config.train.ema)
         self.epoch = self.saved = 0
         self.best_epoch, self.best_miou = 0, -1.0
         self.board = _board(run) if config.train.tensorboard and fabric.is_global_zero else None
@@ -119,7 +113,7 @@ class Trainer:
         speaks = self.fabric.is_global_zero
         with (
             self.run.lock() if speaks else nullcontext(),
-            said_in_one_line(self.run.path, self._stage, talks=speaks),
+            report_failures(self.run.path, self._stage, talks=speaks),
         ):
             return self._train(resume)
 
@@ -147,7 +141,7 @@ class Trainer:
     def _run_epochs(self) -> None:
         """Train and evaluate epoch after epoch, each left behind as a checkpoint."""
         config = self.config.train
-        with bars("{task.fields[figures]}", quiet=self.quiet) as progress:
+        with bars("{task.fields[figures]}") as progress:
             overall = progress.add_task("epochs", total=config.epochs, completed=self.epoch, figures="")
             while self.epoch < config.epochs and not self._out_of_patience():
                 row = self._epoch(progress)
@@ -165,41 +159,26 @@ class Trainer:
                 self.fabric.barrier()
                 self.saved = self.epoch
                 progress.update(overall, completed=self.epoch, figures=f"best mIoU {100 * self.best_miou:.1f}")
-                say(_row_text(row, config.epochs), self.quiet)
+                logger.info(_row_text(row, config.epochs))
 
     def _epoch(self, progress: Progress) -> dict[str, Any]:
         """Train one epoch and return its row of the log."""
         config, fabric = self.config, self.fabric
         # Dropout's stream depends on seed, epoch and process alone, so that a resumed run draws the same numbers.
         torch.manual_seed((config.seed * 100_003 + self.epoch) * 1_009 + fabric.global_rank)
-        self.objective.train()
-        self.plain.set_progress(self.epoch / config.train.epochs)
-        self.batches.begin(self.epoch)
-        total = len(self.batches)
+        self.step.objective.train()
+        self.step.plain.set_progress(self.epoch / config.train.epochs)
+        self.setup.batches.begin(self.epoch)
+        total = len(self.setup.batches)
         task = progress.add_task(f"epoch {self.epoch + 1}", total=total, figures="")
         losses: list[torch.Tensor] = []
         begin = time.monotonic()
-        for step, batch in enumerate(one_line_errors(self.loader), start=1):
+        for step, batch in enumerate(one_line_errors(self.setup.loader), start=1):
             last = step % config.optim.accumulate == 0 or step == total
-            batch = fabric.to_device(batch)
-            if config.train.channels_last:
-                batch["image"] = batch["image"].to(memory_format=torch.channels_last)
-            with fabric.no_backward_sync(self.objective, enabled=not last):  # type: ignore[arg-type]
-                loss = self.objective(batch)["loss"]
-                fabric.backward(loss / config.optim.accumulate)
+            losses.append(self.step(batch, last=last))
             if last:
-                if config.optim.clip_norm:
-                    fabric.clip_gradients(
-                        self.objective,
-                        self.optimizer,
-                        max_norm=config.optim.clip_norm,
-                        error_if_nonfinite=False,
-                    )
-                self.optimizer.step()
-                self.optimizer.zero_grad()
                 self.schedule.step()
-                self.ema.update_parameters(self.model)
-            losses.append(loss.detach())
+                self.ema.update_parameters(self.setup.objective.model)
             if step % 5 == 0 or step == total:
                 self._check_finite(losses[-5:], step)
                 speed = step * config.data.batch_size * fabric.world_size / max(time.monotonic() - begin, TICK)
@@ -221,7 +200,7 @@ class Trainer:
         """Score the averaged weights on the validation split, keep them if they are the best, and return scores."""
         self._share(self.network.buffers())  # each process's batch norms saw other samples; the first's are saved
         task = progress.add_task("evaluate", total=len(self.val_set), figures="")
-        result = self._score(lambda done: progress.update(task, completed=done * self.fabric.world_size))
+        result = self._score(lambda done, _: progress.update(task, completed=done * self.fabric.world_size))
         progress.remove_task(task)
         row = {
             "miou": round(result.miou, 6),
@@ -237,7 +216,7 @@ class Trainer:
                 self.run.save("best", self._checkpoint(row))
         return row
 
-    def _score(self, progress: Callable[[int], None], boundary: bool = False) -> EvalResult:
+    def _score(self, progress: OnProgress, boundary: bool = False) -> EvalResult:
         """Score the averaged weights; each process takes its share of the images, and the counts are added up."""
         fabric = self.fabric
         segmenter = Segmenter(TorchSession(self.network, self._artifact(), device=str(fabric.device)))
@@ -289,9 +268,9 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "objective": self.plain.state_dict(),
+            "objective": self.step.plain.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch},
             "scaler": self.fabric.strategy.precision.state_dict(),
             "epoch": self.epoch,
@@ -302,12 +281,12 @@ class Trainer:
     def _restore(self) -> None:
         state = self.run.load_state()
         if state is None:
-            say(f"{self.run.path} holds no finished epoch; training starts at the first", self.quiet)
+            logger.info(f"{self.run.path} holds no finished epoch; training starts at the first")
             return
         try:
-            self.plain.load_state_dict(state["objective"])
+            self.step.plain.load_state_dict(state["objective"])
             self.ema.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.step.optimizer.load_state_dict(state["optimizer"])
             self.schedule.last_epoch = state["schedule"]["last_epoch"]
             self.fabric.strategy.precision.load_state_dict(state["scaler"])
             self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
@@ -324,8 +303,9 @@ class Trainer:
             best = load_checkpoint(self.run.path)
             self.network.load_state_dict(best.model.state_dict())
         self._share(self.network.state_dict().values())
-        with counting("best epoch", len(self.val_set), quiet=self.quiet) as progress:
-            return self._score(lambda done: progress(done * self.fabric.world_size), boundary=True)
+        images = len(self.val_set)
+        with counting("best epoch", images) as progress:
+            return self._score(lambda done, _: progress(done * self.fabric.world_size, images), boundary=True)
 
 
 def _row_text(row: dict[str, Any], epochs: int) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...core.errors import ConfigError
+from ...core.progress import OnProgress, no_progress
 from ...core.types import ClassSet, ImageArray, MaskArray
 from ...data.datasets import SegmentationDataset
 from ...evaluation.metrics import ConfusionMatrix
@@ -44,7 +45,7 @@ def worst_images(
     count: int = 4,
     *,
     file: str = "",
-    progress: Callable[[int], None] = lambda done: None,
+    progress: OnProgress = no_progress,
 ) -> tuple[WorstImage, ...]:
     """Find the images with the lowest agreement of two masks; among equals, those with the file's lowest mIoU.
 
@@ -56,7 +57,7 @@ def worst_images(
         segment_file: the exported file's.
         count: how many images; all where the dataset has fewer.
         file: name of the file, for the titles.
-        progress: called with the number of images done.
+        progress: called with the numbers of images done and of all.
 
     Returns:
         The worst first.
@@ -81,7 +82,7 @@ def worst_images(
         if len(found) < count or rank < found[-1].rank:
             panels = _shrink(image, target, *masks, dataset.classes)
             found = sorted([*found, _Candidate(rank, dataset.stem(i), mious, panels)], key=lambda c: c.rank)[:count]
-        progress(i + 1)
+        progress(i + 1, len(dataset))
     return tuple(_finish(candidate, dataset.classes, file) for candidate in found)
 
 
