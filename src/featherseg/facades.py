@@ -70,6 +70,15 @@ class SegmentationTrainer:
         ConfigError: the network is not featherseg's or not registered, `num_classes` or `classes` are not as many as
             it has, or a number is out of range.
         DataError: `train_loader` has no length.
+
+    Example:
+        >>> images = torch.zeros(8, 3, 64, 96, dtype=torch.uint8)
+        >>> masks = torch.zeros(8, 64, 96, dtype=torch.int64)
+        >>> loader = torch.utils.data.DataLoader(list(zip(images, masks)), batch_size=4)
+        >>> model = featherseg.JetNet(num_classes=2)
+        >>> trainer = featherseg.SegmentationTrainer(model, loader, loader, num_classes=2, num_epochs=1, quiet=True)
+        >>> trainer.train().epochs
+        1
     """
 
     def __init__(
@@ -159,6 +168,11 @@ class RealtimeSegmentation:
     Raises:
         ConfigError: backend, device, threads or precision are not to be had for such a file.
         ArtifactError, CheckpointError: the file cannot be used.
+
+    Example:
+        >>> seg = featherseg.RealtimeSegmentation("runs/street", backend="pytorch", device="cpu")
+        >>> seg.infer(np.zeros((64, 96, 3), np.uint8)).mask.shape
+        (64, 96)
     """
 
     def __init__(
@@ -208,6 +222,11 @@ class ModelOptimizer:
 
     Raises:
         ConfigError: the network is not featherseg's, or `classes` are not as many as it has.
+
+    Example:
+        >>> optimizer = featherseg.ModelOptimizer(featherseg.JetNet(num_classes=5))
+        >>> optimizer.benchmark(iterations=2, size=(64, 96))["fps"] > 0
+        True
     """
 
     def __init__(self, model: SegmentationModel, classes: ClassSet | None = None) -> None:
@@ -252,6 +271,10 @@ class TensorRTOptimizer:
 
     Args:
         onnx_path: the file.
+
+    Example:
+        >>> optimizer = featherseg.TensorRTOptimizer("street.onnx")
+        >>> optimizer.build_engine("street.engine", precision="fp16")  # doctest: +SKIP
     """
 
     def __init__(self, onnx_path: str | Path) -> None:
@@ -287,6 +310,13 @@ def visualize_results(
     Raises:
         ConfigError: the network is not featherseg's, `classes` are not as many as it has, or `count` is below 1.
         DataError: the loader gives nothing or something else, or `path` cannot be such a picture.
+
+    Example:
+        >>> images = torch.zeros(5, 3, 64, 96, dtype=torch.uint8)
+        >>> masks = torch.zeros(5, 64, 96, dtype=torch.int64)
+        >>> loader = torch.utils.data.DataLoader(list(zip(images, masks)), batch_size=5)
+        >>> featherseg.visualize_results(featherseg.JetNet(num_classes=21), loader, "grid.png").ndim
+        3
     """
     from .data.readers.public import VOC_CLASSES
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from conftest import Trained
-from featherseg.compress import quantize
+from featherseg.compress import quantize as module
 from featherseg.compress.calibration import calibration_images
-from featherseg.compress.quantize import QuantizeResult, quantize_within
+from featherseg.compress.quantize import QuantizeConfig, QuantizeResult, quantize
 from featherseg.compress.sensitivity import layer_sensitivity
 from featherseg.core.errors import ConfigError, VerificationError
 from featherseg.core.types import ClassSet
@@ -36,13 +36,13 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def evaluated(segmenter: Segmenter, dataset: Any, **options: Any) -> EvalResult:
             return replace(evaluate(segmenter, dataset, **options), miou=next(told))
 
-        monkeypatch.setattr(quantize, "evaluate", evaluated)
+        monkeypatch.setattr(module, "evaluate", evaluated)
 
     return tell
 
 
 def test_int8_of_a_trained_network(trained: Trained, tmp_path: Path) -> None:
-    result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, max_drop=0.05, runs=2)
+    result = quantize(trained.file, tmp_path / "i.onnx", IMAGES, VAL, QuantizeConfig(max_drop=0.05, runs=2))
     assert [file.name for file in tmp_path.iterdir()] == ["i.onnx"]
     again = evaluate(Segmenter(result.path), VAL, boundary=False)
     np.testing.assert_array_equal(again.matrix, result.int8_eval.matrix)
@@ -60,26 +60,26 @@ def test_int8_of_a_trained_network(trained: Trained, tmp_path: Path) -> None:
 
 
 def test_worst_layers_go_back_to_float_in_doubling_numbers(
-    trained: Trained, tmp_path: Path, scores: Callable[..., None]
+    trained: Trained, tmp_path: Path, scores: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "featherseg")
     ranking = [damage.name for damage in layer_sensitivity(trained.file, IMAGES)]
     scores(0.8, 0.7, 0.75, 0.795)
-    said: list[str] = []
-    result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, runs=1, progress=said.append)
+    result = quantize(trained.file, tmp_path / "i.onnx", IMAGES, VAL, QuantizeConfig(runs=1))
     assert result.rounds == ((0, 0.7), (1, 0.75), (2, 0.795))
     assert list(result.float_layers) == ranking[:2]
     kept = read_artifact(result.path).training["quantization"]["float_layers"]
     assert sorted(kept) == sorted(ranking[:2])
-    assert "scoring int8 with 2 of 7 layers in float32" in said
-    assert said.count("measuring each layer's damage") == 1
+    assert "i.onnx: scoring int8 with 2 layers in fp32" in caplog.messages
+    assert sum("measuring each layer's damage" in message for message in caplog.messages) == 1
 
 
 def test_what_stays_bad_is_not_written(trained: Trained, tmp_path: Path, scores: Callable[..., None]) -> None:
     target = tmp_path / "i.onnx"
     target.write_bytes(b"earlier")
     scores(0.8, 0.5, 0.51, 0.52, 0.53, 0.54)
-    with pytest.raises(VerificationError, match=r"with 2 layers in float32 int8 still loses 28\.00 points") as caught:
-        quantize_within(trained.file, target, IMAGES, VAL, runs=1)
+    with pytest.raises(VerificationError, match=r"with 2 layers in fp32 int8 still loses 28\.00 points") as caught:
+        quantize(trained.file, target, IMAGES, VAL, QuantizeConfig(runs=1))
     assert "\n" not in str(caught.value)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("i.onnx", b"earlier")]
 
@@ -87,7 +87,7 @@ def test_what_stays_bad_is_not_written(trained: Trained, tmp_path: Path, scores:
 def test_openvino_within(trained: Trained, tmp_path: Path, scores: Callable[..., None]) -> None:
     pytest.importorskip("openvino", reason="its int8 file is scored")
     scores(0.8, 0.7, 0.8)
-    result = quantize_within(trained.file, tmp_path / "i.xml", IMAGES, VAL, flavour="openvino", runs=1)
+    result = quantize(trained.file, tmp_path / "i.xml", IMAGES, VAL, QuantizeConfig(flavour="openvino", runs=1))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["i.bin", "i.xml"]
     assert result.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
     assert "openvino" in result.device
@@ -98,14 +98,16 @@ def test_openvino_within(trained: Trained, tmp_path: Path, scores: Callable[...,
 
 def test_openvino_within_as_one_onnx_file(trained: Trained, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="its int8 file is scored")
-    result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, flavour="openvino", max_drop=0.1, runs=1)
+    result = quantize(
+        trained.file, tmp_path / "i.onnx", IMAGES, VAL, QuantizeConfig(flavour="openvino", max_drop=0.1, runs=1)
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["i.onnx"]
     assert "openvino" in result.device
     assert read_artifact(result.path).training["quantization"]["flavour"] == "openvino"
 
 
 def test_tensorrt_is_scored_but_not_timed(trained: Trained, tmp_path: Path) -> None:
-    result = quantize_within(trained.file, tmp_path / "i.onnx", IMAGES, VAL, flavour="tensorrt", max_drop=0.1)
+    result = quantize(trained.file, tmp_path / "i.onnx", IMAGES, VAL, QuantizeConfig(flavour="tensorrt", max_drop=0.1))
     assert (result.latency_ms, result.slower) == (None, False)
     assert "not timed" in str(result)
 
@@ -124,7 +126,7 @@ def test_tensorrt_is_scored_but_not_timed(trained: Trained, tmp_path: Path) -> N
 )
 def test_wrong_arguments(trained: Trained, tmp_path: Path, options: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
-        quantize_within(trained.file, tmp_path / options.pop("path", "i.onnx"), IMAGES, VAL, **options)
+        quantize(trained.file, tmp_path / options.pop("path", "i.onnx"), IMAGES, VAL, QuantizeConfig(**options))
     assert not list(tmp_path.iterdir())
 
 

@@ -18,12 +18,13 @@ from conftest import Ended, Trained
 from featherseg.core.config import ShipConfig, ToleranceConfig
 from featherseg.core.errors import ConfigError, VerificationError
 from featherseg.core.images import read_image
+from featherseg.data.datasets import create_dataset
 from featherseg.evaluation.opening import open_labelled
 from featherseg.models.checkpoint import load_checkpoint
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.shipping import pipeline as ship_module
-from featherseg.shipping.files import tolerance
+from featherseg.shipping.context import ShipContext
 from featherseg.shipping.pipeline import ship
 from featherseg.shipping.report.page import read_report
 
@@ -136,10 +137,13 @@ def test_refused_before_any_work(trained: Trained, tmp_path: Path) -> None:
 
 
 def test_limits_come_from_the_configuration() -> None:
+    val_set = create_dataset("synthetic", split="val", val_count=1)
+    usual = ShipContext(Path("work"), Path("run"), ShipConfig(), val_set)
     config = ShipConfig(max_drop=0.02, tolerances={"fp32": ToleranceConfig(min_agreement=0.9)})
-    assert tolerance(config, "fp32").min_agreement == 0.9
-    assert tolerance(config, "fp32").max_logit_error == tolerance(ShipConfig(), "fp32").max_logit_error
-    assert tolerance(config, "int8").max_miou_drop == 0.02
+    own = ShipContext(Path("work"), Path("run"), config, val_set)
+    assert own.tolerance("fp32").min_agreement == 0.9
+    assert own.tolerance("fp32").max_logit_error == usual.tolerance("fp32").max_logit_error
+    assert own.tolerance("int8").max_miou_drop == 0.02
 
 
 def test_the_command(run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def export(
     from ..compress.weights_int8 import INT8_WEIGHTS, store_int8
     from ..core.progress import counting, show_progress
     from ..evaluation.opening import open_labelled
-    from ..exporting.targets import export_checkpoint, targets
+    from ..exporting.targets import export as export_file
+    from ..exporting.targets import targets
     from ..exporting.verify import export_verified
     from ..models.checkpoint import load_checkpoint
     from .app import parse_size
@@ -71,7 +72,7 @@ def export(
     path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}{target.suffix}"
     options: dict[str, Any] = {"size": parse_size(fixed)} if fixed else {}
     if unproven:
-        export_checkpoint(to, checkpoint, path, None, precision=precision, **options)
+        export_file(to, checkpoint, path, None, precision=precision, **options)
         if json:
             print_json({"path": str(path), "bytes": _bytes(path), "passed": None})
         else:
@@ -82,7 +83,7 @@ def export(
         if weights == "int8":
             result = export_verified(checkpoint, path, dataset, INT8_WEIGHTS, transform=store_int8, progress=progress)
         else:
-            proven = export_checkpoint(to, checkpoint, path, dataset, precision=precision, progress=progress, **options)
+            proven = export_file(to, checkpoint, path, dataset, precision=precision, progress=progress, **options)
             assert proven is not None  # there was a dataset
             result = proven
     if json:

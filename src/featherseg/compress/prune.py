@@ -138,6 +138,12 @@ def prune(
     Raises:
         ConfigError: an argument is out of range or unknown, several goals are given, a target cannot be met, or
             nothing can be pruned.
+
+    Example:
+        >>> best = featherseg.load_checkpoint("runs/street")
+        >>> smaller = featherseg.prune(best.model, 0.3, example_size=(64, 96)).model
+        >>> featherseg.count_parameters(smaller) < featherseg.count_parameters(best.model)
+        True
     """
     goals = {
         "ratio": ratio,

@@ -50,6 +50,10 @@ class QuantizeConfig:
 
     Raises:
         ConfigError: a setting is out of range.
+
+    Example:
+        >>> featherseg.QuantizeConfig(max_drop=0.02, flavour="openvino").threads is None
+        True
     """
 
     max_drop: float = MAX_DROP
@@ -199,6 +203,15 @@ def quantize(
         ArtifactError: `source` is not an exported fp32 file.
         VerificationError: even with half of the layers in fp32 more is lost; nothing was written.
         MissingExtraError: a package that the flavour needs is not installed.
+
+    Example:
+        >>> split = {"size": (64, 96), "count": 8, "val_count": 2}
+        >>> val_set = featherseg.create_dataset("synthetic", split="val", **split)
+        >>> train_set = featherseg.create_dataset("synthetic", split="train", **split)
+        >>> images = [train_set.read(i)[0] for i in range(8)]
+        >>> config = featherseg.QuantizeConfig(max_drop=0.5, runs=1)
+        >>> featherseg.quantize("street.onnx", "street_int8.onnx", images, val_set, config).layers
+        7
     """
     source, path, config = Path(source), Path(path), config or QuantizeConfig()
     _check_path(path, config)

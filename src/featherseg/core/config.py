@@ -183,6 +183,10 @@ class ShipConfig(Section, frozen=True):
     images, with the most damaging layers left in float until the drop is within ``max_drop``. ``tolerances`` are limits
     by precision ("fp32", "fp16", "int8"). ``threads`` 0 are all that the process may use. ``pictures`` are how many of
     the worst images the report shows; with 0 none of the data goes along, and the golden image is a made-up one.
+
+    Example:
+        >>> featherseg.ShipConfig(to=("onnx", "openvino"), int8=True).max_drop
+        0.01
     """
 
     to: tuple[str, ...] = ("onnx",)
@@ -197,7 +201,12 @@ class ShipConfig(Section, frozen=True):
 
 
 class Config(Section, frozen=True):
-    """A whole run."""
+    """A whole run.
+
+    Example:
+        >>> featherseg.Config(name="mine").train.epochs > 0
+        True
+    """
 
     name: Name = "run"
     seed: Whole = 0
@@ -222,6 +231,10 @@ def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ())
 
     Raises:
         ConfigError: file missing or no TOML; unknown key; value of the wrong type or out of range.
+
+    Example:
+        >>> featherseg.load_config("recipe.toml", ["optim.lr=2e-3"]).optim.lr
+        0.002
     """
     tree: dict[str, Any] = {}
     if recipe is not None:

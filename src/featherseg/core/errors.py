@@ -23,7 +23,15 @@ from types import ModuleType
 
 
 class FeathersegError(Exception):
-    """Base of all errors a user can mend; ``exit_code`` is what the command line ends with."""
+    """Base of all errors a user can mend; ``exit_code`` is what the command line ends with.
+
+    Example:
+        >>> try:
+        ...     featherseg.create_model("fastsegnett", 19)
+        ... except featherseg.FeathersegError as error:
+        ...     print(error)
+        unknown network 'fastsegnett'; did you mean "fastsegnet"?
+    """
 
     exit_code = 2
 

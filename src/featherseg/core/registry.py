@@ -53,7 +53,7 @@ class Registry(Generic[T]):
 
         def add(entry: T) -> T:
             # What comes from outside must not take a name that a module of ours registers later.
-            taken = self._entries if self._home and entry.__module__.startswith(self._home) else self._known
+            taken = self._entries if self._home and str(entry.__module__).startswith(self._home) else self._known
             if name in taken:
                 raise ConfigError(f"{self.kind} {name!r} is registered already; choose another name")
             self._entries[name] = entry

@@ -49,6 +49,11 @@ class ClassSet:
 
     Raises:
         ConfigError: no, too many (masks are uint8) or double names; colours or `ignore_index` out of range.
+
+    Example:
+        >>> classes = featherseg.ClassSet(("road", "sky", "car"))
+        >>> classes.index("car"), classes.ignore_index
+        (2, 255)
     """
 
     names: tuple[str, ...]

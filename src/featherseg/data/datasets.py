@@ -88,6 +88,25 @@ DatasetBuilder = Callable[..., SegmentationDataset]
 datasets: Registry[DatasetBuilder] = Registry("dataset", home="featherseg.data.readers")
 
 
+def register_dataset(name: str) -> Callable[[DatasetBuilder], DatasetBuilder]:
+    """Return a decorator that files a builder ``(root, split, **options) -> SegmentationDataset``.
+
+    Args:
+        name: what recipes and :func:`create_dataset` call it.
+
+    Raises:
+        ConfigError: the name is taken.
+
+    Example:
+        >>> @featherseg.register_dataset("my_kind")
+        ... def my_kind(root, split="train"):
+        ...     return featherseg.create_dataset("folder", root, split)
+        >>> len(featherseg.create_dataset("my_kind", "photos", "all"))
+        10
+    """
+    return datasets.register(name)
+
+
 def create_dataset(name: str, root: str | Path = "", split: str = "train", **options: Any) -> SegmentationDataset:
     """Open a split of a dataset.
 
@@ -100,13 +119,24 @@ def create_dataset(name: str, root: str | Path = "", split: str = "train", **opt
     Raises:
         ConfigError: unknown kind or option.
         DataError: the folder is missing, not laid out as the kind expects, or the split is empty.
+
+    Example:
+        >>> dataset = featherseg.create_dataset("folder", "photos", "val")
+        >>> image, mask = dataset.read(0)
+        >>> image.shape, mask.shape
+        ((64, 96, 3), (64, 96))
     """
     dataset: SegmentationDataset = datasets.create(name, Path(root).expanduser(), split, **options)
     return dataset
 
 
 def list_datasets(pattern: str = "*") -> list[str]:
-    """Return the names of the dataset kinds that match a shell-style `pattern`."""
+    """Return the names of the dataset kinds that match a shell-style `pattern`.
+
+    Example:
+        >>> featherseg.list_datasets("c*v*d")
+        ['camvid']
+    """
     return datasets.names(pattern)
 
 

@@ -56,6 +56,10 @@ def open_segmenter(
         MissingExtraError: weights need torch, which the base install leaves out.
         ConfigError: backend, device, threads or precision are not to be had for such a file.
         ArtifactError, CheckpointError: the file cannot be used.
+
+    Example:
+        >>> featherseg.open_segmenter("runs/street", size=(64, 96)).size
+        (64, 96)
     """
     path = Path(source)
     if path.suffix.lower() not in artifact_suffixes():

@@ -224,7 +224,7 @@ def export_target_verified(
     return result
 
 
-def export_checkpoint(
+def export(
     name: str,
     checkpoint: Checkpoint,
     path: str | Path,
@@ -252,6 +252,12 @@ def export_checkpoint(
 
     Raises:
         VerificationError: a figure is past the tolerance; nothing was written.
+
+    Example:
+        >>> val_set = featherseg.create_dataset("synthetic", split="val", val_count=2, size=(64, 96))
+        >>> best = featherseg.load_checkpoint("runs/street")
+        >>> featherseg.export("onnx", best, "small.onnx", val_set, size=(64, 96)).passed
+        True
     """
     path, target = Path(path), targets.get(name)
     target.checked(precision)

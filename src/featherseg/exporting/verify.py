@@ -228,6 +228,12 @@ def verify(
         ConfigError: the dataset's classes are not the file's, or `sizes` is empty or too small.
         ArtifactError: the file cannot be opened.
         VerificationError: it cannot run at one of the sizes or images.
+
+    Example:
+        >>> val_set = featherseg.create_dataset("synthetic", split="val", val_count=2, size=(64, 96))
+        >>> best = featherseg.load_checkpoint("runs/street")
+        >>> featherseg.verify(best.model, "street.onnx", val_set).passed
+        True
     """
     segmenter = Segmenter(artifact_path, backend=backend, threads=threads)
     classes = segmenter.artifact.classes
@@ -292,6 +298,12 @@ def export_verified(
 
     Raises:
         VerificationError: a figure is past the tolerance; nothing was written.
+
+    Example:
+        >>> val_set = featherseg.create_dataset("synthetic", split="val", val_count=2, size=(64, 96))
+        >>> best = featherseg.load_checkpoint("runs/street")
+        >>> featherseg.export_verified(best, "proven.onnx", val_set).agreement > 0.999
+        True
     """
     model = checkpoint.model
     artifact = describe(model, checkpoint.classes, checkpoint.training)

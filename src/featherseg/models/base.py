@@ -27,6 +27,13 @@ class SegmentationModel(nn.Module):
         num_classes: channels of the logits.
         options: the builder's other arguments that give this architecture, of JSON types; no weights among them.
         input_spec: normalisation the network expects.
+
+    Example:
+        >>> model = featherseg.JetNet(num_classes=5)
+        >>> isinstance(model, featherseg.SegmentationModel)
+        True
+        >>> model.outputs(torch.zeros(1, 3, 64, 96))["out"].shape
+        torch.Size([1, 5, 8, 12])
     """
 
     name: str = ""

@@ -43,6 +43,11 @@ class Checkpoint:
         model: in eval mode.
         classes: what its channels mean.
         training: data, epochs and figures, of JSON types.
+
+    Example:
+        >>> best = featherseg.load_checkpoint("runs/street")
+        >>> best.model.name, best.training["dataset"]
+        ('jetnet', 'synthetic')
     """
 
     model: SegmentationModel
@@ -82,6 +87,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         CheckpointError: missing, torn, not featherseg's, or weights that do not fit the network they name.
+
+    Example:
+        >>> featherseg.load_checkpoint("runs/street").model.num_classes
+        9
     """
     path = weights_file(Path(path))
     text, weights = _read(path)

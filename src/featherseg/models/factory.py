@@ -21,7 +21,22 @@ _facts: dict[str, ModelFacts] = {}
 
 
 def register_model(name: str, facts: ModelFacts) -> Callable[[Builder], Builder]:
-    """Return a decorator that files a builder ``(num_classes, **options) -> SegmentationModel`` and its facts."""
+    """Return a decorator that files a builder ``(num_classes, **options) -> SegmentationModel`` and its facts.
+
+    Example:
+        >>> facts = featherseg.ModelFacts("mine", params=28, gmacs=0.00004, stride=16, num_classes=7)
+        >>> @featherseg.register_model("my_net", facts)
+        ... class MyNet(featherseg.SegmentationModel):
+        ...     stride = 16
+        ...     def __init__(self, num_classes=7):
+        ...         super().__init__()
+        ...         self.num_classes = num_classes
+        ...         self.head = torch.nn.Conv2d(3, num_classes, 1, stride=16)
+        ...     def compute(self, image):
+        ...         return {"out": self.head(image)}
+        >>> featherseg.create_model("my_net", 2)(torch.zeros(1, 3, 64, 96)).shape
+        torch.Size([1, 2, 64, 96])
+    """
 
     def add(builder: Builder) -> Builder:
         models.register(name)(builder)
@@ -47,6 +62,10 @@ def create_model(
 
     Raises:
         ConfigError: the name or an option is unknown, `num_classes` is below 1, or `pruned` fits no such network.
+
+    Example:
+        >>> featherseg.create_model("fastsegnet", num_classes=19, width=0.5).stride
+        8
     """
     if num_classes < 1:
         raise ConfigError(f"num_classes is {num_classes}; a network needs at least 1")
@@ -60,7 +79,12 @@ def create_model(
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of the registered networks that match a shell-style `pattern`."""
+    """Return the names of the registered networks that match a shell-style `pattern`.
+
+    Example:
+        >>> featherseg.list_models("*unet*")
+        ['resnet_unet']
+    """
     return models.names(pattern)
 
 

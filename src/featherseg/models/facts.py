@@ -22,6 +22,10 @@ class ModelFacts:
         gmacs: multiply-accumulates (1 MAC = 2 FLOPs) of convolutions and matrix products in one image of
             `size` (height, width), in 10⁹.
         stride: input pixels per logit.
+
+    Example:
+        >>> featherseg.ModelFacts("my paper", params=133_301, gmacs=6.175, stride=8).num_classes
+        21
     """
 
     paper: str
@@ -33,7 +37,12 @@ class ModelFacts:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Return the numbers of (all, trainable) parameters; buffers do not count."""
+    """Return the numbers of (all, trainable) parameters; buffers do not count.
+
+    Example:
+        >>> featherseg.count_parameters(featherseg.JetNet(num_classes=21))
+        (133301, 133301)
+    """
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
 

@@ -76,6 +76,12 @@ def predict(
     Raises:
         DataError: an image cannot be read, a file cannot be written, or would replace an image; what was done before
             stays.
+
+    Example:
+        >>> segmenter = featherseg.Segmenter("street.onnx")
+        >>> result = featherseg.predict(segmenter, sorted(Path("photos/images").glob("*.png")), "out")
+        >>> result.masks[0].name, len(result.overlays)
+        ('s0.png', 10)
     """
     out = Path(out)
     masks: list[Path] = []

@@ -37,6 +37,11 @@ class Prediction:
         mask: class ids, uint8 (H, W), at the frame's own size.
         classes: what the ids stand for.
         image: the frame itself, not a copy: a buffer that is filled again changes it here too.
+
+    Example:
+        >>> prediction = featherseg.Segmenter("street.onnx")(np.zeros((64, 96, 3), np.uint8))
+        >>> prediction.overlay().shape, round(sum(prediction.coverage().values()), 6)
+        ((64, 96, 3), 1.0)
     """
 
     mask: MaskArray
@@ -93,6 +98,11 @@ class Segmenter:
         ConfigError: `size`, `fit`, `backend` or `threads` is out of range, or the latter two come with an open session;
             `fit` has no size to go by, or tiles of that size do not go with the network's stride.
         ArtifactError: the file cannot be used.
+
+    Example:
+        >>> segmenter = featherseg.Segmenter("street.onnx")
+        >>> segmenter(np.zeros((64, 96, 3), np.uint8)).mask.shape
+        (64, 96)
     """
 
     def __init__(

@@ -92,6 +92,11 @@ def ship(
     Raises:
         ConfigError: a setting cannot be followed, or files of a target cannot be proven here.
         VerificationError: files failed; those that passed are in the folder, unless it was the float32 ONNX file.
+
+    Example:
+        >>> report = featherseg.ship("runs/street", "dist", featherseg.ShipConfig(threads=1))
+        >>> [file.name for file in report.files], Path("dist/report.html").is_file()
+        (['street.onnx'], True)
     """
     run, out = Path(run), Path(out)
     checkpoint = load_checkpoint(run)

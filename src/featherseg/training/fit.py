@@ -46,6 +46,11 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
             nothing is left behind then.
         TrainingDivergedError: the loss is not finite; the last good checkpoint stays.
         MachineError: a full disk, a killed data worker or the like; the last good checkpoint stays.
+
+    Example:
+        >>> config = featherseg.load_config("recipe.toml", ["name=mine", "train.epochs=1"])
+        >>> featherseg.fit(config).path.name
+        'mine'
     """
     run = RunFolder(Path(config.out) / config.name)
     if not resume:
@@ -132,6 +137,10 @@ def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:
 
     Raises:
         CheckpointError: it is no run folder, or no epoch of it was finished.
+
+    Example:
+        >>> featherseg.resume_run("runs/street").best_epoch in (1, 2)
+        True
     """
     folder = Path(folder)
     config = msgspec.structs.replace(RunFolder(folder).config, out=str(folder.parent), name=folder.name)

@@ -78,6 +78,10 @@ class FastSegNet(SegmentationModel):
         width: channel multiplier of the whole network: 0.5, 0.75 or 1.0.
         encoder_weights: None, ``"imagenet"`` (torchvision's, width 1.0 only) or a local file of them.
         dropout: share of channels dropped before the classifier in training.
+
+    Example:
+        >>> featherseg.FastSegNet(num_classes=19)(torch.zeros(2, 3, 64, 96)).shape
+        torch.Size([2, 19, 64, 96])
     """
 
     stride = 8

@@ -40,6 +40,10 @@ class JetNet(SegmentationModel):
 
     Args:
         num_classes: channels of the logits.
+
+    Example:
+        >>> featherseg.JetNet(num_classes=21)(torch.zeros(1, 3, 64, 96)).shape
+        torch.Size([1, 21, 64, 96])
     """
 
     stride = 8

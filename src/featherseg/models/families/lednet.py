@@ -125,6 +125,10 @@ class LEDNet(SegmentationModel):
 
     Raises:
         ConfigError: `in_channels` is out of range.
+
+    Example:
+        >>> featherseg.LEDNet(num_classes=22)(torch.zeros(1, 3, 64, 96)).shape
+        torch.Size([1, 22, 64, 96])
     """
 
     stride = 8
@@ -158,6 +162,10 @@ def return_model(input_nc: int = 3, output_nc: int = 22, netG: str = "lednet_128
 
     Raises:
         ConfigError: the name is unknown, or a number is out of range.
+
+    Example:
+        >>> featherseg.return_model(input_nc=3, output_nc=22, netG="lednet_128").num_classes
+        22
     """
     if netG not in NET_NAMES:
         raise ConfigError(f"unknown netG {netG!r}; {did_you_mean(netG, NET_NAMES)}")

@@ -65,6 +65,12 @@ class LightweightSegmentationModel(SegmentationModel):
     Raises:
         ConfigError: two sources of weights are named, or the weights cannot be had.
         CheckpointError: the weights are another network's.
+
+    Example:
+        >>> model = featherseg.LightweightSegmentationModel(num_classes=21, return_features=True).eval()
+        >>> logits, features = model(torch.zeros(1, 3, 64, 96))
+        >>> sorted(features)
+        ['high', 'low', 'mid']
     """
 
     stride = 4

@@ -65,6 +65,10 @@ class ResNetUNet(SegmentationModel):
     Raises:
         ConfigError: the encoder is unknown or no such pyramid, or its weights cannot be had.
         CheckpointError: the weights are another network's.
+
+    Example:
+        >>> featherseg.ResNetUNet(num_classes=2, encoder="resnet18").stride
+        2
     """
 
     stride = 2

@@ -116,6 +116,11 @@ def segment_video(
             before is in the output.
         MissingExtraError: PyAV is not installed.
         Exception: whatever `segment` or `on_frame` raises.
+
+    Example:
+        >>> segmenter = featherseg.Segmenter("street.onnx")
+        >>> featherseg.segment_video(segmenter, "photos/images", None, limit=5).frames
+        5
     """
     if mode not in get_args(Mode):
         raise ConfigError(f"unknown mode {mode!r}; {did_you_mean(mode, get_args(Mode))}")
