@@ -159,15 +159,15 @@ def test_average_and_checkpoint_of_a_shared_network_are_plain(tmp_path: Any) -> 
 
 
 def test_the_trainer_shares_what_it_shall(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from featherseg.training import trainer
+    from featherseg.training import step, trainer
     from featherseg.training.fit import fit
 
-    monkeypatch.setattr(trainer, "wants_sync_batchnorm", lambda config, fabric: True)
+    monkeypatch.setattr(step, "wants_sync_batchnorm", lambda config, fabric: True)
     seen = []
     score = trainer.Trainer._score
 
     def look(self: Any, *words: Any, **options: Any) -> Any:
-        seen.append({type(layer) for network in (self.model, self.network) for layer in norms(network)})
+        seen.append({type(layer) for network in (self.setup.objective.model, self.network) for layer in norms(network)})
         return score(self, *words, **options)
 
     monkeypatch.setattr(trainer.Trainer, "_score", look)

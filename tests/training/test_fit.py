@@ -197,7 +197,7 @@ def test_divergence_is_said_and_keeps_the_last_epoch(tmp_path: Path, monkeypatch
     def poisoned(self: Trainer, progress: Any) -> dict[str, Any]:
         if self.epoch == 1:
             with torch.no_grad():
-                next(self.model.parameters()).fill_(float("nan"))
+                next(self.setup.objective.model.parameters()).fill_(float("nan"))
         return whole(self, progress)
 
     monkeypatch.setattr(Trainer, "_epoch", poisoned)

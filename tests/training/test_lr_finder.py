@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from featherseg.core.errors import ConfigError
-from featherseg.training import lr_finder
+from featherseg.training import step as step_module
 from featherseg.training.lr_finder import HIGHEST, LOWEST, find_lr, smooth, suggest
 from trainings import tiny_config
 
@@ -81,7 +81,7 @@ def test_a_real_sweep_tries_every_rate_and_keeps_nothing(tmp_path: Path, monkeyp
         tmp_path / "runs", model={"name": "fastsegnet", "options": {"width": 0.5}}, optim={"encoder_lr": 3e-4}
     )
     used: list[list[float]] = []
-    build = lr_finder.build_optimizer
+    build = step_module.build_optimizer
 
     def spied(*words: Any) -> Any:
         optimizer = build(*words)
@@ -94,7 +94,7 @@ def test_a_real_sweep_tries_every_rate_and_keeps_nothing(tmp_path: Path, monkeyp
         monkeypatch.setattr(optimizer, "step", record)
         return optimizer
 
-    monkeypatch.setattr(lr_finder, "build_optimizer", spied)
+    monkeypatch.setattr(step_module, "build_optimizer", spied)
     result = find_lr(config, steps=12)
     assert list(tmp_path.iterdir()) == []
     assert result.rates == pytest.approx(np.geomspace(1e-6, 10, 12)[: len(result.rates)])

@@ -15,15 +15,12 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from featherseg.training import failures
 from featherseg.training.failures import leave_signals_to_parent, report_failures
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    lines: list[str] = []
-    monkeypatch.setattr(failures, "say", lines.append)
-    return lines
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return caplog.messages
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@ exits with code 2; a traceback always means a defect of featherseg.
     ├── ConfigError          a setting, name or argument
     ├── DataError            a file or folder of images and masks
     ├── CheckpointError      a run folder or its weights
+    │   └── UnfitWeightsError    weights of another network
     ├── ArtifactError        an exported file
     ├── MissingExtraError    a package of an optional extra
+    ├── MachineError         a full disk, a killed process, no memory
+    ├── TrainingDivergedError    a loss that is not finite
     └── VerificationError    an exported file that does not do what the network does (exit code 1)
 """
 
@@ -48,12 +51,24 @@ class CheckpointError(FeathersegError, ValueError):
     """A run folder or weights file cannot be used as it is."""
 
 
+class UnfitWeightsError(CheckpointError):
+    """Weights are another network's than the one they were to fill."""
+
+
 class ArtifactError(FeathersegError, ValueError):
     """An exported file cannot be used as it is."""
 
 
 class MissingExtraError(FeathersegError, ImportError):
     """A feature needs a package of an optional extra that is not installed."""
+
+
+class MachineError(FeathersegError, RuntimeError):
+    """The machine let a training down; what it left behind can be gone on from."""
+
+
+class TrainingDivergedError(FeathersegError, ArithmeticError):
+    """The loss is no finite number any more."""
 
 
 class VerificationError(FeathersegError):
@@ -95,15 +110,3 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(f'{purpose} needs: pip install "featherseg[{extra}]" ({first_line(error)})') from error
-
-
-class MachineError(FeathersegError, RuntimeError):
-    """The machine let a training down; what it left behind can be gone on from."""
-
-
-class TrainingDivergedError(FeathersegError, ArithmeticError):
-    """The loss is no finite number any more."""
-
-
-class UnfitWeightsError(CheckpointError):
-    """Weights that are another network's than the one they were to fill."""

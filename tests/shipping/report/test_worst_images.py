@@ -58,8 +58,8 @@ def test_worst_images_are_those_of_least_agreement() -> None:
         mask.ravel()[: wrong[number(image)]] = 1
         return mask
 
-    done: list[int] = []
-    found = worst_images(Streets(8), plain, file, 3, file="x.onnx", progress=done.append)
+    done: list[tuple[int, int]] = []
+    found = worst_images(Streets(8), plain, file, 3, file="x.onnx", progress=lambda *counts: done.append(counts))
     assert [image.name for image in found] == ["s4", "s1", "s6"]
     assert [image.agreement for image in found] == [0.01, 0.6, 0.6]
     assert found[0].miou_float == 1.0
@@ -67,7 +67,7 @@ def test_worst_images_are_those_of_least_agreement() -> None:
     assert {image.file for image in found} == {"x.onnx"}
     assert found[0].seen == ("a", "b")
     assert list(found[0].panels) == ["image", "truth", "float network", "file", "where they differ"]
-    assert done == list(range(1, 9))
+    assert done == [(i, 8) for i in range(1, 9)]
     assert len(worst_images(Streets(2), plain, file, 5)) == 2
     with pytest.raises(ConfigError, match="count is 0"):
         worst_images(Streets(2), plain, file, 0)
