@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from featherseg.core import progress
 from featherseg.models.base import SegmentationModel
 from featherseg.models.factory import list_models, models
 from featherseg.runtime import timing
@@ -35,6 +37,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether progress and notes are shown is each test's own affair."""
+    logger = logging.getLogger("featherseg")
+    monkeypatch.setattr(progress, "_bars_are_shown", False)
+    monkeypatch.setattr(logger, "handlers", list(logger.handlers))
+    monkeypatch.setattr(logger, "level", logger.level)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import inspect
-import logging
 import shutil
 import subprocess
 import sys
@@ -67,15 +66,12 @@ def test_each_has_an_example_that_runs(name: str, world: Path, monkeypatch: pyte
     for registry in (factory.models, datasets, losses):  # an example may register something, for itself alone
         keep_entries(registry, monkeypatch)
     monkeypatch.setattr(factory, "_facts", dict(factory._facts))
-    logger = logging.getLogger("featherseg")
-    monkeypatch.setattr(logger, "handlers", list(logger.handlers))
     thing = getattr(featherseg, name)
     given = {"featherseg": featherseg, "np": np, "torch": torch, "Path": Path}
     example = doctest.DocTestParser().get_doctest(inspect.getdoc(thing) or "", given, name, None, None)
     assert example.examples, f"{name} has no example"
     told: list[str] = []
     failed, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=told.append)
-    featherseg.show_progress(False)
     assert not failed, "".join(told)
 
 

@@ -19,11 +19,6 @@ from featherseg.training.failures import leave_signals_to_parent, report_failure
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return caplog.messages
-
-
-@pytest.fixture
 def catchable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """SIGTERM as the command line sets it, and both signals as they were afterwards."""
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
@@ -84,7 +79,7 @@ def test_workers_obey_their_parents_signal() -> None:
 TERMINATED = RuntimeError("DataLoader worker (pid 5) is killed by signal: Terminated. ")
 
 
-def test_a_worker_that_a_stop_signal_ended_means_stop(tmp_path: Path, said: list[str]) -> None:
+def test_a_worker_that_a_stop_signal_ended_means_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = signal.getsignal(signal.SIGCHLD)
     try:
         with pytest.raises(KeyboardInterrupt), report_failures(tmp_path, lambda: "epoch 7"):
@@ -92,17 +87,19 @@ def test_a_worker_that_a_stop_signal_ended_means_stop(tmp_path: Path, said: list
         assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGCHLD, before)
-    assert said == [f"stopped in epoch 7; go on with: featherseg train --resume {tmp_path}"]
+    assert caplog.messages == [f"stopped in epoch 7; go on with: featherseg train --resume {tmp_path}"]
 
 
-def test_only_the_first_process_says_that_it_was_stopped(tmp_path: Path, said: list[str]) -> None:
+def test_only_the_first_process_says_that_it_was_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for talks in (True, False):
         with pytest.raises(KeyboardInterrupt), report_failures(tmp_path, lambda: "epoch 2", talks=talks):
             raise KeyboardInterrupt
-    assert len(said) == 1
+    assert len(caplog.messages) == 1
 
 
-def test_a_second_stop_signal_does_not_disturb_the_first(catchable: None, tmp_path: Path, said: list[str]) -> None:
+def test_a_second_stop_signal_does_not_disturb_the_first(
+    catchable: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     steps = []
 
     def work() -> None:
@@ -116,7 +113,7 @@ def test_a_second_stop_signal_does_not_disturb_the_first(catchable: None, tmp_pa
     with pytest.raises(KeyboardInterrupt), report_failures(tmp_path, lambda: "epoch 2"):
         work()
     assert steps == ["cleaned up"]
-    assert len(said) == 1
+    assert len(caplog.messages) == 1
     assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(KeyboardInterrupt):
         signal_me(signal.SIGINT)
