@@ -32,7 +32,7 @@ from featherseg.core.types import InputSpec
 from featherseg.data.readers.public import VOC_CLASSES
 from featherseg.data.user_loaders import LoaderDataset, as_sample, to_uint8
 from featherseg.runtime.artifact import read_artifact
-from featherseg.training.run_folder import read_log
+from featherseg.training.run_log import read_log
 
 SIZE = (64, 96)
 

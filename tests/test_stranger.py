@@ -27,7 +27,7 @@ from featherseg.core.types import ClassSet
 from featherseg.evaluation.opening import open_segmenter
 from featherseg.facades import RealtimeSegmentation
 from featherseg.models.archive import check_archive
-from featherseg.models.checkpoint import HEADER, Checkpoint, load_checkpoint, load_state, save_checkpoint, start_options
+from featherseg.models.checkpoint import HEADER, Checkpoint, load_checkpoint, load_state, save_checkpoint
 from featherseg.models.factory import create_model
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.sessions.base import open_session
@@ -135,7 +135,6 @@ def test_the_trap_would_spring(tmp_path: Path) -> None:
 READERS: dict[str, Callable[[Path], object]] = {
     "load_checkpoint": load_checkpoint,
     "load_state": load_state,
-    "start_options": lambda path: start_options(path, "jetnet", {}),
     "load_teacher": load_teacher,
     "open_segmenter": open_segmenter,
     "open_session": open_session,

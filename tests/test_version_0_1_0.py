@@ -21,7 +21,7 @@ from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.shipping.report.page import read_report
 from featherseg.training.fit import resume_run
-from featherseg.training.run_folder import read_log
+from featherseg.training.run_log import read_log
 
 OLD = Path(__file__).with_name("version_0_1_0")
 

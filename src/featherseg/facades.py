@@ -30,7 +30,8 @@ from .runtime.segmenter import Prediction, Segmenter, check_frame
 from .runtime.sessions.base import artifact_suffixes
 from .runtime.video.pipeline import segment_video
 from .training.devices import create_fabric
-from .training.losses import CrossEntropyLoss, at_any_size
+from .training.loss_terms import at_any_size
+from .training.losses import CrossEntropyLoss
 from .training.run_folder import RunFolder
 from .training.supervised import Supervised
 from .training.trainer import RunResult, Setup, Trainer

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import TINY, Ended
 from featherseg.core.config import load_config
-from featherseg.training.run_folder import read_log
+from featherseg.training.run_log import read_log
 
 
 class TestTrain:

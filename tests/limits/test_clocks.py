@@ -14,7 +14,7 @@ import featherseg
 from conftest import TINY, Ended, street
 from featherseg.core.lock import folder_lock
 from featherseg.core.progress import counting
-from featherseg.training.run_folder import read_log
+from featherseg.training.run_log import read_log
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from featherseg.models.checkpoint import (
     load_weights,
     save_checkpoint,
     save_state,
-    start_options,
 )
 from featherseg.models.factory import create_model
 
@@ -75,31 +74,6 @@ def test_a_pruned_network_comes_back_in_its_shape(tiny: Tiny, tmp_path: Path) ->
     torch.testing.assert_close(back.head.weight, model.head.weight, rtol=0, atol=0)
     tamper(path, options={"width": 6})
     assert "'encoder.0.weight' is (2, 3, 3, 3), but tiny with 3 classes has (6, 3, 3, 3)" in refusal(path)
-
-
-@pytest.mark.parametrize("name", ["best.safetensors", "best.pth"])
-def test_a_start_brings_its_options(tiny: Tiny, tmp_path: Path, name: str) -> None:
-    model = create_model("tiny", 3, width=6, pruned={"encoder.0": 2})
-    path = save_checkpoint(tmp_path / name, Checkpoint(model, CLASSES))
-    assert start_options(path, "tiny", {}) == {"width": 6, "pruned": {"encoder.0": 2}}
-    assert start_options(path, "tiny", {"width": 8, "dropout": 0.1}) == {
-        "width": 8,
-        "pruned": {"encoder.0": 2},
-        "dropout": 0.1,
-    }
-    assert start_options(path, "jetnet", {"width": 8}) == {"width": 8}
-
-
-def test_a_start_that_is_none(tiny: Tiny, tmp_path: Path) -> None:
-    def load(path: Path) -> Any:
-        return start_options(path, "tiny", {})
-
-    assert "train first" in refusal(tmp_path, load)
-    assert "does not exist" in refusal(tmp_path / "no.pth", load)
-    path = write(tiny, tmp_path / "best.safetensors")
-    assert start_options(tmp_path, "tiny", {}) == {"width": 6}
-    assert "damaged description" in refusal(tamper(path, options=3), lambda path: load(path))
-    assert "damaged description" in refusal(tamper(path, network=...), load)
 
 
 def test_a_run_folder_stands_for_its_best_weights(tiny: Tiny, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from featherseg.data.class_counts import take_census
 from featherseg.models.checkpoint import load_checkpoint
 from featherseg.training.fit import class_weights, fit, resume_run
 from featherseg.training.results import results_markdown
-from featherseg.training.run_folder import RunFolder, read_log
+from featherseg.training.run_folder import RunFolder
+from featherseg.training.run_log import read_log
 from featherseg.training.trainer import Trainer
 from trainings import tiny_config
 

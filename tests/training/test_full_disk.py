@@ -20,7 +20,7 @@ from featherseg.core.errors import MachineError
 from featherseg.core.files import TEMPORARY
 from featherseg.models.checkpoint import load_checkpoint, load_state
 from featherseg.training.fit import fit, resume_run
-from featherseg.training.run_folder import read_log
+from featherseg.training.run_log import read_log
 from trainings import needs_proc, start, tiny_config, train_command
 
 

@@ -12,18 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featherseg.core.errors import ConfigError
-from featherseg.training.losses import (
-    AtFullSize,
-    BoundaryLoss,
-    CrossEntropyLoss,
-    DiceLoss,
-    FocalLoss,
-    OHEMLoss,
-    WeightedSum,
-    at_any_size,
-    build_loss,
-    losses,
-)
+from featherseg.training.loss_terms import AtFullSize, WeightedSum, at_any_size, build_loss
+from featherseg.training.losses import BoundaryLoss, CrossEntropyLoss, DiceLoss, FocalLoss, OHEMLoss, losses
 
 CLASSES = 5
 WEIGHTS = [0.5, 1.0, 2.0, 0.0, 3.0]

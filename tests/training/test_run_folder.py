@@ -12,7 +12,8 @@ from featherseg.core.config import Config, OptimConfig
 from featherseg.core.errors import CheckpointError, ConfigError
 from featherseg.core.types import ClassSet
 from featherseg.models.checkpoint import Checkpoint, load_checkpoint
-from featherseg.training.run_folder import RunFolder, read_log
+from featherseg.training.run_folder import RunFolder
+from featherseg.training.run_log import read_log
 
 CLASSES = ClassSet(("a", "b", "c"))
 CONFIG = Config(name="mine", seed=5, optim=OptimConfig(lr=0.02))

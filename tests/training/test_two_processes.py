@@ -20,7 +20,7 @@ from featherseg.evaluation.opening import open_segmenter
 from featherseg.evaluation.scores import evaluate
 from featherseg.models.checkpoint import load_checkpoint
 from featherseg.training.fit import fit
-from featherseg.training.run_folder import read_log
+from featherseg.training.run_log import read_log
 from trainings import tiny_config, write_recipe
 
 pytestmark = pytest.mark.slow

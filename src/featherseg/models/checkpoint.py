@@ -133,31 +133,6 @@ def _input_spec(data: Any) -> InputSpec:
     return InputSpec((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
-def start_options(source: str | Path, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the builder's options for a network `name` that starts from the weights in `source`.
-
-    They are those of the network there, so that one that was pruned keeps its shape, with `options` over them. Weights
-    of another network say nothing.
-
-    Args:
-        source: run folder or weights file.
-        name: what the network is registered as.
-        options: as the user gave them.
-
-    Raises:
-        CheckpointError: it is missing, torn or not featherseg's.
-    """
-    path = weights_file(Path(source))
-    text, _ = _read(path)
-    try:
-        header = parse_json(text)
-        known = dict(header["options"]) if header["network"] == name else {}
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {shortened(first_line(error), 200)}"
-        raise CheckpointError(f"{path} has a damaged description ({reason}); restore the file") from error
-    return known | dict(options)
-
-
 def load_weights(model: SegmentationModel, weights: Mapping[str, Tensor], source: Path) -> None:
     """Fill a network strictly; the error names the first tensor that does not fit, and both shapes."""
     check_weights(model, weights, source)

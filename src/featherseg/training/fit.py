@@ -26,7 +26,7 @@ from ..models.facts import count_parameters
 from .devices import create_fabric
 from .distill import Distilled
 from .failures import leave_signals_to_parent, room_for
-from .losses import build_loss
+from .loss_terms import build_loss
 from .run_folder import RunFolder
 from .supervised import Supervised
 from .teacher import load_teacher

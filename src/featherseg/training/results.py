@@ -14,9 +14,8 @@ from ..core.config import Config, config_from_dict, config_to_dict, config_to_to
 from ..core.errors import CheckpointError, first_line
 from ..core.files import write_atomically
 from ..core.text_files import parse_json, read_text, shortened
+from .run_log import read_log
 
-MAX_LOG_BYTES = 64 << 20
-"""Largest log that is read; an epoch's row has about 500 bytes."""
 CURVE_EPOCHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 400)
 """Epochs of a printed learning curve; the last epoch and the best are added."""
 
@@ -48,14 +47,18 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / "config.toml").is_file():
         raise CheckpointError(f"{folder} is no run folder: it holds no config.toml")
+    if not (folder / "log.jsonl").is_file():
+        raise CheckpointError(f"run {folder} is not finished: it lacks log.jsonl")
     try:
         return {
             "folder": folder,
             "config": load_config(folder / "config.toml"),
             "env": parse_json(read_text(folder / "env.json")),
-            "log": [parse_json(line) for line in read_text(folder / "log.jsonl", MAX_LOG_BYTES).splitlines()],
+            "log": read_log(folder),
             "result": parse_json(read_text(folder / "result.json")) if (folder / "result.json").is_file() else None,
         }
+    except CheckpointError:
+        raise
     except FileNotFoundError as error:
         raise CheckpointError(f"run {folder} is not finished: it lacks {Path(error.filename).name}") from error
     except OSError as error:

@@ -14,17 +14,15 @@ from typing import Any
 import torch
 
 from ..core.config import Config, config_to_toml, load_config
-from ..core.errors import CheckpointError, ConfigError, first_line
+from ..core.errors import CheckpointError, ConfigError
 from ..core.files import TEMPORARY, write_atomically
 from ..core.lock import folder_lock
-from ..core.text_files import parse_json, read_text
 from ..core.types import ClassSet
 from ..models.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
 from ..runtime.sessions.base import cpu_name
 from .failures import go_on, room_for
+from .run_log import read_log
 
-MAX_LOG_BYTES = 64 << 20
-"""Largest log that is read; an epoch's row has about 500 bytes."""
 PACKAGES = ("featherseg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "opencv-python-headless")
 
 
@@ -140,24 +138,6 @@ class RunFolder:
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.path / name, lambda file: file.write(text.encode()))
-
-
-def read_log(run: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's ``log.jsonl``, one an epoch."""
-    file = Path(run) / "log.jsonl"
-    if not file.is_file():
-        raise CheckpointError(f"{run} holds no log.jsonl; give a run folder")
-    try:
-        rows = [parse_json(line) for line in read_text(file, MAX_LOG_BYTES).splitlines()]
-    except ValueError as error:
-        raise CheckpointError(f"{file} is damaged ({first_line(error)}); remove the broken line") from error
-    if wrong := next((n for n, row in enumerate(rows, 1) if not _is_row(row)), None):
-        raise CheckpointError(f"{file} is damaged (line {wrong} is no row of an epoch); remove the broken line")
-    return rows
-
-
-def _is_row(row: Any) -> bool:
-    return isinstance(row, dict) and type(row.get("epoch")) is int
 
 
 def environment() -> dict[str, Any]:
