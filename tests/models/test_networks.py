@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,8 +76,9 @@ def test_eval_is_deterministic_and_images_do_not_mix(model: SegmentationModel) -
     images = torch.randn(2, 3, 64, 96)
     both = model(images)
     torch.testing.assert_close(model(images), both, rtol=0, atol=0)
-    # Fresh batch norms do not normalise: logits of a deep network are of any size.
-    torch.testing.assert_close(model(images[1:]), both[1:], rtol=1e-3, atol=1e-4 * max(1, float(both.abs().max())))
+    # In double precision: where ENet unpools to hangs on which of four values is the largest, if only by rounding.
+    exact, images = copy.deepcopy(model).double(), images.double()
+    torch.testing.assert_close(exact(images[1:]), exact(images)[1:], rtol=1e-9, atol=1e-9)
 
 
 def test_declared_facts_are_true(network_name: str) -> None:

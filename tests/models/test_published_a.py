@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
+from featherseg.compress.qdq import quantize_onnx
+from featherseg.core.types import ClassSet
+from featherseg.exporting.onnx import export_onnx
 from featherseg.models.base import SegmentationModel
 from featherseg.models.factory import create_model, model_facts
 from featherseg.models.facts import count_parameters
+from featherseg.models.session import describe
+from featherseg.runtime.sessions.base import open_session
 
 NETWORKS = ("cfpnet", "dabnet", "edanet", "fddwnet")
 
@@ -79,7 +85,26 @@ def test_logits_are_those_of_the_reference(published: Published) -> None:
 
 
 def test_logits_of_the_image_size_label_it_alike(published: Published) -> None:
-    """What the two ways to resize disagree on is next to borders between classes."""
+    """What the two ways to resize disagree on is next to borders between classes, most of it at the image's edges."""
     with torch.no_grad():
         labels = published.model(published.image)[0].argmax(0)
     assert (labels == published.labels).float().mean() > 0.9
+
+
+@pytest.mark.slow
+def test_files_give_the_same_labels(published: Published, shared: Path, tmp_path: Path) -> None:
+    model = published.model
+    street = next(iter(sorted((shared / "data" / "cityscapes").rglob("*_leftImg8bit.png"))), None)
+    if street is None:
+        pytest.skip(f"needs the pictures in {shared / 'data' / 'cityscapes'}")
+    image = np.asarray(Image.open(street).resize((512, 256)))
+    path = export_onnx(model, tmp_path / "net.onnx", describe(model, ClassSet(tuple(map(str, range(19))))))
+    parts = [image[y : y + 128, x : x + 256] for y in (0, 128) for x in (0, 256)]
+    small = quantize_onnx(path, tmp_path / "int8.onnx", parts)
+    for size in ((256, 512), (131, 213)):
+        part = np.ascontiguousarray(image[: size[0], : size[1]])
+        with torch.no_grad():
+            expected = model.outputs(torch.from_numpy(model.input_spec.normalize(part))[None])["out"].numpy()
+        np.testing.assert_allclose(open_session(path, threads=1).run(part[None]), expected, rtol=1e-3, atol=1e-3)
+        rounded = open_session(small, threads=1).run(part[None])
+        assert (rounded.argmax(1) == expected.argmax(1)).mean() > 0.85

@@ -13,7 +13,7 @@ from ..layers import ConvBNAct, InitialBlock, init_weights
 
 RATES4 = (2, 2)
 RATES8 = (4, 4, 8, 8, 16, 16)
-"""Largest dilations of the modules at stride 4 and at stride 8 (table 1 of the paper)."""
+"""Largest dilations of the modules at stride 4 and at stride 8, as in the authors' program (AngeLouCN/CFPNet)."""
 
 
 class FeaturePyramid(nn.Module):
@@ -74,7 +74,9 @@ class CFPModule(nn.Module):
 class CFPNet(SegmentationModel):
     """CFPNet: the image, resized to each stage's maps, is joined to them.
 
-    The class scores end in batch norm and PReLU, as in the published weights.
+    It is the form whose weights zh320/realtime-semantic-segmentation-pytorch publishes (models/cfpnet.py), of half the
+    parameters of the authors' own: modules begin with a 1×1 convolution, not a 3×3, and stages do not pass their input
+    on. The class scores end in batch norm and PReLU here.
 
     Args:
         num_classes: channels of the logits.

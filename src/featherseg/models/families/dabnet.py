@@ -13,7 +13,7 @@ from ..layers import ConvBNAct, InitialBlock, init_weights
 
 DILATIONS4 = (2, 2, 2)
 DILATIONS8 = (4, 4, 8, 8, 16, 16)
-"""Dilations of the modules at stride 4 and at stride 8 (table 1 of the paper)."""
+"""Dilations of the modules at stride 4 and at stride 8, as in the authors' program (Reagan1311/DABNet, model/DABNet.py)."""
 
 
 class DABModule(nn.Module):
@@ -48,6 +48,9 @@ def _depthwise(channels: int, dilation: int) -> nn.Sequential:
 )
 class DABNet(SegmentationModel):
     """DABNet: each stage ends in its own input, its modules' output and the image at that size.
+
+    It is the form whose weights zh320/realtime-semantic-segmentation-pytorch publishes (models/dabnet.py). The
+    authors' own normalises before each module's convolutions, and joined maps too; here batch norm follows each one.
 
     Args:
         num_classes: channels of the logits.

@@ -11,10 +11,10 @@ from ..facts import ModelFacts
 from ..layers import ConvBNAct, init_weights
 
 GROWTH = 40
-"""Channels that each dense module adds (section III of the paper)."""
+"""Channels that each dense module adds (k in the paper)."""
 DILATIONS4 = (1, 1, 1, 2, 2)
 DILATIONS8 = (2, 2, 4, 4, 8, 8, 16, 16)
-"""Dilations of the modules at stride 4 and at stride 8 (table I of the paper)."""
+"""Dilations of the modules at stride 4 and at stride 8, as in the reference program of the weights (models/edanet.py)."""
 
 
 class Downsampler(nn.Module):
@@ -67,6 +67,8 @@ def _dense(in_channels: int, dilations: tuple[int, ...]) -> nn.Sequential:
 )
 class EDANet(SegmentationModel):
     """EDANet: 450 channels at stride 8, and no decoder.
+
+    It is the form whose weights zh320/realtime-semantic-segmentation-pytorch publishes, without biases and dropout.
 
     Args:
         num_classes: channels of the logits.

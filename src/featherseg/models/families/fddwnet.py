@@ -10,7 +10,7 @@ from ..facts import ModelFacts
 from ..layers import ConvBNAct, InitialBlock, init_weights
 
 DILATIONS = (1, 2, 5, 9, 1, 2, 5, 9, 2, 5, 9, 17, 2, 5, 9, 17)
-"""Dilations of the sixteen units at stride 8 (table 1 of the paper)."""
+"""Dilations of the sixteen units at stride 8, as in the authors' program (lj107024/FDDWNet, model/FDDWNet.py)."""
 
 
 class EERM(nn.Module):
@@ -58,7 +58,9 @@ class Upsampler(nn.Sequential):
 class FDDWNet(SegmentationModel):
     """FDDWNet, whose logits have the image's size: its last layer is a transposed convolution.
 
-    That layer ends in batch norm and ReLU, as in the published weights, so all logits are 0 or more.
+    It is the form whose weights zh320/realtime-semantic-segmentation-pytorch publishes (models/fddwnet.py). In the
+    authors' own there is a second skip, at stride 2, and both go through units of their own; here the one map at
+    stride 4 is added as it is. The last layer ends in batch norm and ReLU here, so all logits are 0 or more.
 
     Args:
         num_classes: channels of the logits.
