@@ -13,7 +13,7 @@ from ..layers import ConvBNAct, InitialBlock, init_weights
 
 DILATIONS4 = (2, 2, 2)
 DILATIONS8 = (4, 4, 8, 8, 16, 16)
-"""Dilations of the modules at stride 4 and at stride 8, as in the authors' program (Reagan1311/DABNet, model/DABNet.py)."""
+"""Dilations of the modules at stride 4 and at stride 8, as in the authors' program (Reagan1311/DABNet)."""
 
 
 class DABModule(nn.Module):

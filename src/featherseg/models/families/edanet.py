@@ -14,7 +14,7 @@ GROWTH = 40
 """Channels that each dense module adds (k in the paper)."""
 DILATIONS4 = (1, 1, 1, 2, 2)
 DILATIONS8 = (2, 2, 4, 4, 8, 8, 16, 16)
-"""Dilations of the modules at stride 4 and at stride 8, as in the reference program of the weights (models/edanet.py)."""
+"""Dilations of the modules at stride 4 and at stride 8, as in the program of the weights (models/edanet.py)."""
 
 
 class Downsampler(nn.Module):

@@ -10,7 +10,7 @@ from ..facts import ModelFacts
 from ..layers import ConvBNAct, InitialBlock, init_weights
 
 DILATIONS = (1, 2, 5, 9, 1, 2, 5, 9, 2, 5, 9, 17, 2, 5, 9, 17)
-"""Dilations of the sixteen units at stride 8, as in the authors' program (lj107024/FDDWNet, model/FDDWNet.py)."""
+"""Dilations of the sixteen units at stride 8, as in the authors' program (lj107024/FDDWNet)."""
 
 
 class EERM(nn.Module):
