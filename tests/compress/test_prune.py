@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def test_figures_are_true(pair: tuple[SegmentationModel, PruneResult]) -> None:
             assert layer.groups in (1, layer.out_channels)
             if layer.groups == 1 and layer.out_channels != old.out_channels:
                 changed[layer_name] = (old.out_channels, layer.out_channels)
-                assert layer.out_channels % 8 == 0
+                # Some channels of a layer may be tied to ones that are kept, such as the image's.
+                assert layer.out_channels % 8 == 0 or re.match(r"\d+ of ", result.kept[layer_name])
         elif isinstance(layer, nn.BatchNorm2d):
             assert layer.num_features == len(layer.weight) == len(layer.running_mean)
     assert changed == result.plan
@@ -90,7 +92,7 @@ def test_every_layer_is_pruned_or_said_to_be_kept(pair: tuple[SegmentationModel,
     model, result = pair
     unsaid = set(widths(model)) - set(result.plan) - set(result.kept)
     assert not unsaid
-    assert not set(result.plan) & set(result.kept)
+    assert all(re.match(r"\d+ of \d+: ", result.kept[layer]) for layer in set(result.plan) & set(result.kept))
     heads = {layer for layer, reason in result.kept.items() if "classes of 'out'" in reason}
     assert heads <= {name for name, width in widths(model).items() if width == len(CLASSES)}
     assert heads
@@ -145,11 +147,11 @@ def test_a_recipe_rebuilds_it(pair: tuple[SegmentationModel, PruneResult], tmp_p
     assert all(p.requires_grad for p in twin.parameters())
 
 
-SLOW_EXPORTS = {"fastsegnet", "lednet", "mobilenet_aspp", "resnet_unet"}
+QUICK_EXPORTS = {"jetnet"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW_EXPORTS else ()) for n in list_models()]
+    "name", [pytest.param(n, marks=() if n in QUICK_EXPORTS else pytest.mark.slow) for n in list_models()]
 )
 def test_onnx_does_what_torch_does(name: str, tmp_path: Path) -> None:
     from featherseg.exporting.onnx import export_onnx

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import featherseg.models.families.mobilenet_aspp
 import featherseg.models.families.resnet_unet  # importing a network's module registers it
 from featherseg.core.errors import CheckpointError, ConfigError
 from featherseg.models.base import SegmentationModel
-from featherseg.models.factory import create_model, model_facts
+from featherseg.models.factory import create_model, model_facts, models
 from featherseg.models.facts import count_parameters
 from featherseg.models.families.jetnet import JetBlock, JetNet
 from featherseg.models.families.lednet import NET_NAMES, Downsampler, LEDNet, SSnbt, return_model
@@ -74,7 +76,9 @@ def test_eval_is_deterministic_and_images_do_not_mix(model: SegmentationModel) -
     images = torch.randn(2, 3, 64, 96)
     both = model(images)
     torch.testing.assert_close(model(images), both, rtol=0, atol=0)
-    torch.testing.assert_close(model(images[1:]), both[1:], rtol=1e-3, atol=1e-4)
+    # In double precision: where ENet unpools to hangs on which of four values is the largest, if only by rounding.
+    exact, images = copy.deepcopy(model).double(), images.double()
+    torch.testing.assert_close(exact(images[1:]), exact(images)[1:], rtol=1e-9, atol=1e-9)
 
 
 def test_declared_facts_are_true(network_name: str) -> None:
@@ -117,7 +121,7 @@ def test_encoder_parameters_are_some_of_the_networks(network_name: str, model: S
     encoder = {id(p) for p in model.encoder_parameters()}
     own = {id(p) for p in model.parameters()}
     assert encoder < own
-    assert bool(encoder) == (network_name not in ("jetnet", "lednet"))
+    assert bool(encoder) == ("encoder_weights" in inspect.signature(models.get(network_name)).parameters)
 
 
 def test_unknown_options_are_refused(network_name: str) -> None:

@@ -49,7 +49,7 @@ class PruneResult:
         model: the network, to be trained on.
         plan: output channels (before, after) of each layer that has fewer; depthwise convolutions, batch norms and
             the next layers' inputs follow.
-        kept: why a layer's channels cannot be pruned, by layer.
+        kept: why a layer's channels, or some of them, cannot be pruned, by layer.
         ratio: share of the channels that could be removed which was.
         params_before: parameters, auxiliary heads of training included, and so on for the others.
         gmacs_before: multiply-accumulates in one image of `size`, in 10⁹.

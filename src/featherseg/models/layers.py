@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class ConvBNAct(nn.Sequential):
-    """Convolution (no bias), batch norm and, unless ``act`` is false, ReLU; padded to keep the size."""
+    """Convolution (no bias), batch norm and, unless ``act`` is false, ReLU; padded to keep the size.
+
+    A `kernel_size` of (3, 1) or (1, 3) is one half of a factorised 3×3 kernel; ``act`` may be another activation.
+    """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int = 3,
+        kernel_size: int | tuple[int, int] = 3,
         *,
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
-        act: bool = True,
+        act: bool | nn.Module = True,
     ) -> None:
-        padding = dilation * (kernel_size - 1) // 2
+        height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        padding = dilation * (height - 1) // 2, dilation * (width - 1) // 2
         layers: list[nn.Module] = [
             nn.Conv2d(
                 in_channels,
@@ -34,7 +39,9 @@ class ConvBNAct(nn.Sequential):
             ),
             nn.BatchNorm2d(out_channels),
         ]
-        if act:
+        if isinstance(act, nn.Module):
+            layers.append(act)
+        elif act:
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)
 
@@ -47,6 +54,23 @@ class DWConv(nn.Sequential):
             ConvBNAct(in_channels, in_channels, dilation=dilation, groups=in_channels),
             ConvBNAct(in_channels, out_channels, 1),
         )
+
+
+class InitialBlock(nn.Module):
+    """ENet's way to halve the size (arXiv 1606.02147): a strided 3×3 convolution and a max-pool, side by side.
+
+    The pool is 3×3, not the paper's 2×2, as in the published weights; so both round an odd size up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, act: nn.Module) -> None:
+        super().__init__()
+        self.conv = ConvBNAct(in_channels, out_channels - in_channels, stride=2, act=False)
+        self.act = act
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, h, w) to (B, out_channels, ⌈h/2⌉, ⌈w/2⌉)."""
+        return torch.cat([self.act(self.conv(x)), self.pool(x)], dim=1)
 
 
 class PooledBatchNorm2d(nn.BatchNorm2d):
