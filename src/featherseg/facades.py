@@ -162,7 +162,7 @@ class RealtimeSegmentation:
         device: "auto", "cpu", "cuda", …; exported files run on the CPU.
         size: (height, width) for the network; images' own where left out.
         threads: of the engine; all that the process may use where left out.
-        precision: see :func:`featherseg.evaluation.opening.open_segmenter`; float32 where left out. "any" lets
+        precision: see :func:`featherseg.evaluation.opening.open_segmenter`; fp32 where left out. "any" lets
             "auto" take whichever is fastest.
 
     Raises:
@@ -256,13 +256,13 @@ class ModelOptimizer:
         """Store the weights as int8, a quarter of the size, and measure what that does to speed.
 
         Returns:
-            ``path``, ``bytes``, ``float_bytes``, ``times_smaller``, ``latency_ms``, ``float_latency_ms`` and a
+            ``path``, ``bytes``, ``fp32_bytes``, ``times_smaller``, ``latency_ms``, ``fp32_latency_ms`` and a
             sentence, ``summary``. Dynamic quantisation saves space; on many processors it costs time.
         """
         from .compress.weights_int8 import quantize_weights
 
         with tempfile.TemporaryDirectory() as folder:
-            source = self.export_to_onnx(Path(folder) / "float.onnx")
+            source = self.export_to_onnx(Path(folder) / "fp32.onnx")
             return quantize_weights(source, Path(path or f"{self._artifact.network}_int8.onnx"))
 
 

@@ -193,7 +193,7 @@ def test_wrong_arguments(source: Path, tmp_path: Path, name: str, options: dict[
 
 def test_program_of_quantised_file_is_refused(checkpoint: Checkpoint, source: Path, tmp_path: Path) -> None:
     store_int8(source)
-    with pytest.raises(ConfigError, match=r"holds int8 per channel weights.*give its float32 file"):
+    with pytest.raises(ConfigError, match=r"holds int8 per channel weights.*give its fp32 file"):
         export_target("torch", checkpoint, source, tmp_path / "a.pt2")
 
 

@@ -178,22 +178,22 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class TestEngines:
     @pytest.fixture(autouse=True)
     def processor(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(engines, "openvino_precisions", lambda: ("f32", "bf16"))
+        monkeypatch.setattr(engines, "openvino_precisions", lambda: ("fp32", "bf16"))
 
     def names(self, *arguments: Any) -> list[str]:
         return [str(engine) for engine in engines_of(*arguments)]
 
     def test_own_precision_unless_asked(self) -> None:
-        assert self.names("a.onnx") == ["onnxruntime", "openvino f32"]
-        assert self.names("a.onnx", "f32") == ["onnxruntime", "openvino f32"]
+        assert self.names("a.onnx") == ["onnxruntime", "openvino fp32"]
+        assert self.names("a.onnx", "fp32") == ["onnxruntime", "openvino fp32"]
         assert self.names("a.onnx", "bf16") == ["openvino bf16"]
-        assert self.names("a.ONNX", ANY) == ["onnxruntime", "openvino f32", "openvino bf16"]
-        assert self.names("a.xml") == ["openvino f32"]
+        assert self.names("a.ONNX", ANY) == ["onnxruntime", "openvino fp32", "openvino bf16"]
+        assert self.names("a.xml") == ["openvino fp32"]
         assert self.names("a.pt2", ANY) == ["torch"]
         assert self.names("a.engine", ANY) == ["tensorrt"]
         assert self.names("a.jpg") == self.names("a.jpg", "bf16") == []
 
-    @pytest.mark.parametrize(("path", "precision"), [("a.onnx", "f16"), ("a.pt2", "bf16"), ("a.engine", "f32")])
+    @pytest.mark.parametrize(("path", "precision"), [("a.onnx", "fp16"), ("a.pt2", "bf16"), ("a.engine", "fp32")])
     def test_precision_that_is_not_to_be_had(self, path: str, precision: str) -> None:
         with pytest.raises(ConfigError, match=f"precision is '{precision}', which no engine for {path}"):
             engines_of(path, precision)
@@ -217,14 +217,14 @@ def test_real_engines_and_the_segmenter(pooled: Path, tmp_path: Path, monkeypatc
     fastest = open_segmenter(pooled, backend="fastest", size=SMALL, threads=1)
     found = fastest_engine(pooled, size=SMALL, threads=1)
     assert found.remembered
-    assert set(found.ms) == {"onnxruntime", "openvino f32"}
+    assert set(found.ms) == {"onnxruntime", "openvino fp32"}
     assert fastest.session.name == found.engine.backend
     np.testing.assert_array_equal(fastest.segment(frame), expected)
     if "bf16" in engines.openvino_precisions():
         half = open_segmenter(pooled, backend="fastest", size=SMALL, precision="bf16")
         assert "bf16" in half.session.device
-    one = open_segmenter(pooled, backend="openvino", precision="f32", threads=1)
-    assert "f32" in one.session.device
+    one = open_segmenter(pooled, backend="openvino", precision="fp32", threads=1)
+    assert "fp32" in one.session.device
     with pytest.raises(ConfigError, match="has no option 'precision'"):
         open_segmenter(pooled, backend="onnxruntime", precision="bf16")
     with pytest.raises(ConfigError, match="precision is 'f99'"):

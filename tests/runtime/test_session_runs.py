@@ -31,7 +31,7 @@ def test_openvino_equals_onnxruntime(pooled: Path) -> None:
     pytest.importorskip("openvino")
     session = open_session(pooled, "openvino", threads=1)
     assert isinstance(session, Session)
-    assert "threads: 1, CPU, f32" in session.device
+    assert "threads: 1, CPU, fp32" in session.device
     for size in ((64, 64), (77, 130)):
         images = picture(*size)[None]
         np.testing.assert_allclose(session.run(images), PooledSession().run(images), rtol=1e-5)
@@ -75,7 +75,7 @@ def test_settings_are_obeyed_or_refused(pooled: Path) -> None:
     with pytest.raises(ConfigError, match="onnxruntime"):
         Segmenter(pooled, backend="onnxruntim")
     with pytest.raises(ConfigError, match="no option 'precision'"):
-        open_session(pooled, precision="f32")
+        open_session(pooled, precision="fp32")
     with pytest.raises(ConfigError, match="open already"):
         Segmenter(OnnxSession(pooled), threads=2)
     with pytest.raises(ConfigError, match="open already"):

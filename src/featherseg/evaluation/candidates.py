@@ -20,7 +20,7 @@ from ..runtime.sessions.base import artifact_suffixes
 from .benchmark import Contender
 from .opening import open_segmenter
 
-TORCH_PRECISIONS = ("f32", "bf16")
+TORCH_PRECISIONS = ("fp32", "bf16")  # as models.session has them, which this module does not import: it needs torch
 MEMORY_RUNS = 3
 MEMORY_SECONDS = 300
 

@@ -42,7 +42,7 @@ TOLERANCES = {
     "int8": Tolerance(max_logit_error=1.0, min_agreement=0.97, max_miou_drop=0.01),
 }
 """Limits of :func:`export_target_verified` where none are given, by precision. Measured on CamVid with FastSegNet:
-weights in float16 move logits by 1.6 % of the largest, int8 by 33 to 58 %; masks agree in 99.95 % and 98.7–99.1 %."""
+weights in fp16 move logits by 1.6 % of the largest, int8 by 33 to 58 %; masks agree in 99.95 % and 98.7–99.1 %."""
 
 
 @dataclass(frozen=True)
@@ -339,6 +339,6 @@ def _write_program(source: Source, path: Path, precision: str, compiled: bool = 
     artifact = replace(read_artifact(source.onnx_path), verification={})
     if (kind := artifact.training.get("weights")) is not None:
         raise ConfigError(
-            f"{source.onnx_path}: holds {kind} weights, but a program is of the network itself; give its float32 file"
+            f"{source.onnx_path}: holds {kind} weights, but a program is of the network itself; give its fp32 file"
         )
     export_program(source.model, path, artifact, compiled=compiled)

@@ -49,7 +49,7 @@ MIN_DIVERGENCE = 0.01
 class Tolerance:
     """How far an exported file may be from its network.
 
-    The defaults suit a float32 file; a quantised one needs wider limits, chosen on purpose.
+    The defaults suit an fp32 file; a quantised one needs wider limits, chosen on purpose.
 
     Args:
         max_logit_error: largest difference of a logit, relative to the largest logit of that image.
@@ -212,7 +212,7 @@ def verify(
     """Compare an exported file with the network it came from. The network should be trained: random ones hide faults.
 
     Args:
-        model: the network; compared on the CPU in float32 and eval mode, and left as it is.
+        model: the network; compared on the CPU in fp32 and eval mode, and left as it is.
         artifact_path: the exported file.
         dataset: labelled images, such as the validation split.
         sizes: (height, width) of the logit comparison; ``PARITY_SIZES`` where left out, or a fixed file's one.

@@ -11,12 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..core.errors import ConfigError, did_you_mean, first_line
+from ..core.errors import ConfigError, first_line
+from ..core.precision import check_precision
 from ..core.types import ClassSet
 from ..runtime.artifact import Artifact
 from ..runtime.sessions.base import cpu_name
 from .base import SegmentationModel
 from .facts import count_parameters
+
+PRECISIONS = ("fp32", "bf16")
+"""What a network in memory is computed in."""
 
 
 def describe(model: SegmentationModel, classes: ClassSet, training: dict[str, Any] | None = None) -> Artifact:
@@ -76,7 +80,7 @@ class TorchSession:
         artifact: what it says of itself; see :func:`describe`.
         device: a torch device, such as ``"cpu"`` or ``"cuda:0"``.
         channels_last: memory layout of images and weights; much faster on CPUs.
-        precision: ``"f32"``, or ``"bf16"`` by autocast, which leaves the weights in float32.
+        precision: ``"fp32"``, or ``"bf16"`` by autocast, which leaves the weights in fp32.
         compile: whether to compile the network at the first run of each size.
 
     Raises:
@@ -91,12 +95,10 @@ class TorchSession:
         artifact: Artifact,
         device: str = "cpu",
         channels_last: bool = True,
-        precision: str = "f32",
+        precision: str = "fp32",
         compile: bool = False,
     ) -> None:
-        known = ("f32", "bf16")
-        if precision not in known:
-            raise ConfigError(f"precision is {precision!r}; {did_you_mean(precision, known)}")
+        check_precision(precision, PRECISIONS)
         check_artifact(model, artifact)
         self.artifact = artifact
         self._device = _checked_device(device)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ArtifactError
+from ..core.precision import renamed_keys
 from ..core.text_files import check_tree, shortened
 from ..core.types import IGNORE_INDEX, ClassSet, InputSpec
 from .containers import MAX_METADATA_BYTES, METADATA_KEY, REMEDY, read_metadata
@@ -111,7 +112,7 @@ class Artifact:
             stride=_integer(data, "stride"),
             network=_typed(data, "network", str),
             params=_integer(data, "params"),
-            training=_typed(data, "training", dict),
+            training=_training(_typed(data, "training", dict)),
             verification=_typed(data, "verification", dict),
             output=output,
             version=_typed(data, "version", str),
@@ -155,6 +156,12 @@ def _integer(data: dict[str, Any], key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_INTEGER:
         raise ArtifactError(f"its metadata has {key} = {str(value)[:40]!r}, not an integer from 1; {REMEDY}")
     return value
+
+
+def _training(data: dict[str, Any]) -> dict[str, Any]:
+    """Return training facts with today's words in what an int8 file says of its quantisation."""
+    notes = data.get("quantization")
+    return data | {"quantization": renamed_keys(notes)} if isinstance(notes, dict) else data
 
 
 def _classes(data: dict[str, Any]) -> ClassSet:

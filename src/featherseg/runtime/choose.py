@@ -36,7 +36,7 @@ TIMED_SIZE = (512, 1024)
 RUNS, WARMUP = 6, 2
 MAX_DEVIATION = 0.3
 """Largest distance of an engine's logits from those of the file's own engine, as a share of their spread. FastSegNet:
-float32 1e-6, an int8 file in its other engine 0.05, bf16 0.06; of unrelated logits it is 1.4."""
+fp32 1e-6, an int8 file in its other engine 0.05, bf16 0.06; of unrelated logits it is 1.4."""
 PACKAGES = ("featherseg", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
 
 
@@ -80,7 +80,7 @@ def fastest_engine(
         path: an exported file.
         size: (height, width) for the network; the file's own, or 512x1024, where left out.
         threads: of the engine; all that the process may use where left out.
-        precision: what floats are computed in: as the file has them where left out, ``"bf16"``, ``"f16"``, or
+        precision: what floats are computed in: as the file has them where left out, ``"bf16"``, ``"fp16"``, or
             ``"any"`` for whichever is fastest.
         cache: folder that remembers choices; the user's cache folder where left out. One that is damaged or cannot be
             written is passed over.

@@ -56,7 +56,7 @@ class OnnxSession:
         outputs = {port.name: list(port.shape) for port in self._session.get_outputs()}
         check_ports(path, self.artifact, {name: port.type for name, port in inputs.items()}, outputs)
         self.size = fixed_size(inputs["image"].shape)
-        self.device = f"{cpu_name()}, threads: {threads}, CPUExecutionProvider, f32, onnxruntime {ort.__version__}"
+        self.device = f"{cpu_name()}, threads: {threads}, CPUExecutionProvider, fp32, onnxruntime {ort.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3).

@@ -48,7 +48,7 @@ class ProgramSession:
                 self._program = self._torch.export.load(str(path)).module()
         except Exception as error:  # torch reads archives, JSON and symbols, each with errors of its own
             raise refusal(path, "torch", error) from error
-        words = [cpu_name(), f"threads: {self._torch.get_num_threads()}", "f32", *["compiled"] * compiled]
+        words = [cpu_name(), f"threads: {self._torch.get_num_threads()}", "fp32", *["compiled"] * compiled]
         self.device = f"{', '.join(words)}, torch {self._torch.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
