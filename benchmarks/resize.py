@@ -65,8 +65,7 @@ def with_resize(source: Path, path: Path, frame: Size, size: Size, antialias: in
 
 def before_engine(model: Path, backend: str, threads: int, size: Size, method: int) -> Callable[[ImageArray], Logits]:
     """As featherseg has it."""
-    session = open_session(model, backend, threads=threads)
-    session = session.planned(size) if hasattr(session, "planned") else session
+    session = open_session(model, backend, threads=threads).planned(size)
     return lambda frame: session.run(cv2.resize(frame, size[::-1], interpolation=method)[None])
 
 

@@ -197,7 +197,7 @@ class RealtimeSegmentation:
     @property
     def device(self) -> str:
         """Where and how it runs, and why so: processor, threads, precision, versions, what was measured."""
-        device = self.segmenter.session.device
+        device = self.segmenter.device
         return device if self.choice is None else f"{device}; {self.choice}"
 
     def infer(self, image: ImageArray) -> Prediction:

@@ -33,7 +33,7 @@ from featherseg.models.base import SegmentationModel
 from featherseg.models.checkpoint import Checkpoint
 from featherseg.runtime.artifact import Artifact, read_artifact
 from featherseg.runtime.containers import write_companion
-from featherseg.runtime.sessions.base import open_session, sessions
+from featherseg.runtime.sessions.base import Session, open_session, sessions
 
 PACKAGES = {"openvino": "openvino", "onnx": "onnx", "torch": "torch"}
 RUNNING = [("onnx", None), ("openvino", "fp32"), ("openvino", "fp16"), ("torch", None)]
@@ -223,7 +223,7 @@ def test_own_target_takes_one_function_and_one_session(
         write_companion(path, read_artifact(source.onnx_path).to_metadata()["featherseg"], f"mine 1, {note}")
 
     @sessions.register("my engine")
-    class MySession:
+    class MySession(Session):
         suffixes = (".mine",)
         name = "mine"
         device = "paper"

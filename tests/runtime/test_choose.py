@@ -20,14 +20,14 @@ from featherseg.evaluation.opening import open_segmenter
 from featherseg.runtime import choose, engines
 from featherseg.runtime.choose import Choice, cache_folder, fastest_engine, picture
 from featherseg.runtime.engines import ANY, Engine, engines_of
-from featherseg.runtime.sessions.base import sessions
+from featherseg.runtime.sessions.base import Session, sessions
 
 SMALL = (64, 96)
 
 pytestmark = pytest.mark.usefixtures("no_pause")
 
 
-class Fake:
+class Fake(Session):
     """An engine that takes as long as it is told, and is as right."""
 
     suffixes = (".onnx",)

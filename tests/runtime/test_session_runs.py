@@ -9,7 +9,6 @@ import pytest
 
 from artifact_fixtures import POOLED, PooledSession, picture
 from featherseg.core.errors import ArtifactError, ConfigError
-from featherseg.runtime import sessions as module
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.sessions.base import Session, available_threads, open_session, sessions
 from featherseg.runtime.sessions.onnx import OnnxSession
@@ -88,9 +87,14 @@ def test_settings_are_obeyed_or_refused(pooled: Path) -> None:
 
 
 def test_registered_backend_gets_only_given_options(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module.sessions.names()  # fills the table, which is copied here
-    monkeypatch.setattr(module.sessions, "_entries", dict(module.sessions._entries))
-    sessions.register("mine")(lambda path: PooledSession())
+    sessions.names()  # fills the table, which is copied here
+    monkeypatch.setattr(sessions, "_entries", dict(sessions._entries))
+
+    @sessions.register("mine")
+    class Mine(PooledSession):
+        def __init__(self, path: Path) -> None:
+            super().__init__()
+
     assert Segmenter(pooled, backend="mine").session.name == "pooled"
     with pytest.raises(ConfigError, match="no option 'threads'"):
         Segmenter(pooled, backend="mine", threads=1)

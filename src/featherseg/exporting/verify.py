@@ -259,7 +259,7 @@ def verify(
         classes=classes,
         dataset=f"{dataset.name} {dataset.split}",
         images=len(dataset),
-        session=segmenter.session.device,
+        session=segmenter.device,
         parity=parity,
         agreement=masks.agreement,
         worst_image=masks.worst_image,

@@ -15,7 +15,7 @@ from ..core.errors import ConfigError, first_line
 from ..core.precision import check_precision
 from ..core.types import ClassSet
 from ..runtime.artifact import Artifact
-from ..runtime.sessions.base import cpu_name
+from ..runtime.sessions.base import Session, cpu_name
 from .base import SegmentationModel
 from .facts import count_parameters
 
@@ -70,7 +70,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-class TorchSession:
+class TorchSession(Session):
     """Runs a network as it is in memory: to evaluate while training, on a GPU, or without exporting.
 
     The network is used in place: it moves to `device`, and each run leaves its training mode as it was.
@@ -101,6 +101,7 @@ class TorchSession:
         check_precision(precision, PRECISIONS)
         check_artifact(model, artifact)
         self.artifact = artifact
+        self.precision = precision
         self._device = _checked_device(device)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._bf16 = precision == "bf16"

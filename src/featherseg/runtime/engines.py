@@ -58,7 +58,7 @@ def engines_of(path: str | Path, precision: str | None = None) -> list[Engine]:
         ConfigError: no engine has that precision for such a file.
     """
     suffix = Path(path).suffix.lower()
-    readers: dict[str, tuple[str, ...]] = {name: getattr(sessions.get(name), "suffixes", ()) for name in sessions}
+    readers = {name: sessions.get(name).suffixes for name in sessions}
     backends = sorted(
         (name for name in readers if suffix in readers[name]), key=lambda name: (readers[name][0] != suffix, name)
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import (
+    Session,
     check_ports,
     check_size,
     checked_threads,
@@ -21,7 +22,7 @@ from .base import (
 
 
 @sessions.register("onnxruntime")
-class OnnxSession:
+class OnnxSession(Session):
     """ONNX Runtime on the CPU. Any number of threads may run it at once.
 
     Images go in without a copy; binding the output to memory of ours as well was measured to save nothing.
@@ -37,6 +38,7 @@ class OnnxSession:
 
     name = "onnxruntime"
     suffixes = (".onnx",)
+    thread_safe = True
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         import onnxruntime as ort

@@ -15,6 +15,7 @@ from ...core.errors import ArtifactError, require
 from ...core.precision import check_precision
 from ..containers import WEIGHTS_KEY, openvino_info, sha256
 from .base import (
+    Session,
     check_ports,
     check_size,
     checked_threads,
@@ -31,7 +32,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 @sessions.register("openvino")
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """OpenVINO on the CPU, from its own format or an ONNX file. Any number of threads may run it at once.
 
     Images of a batch go through the network one after the other (see :func:`pin_batch`).
@@ -50,9 +51,11 @@ class OpenVinoSession:
 
     name = "openvino"
     suffixes = (".xml", ".onnx")
+    thread_safe = True
 
     def __init__(self, path: str | Path, threads: int | None = None, precision: str = "fp32") -> None:
         threads, hint = checked_threads(threads), HINTS[check_precision(precision, HINTS)]
+        self.precision = precision
         openvino = require("openvino", "openvino", "Running with OpenVINO")
         self.artifact = logits_artifact(path)
         if Path(path).suffix.lower() == ".xml":

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from ...core.errors import require
 from ..containers import is_compiled
-from .base import checked_threads, cpu_name, logits_artifact, refusal, run_failure, sessions
+from .base import Session, checked_threads, cpu_name, logits_artifact, refusal, run_failure, sessions
 
 
 @sessions.register("torch")
-class ProgramSession:
+class ProgramSession(Session):
     """PyTorch on the CPU, from a program of torch.export or the machine code that AOTInductor made of one.
 
     Opening such a file runs code that is in it: open none from people you do not trust.
@@ -36,7 +36,6 @@ class ProgramSession:
             checked_threads(threads)
         self._torch = require("torch", "train", "Running a .pt2 file")
         self.artifact = logits_artifact(path)
-        self.size = None
         if threads is not None:
             self._torch.set_num_threads(threads)
         compiled = is_compiled(Path(path))
