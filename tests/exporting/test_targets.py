@@ -21,7 +21,7 @@ from featherseg.exporting.fixed import fix_size, graph_size
 from featherseg.exporting.onnx import export_onnx, write_artifact
 from featherseg.exporting.targets import (
     TOLERANCES,
-    Source,
+    TargetSource,
     export_target,
     export_target_verified,
     register_target,
@@ -218,7 +218,7 @@ def test_own_target_takes_one_function_and_one_session(
     monkeypatch.setattr(sessions, "_entries", dict(sessions._entries))
 
     @register_target("mine", suffix=".mine", precisions=("fp32",), backend="my engine", extra="train")
-    def write(source: Source, path: Path, precision: str, note: str = "") -> None:
+    def write(source: TargetSource, path: Path, precision: str, note: str = "") -> None:
         path.write_bytes(source.onnx_path.read_bytes())
         write_companion(path, read_artifact(source.onnx_path).to_metadata()["featherseg"], f"mine 1, {note}")
 

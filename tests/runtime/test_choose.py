@@ -18,7 +18,7 @@ from artifact_fixtures import POOLED, block_means
 from featherseg.core.errors import ArtifactError, ConfigError, MissingExtraError
 from featherseg.evaluation.opening import open_segmenter
 from featherseg.runtime import choose, engines
-from featherseg.runtime.choose import Choice, cache_folder, fastest_engine, picture
+from featherseg.runtime.choose import EngineChoice, cache_folder, fastest_engine, picture
 from featherseg.runtime.engines import ANY, Engine, engines_of
 from featherseg.runtime.sessions.base import Session, sessions
 
@@ -60,7 +60,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, type[Fake]]:
     return {"own": own, "quick": quick}
 
 
-def choice(path: Path, cache: Path, **options: Any) -> Choice:
+def choice(path: Path, cache: Path, **options: Any) -> EngineChoice:
     return fastest_engine(path, **{"size": SMALL, "cache": cache} | options)
 
 
@@ -206,7 +206,7 @@ def test_mistakes_are_one_line(pooled: Path, tmp_path: Path) -> None:
         fastest_engine(tmp_path / "street.jpg")
     with pytest.raises(ConfigError, match="threads is 0"):
         fastest_engine(pooled, threads=0, cache=tmp_path / "cache")
-    assert fastest_engine(tmp_path / "one.pt2") == Choice(Engine("torch")), "no choice, nothing to open"
+    assert fastest_engine(tmp_path / "one.pt2") == EngineChoice(Engine("torch")), "no choice, nothing to open"
 
 
 def test_real_engines_and_the_segmenter(pooled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,9 +245,11 @@ def test_realtime_segmentation_says_what_it_chose(
     assert "fastest of quick" in chosen.device
     frame = picture(SMALL, seed=1)
     np.testing.assert_array_equal(chosen.infer(frame).mask, open_segmenter(pooled, backend="own").segment(frame))
-    told = RealtimeSegmentation(pooled, backend="own")
-    assert told.choice is None
-    assert told.device == "fake"
+    for backend in ("auto", "own"):  # the file's own engine, as everywhere
+        told = RealtimeSegmentation(pooled, backend=backend)
+        assert told.choice is None
+        assert told.segmenter.session.name == open_segmenter(pooled, backend=backend).session.name == "fake"
+        assert told.device == "fake"
     with pytest.raises(ConfigError, match="device is 'cuda'"):
         RealtimeSegmentation(pooled, device="cuda")
 

@@ -41,7 +41,7 @@ PACKAGES = ("featherseg", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """An engine, and why it was chosen.
 
     Args:
@@ -73,7 +73,7 @@ def fastest_engine(
     threads: int | None = None,
     precision: str | None = None,
     cache: Path | None = None,
-) -> Choice:
+) -> EngineChoice:
     """Return the engine that runs an exported file fastest here, all at one precision, by a short timing in turns.
 
     Args:
@@ -94,7 +94,7 @@ def fastest_engine(
     if not engines:
         raise ArtifactError(f"{path}: is no exported file; those end in {', '.join(artifact_suffixes())}")
     if len(engines) == 1:
-        return Choice(engines[0])
+        return EngineChoice(engines[0])
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; give the file that `featherseg export` wrote")
     key = {
@@ -139,7 +139,7 @@ def cache_folder() -> Path | None:
     return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "featherseg"
 
 
-def _recall(place: Path | None, key: dict[str, Any], engines: Sequence[Engine]) -> Choice | None:
+def _recall(place: Path | None, key: dict[str, Any], engines: Sequence[Engine]) -> EngineChoice | None:
     """Return what was measured before, or None; whatever is wrong with the file, it is as if it were not there."""
     try:
         data = json.loads(place.read_text(encoding="utf-8")) if place else {}
@@ -151,10 +151,10 @@ def _recall(place: Path | None, key: dict[str, Any], engines: Sequence[Engine]) 
         height, width = map(int, data["size"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, StopIteration):
         return None
-    return Choice(engine, ms, left_out, (height, width), remembered=True)
+    return EngineChoice(engine, ms, left_out, (height, width), remembered=True)
 
 
-def _measure(path: Path, engines: Sequence[Engine], size: tuple[int, int] | None, threads: int | None) -> Choice:
+def _measure(path: Path, engines: Sequence[Engine], size: tuple[int, int] | None, threads: int | None) -> EngineChoice:
     """Open the file with each engine, time those that agree with the first, and return the fastest."""
     open_ones: dict[Engine, Segmenter] = {}
     left_out: dict[str, str] = {}
@@ -184,12 +184,12 @@ def _measure(path: Path, engines: Sequence[Engine], size: tuple[int, int] | None
             del open_ones[engine]
     size = (frame.shape[0], frame.shape[1])
     if len(open_ones) == 1:
-        return Choice(next(iter(open_ones)), {}, left_out, size)
+        return EngineChoice(next(iter(open_ones)), {}, left_out, size)
     times = time_in_turns({str(e): s for e, s in open_ones.items()}, frame, runs=RUNS, warmup=WARMUP)
     medians = {name: statistics.median(latency.stages["net"]) for name, latency in times.items()}
     ms = {name: round(medians[name], 3) for name in sorted(medians, key=lambda name: medians[name])}
     fastest = next(iter(ms))
-    return Choice(next(e for e in open_ones if str(e) == fastest), ms, left_out, size)
+    return EngineChoice(next(e for e in open_ones if str(e) == fastest), ms, left_out, size)
 
 
 def picture(size: tuple[int, int], seed: int = 0) -> ImageArray:
