@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featherseg.runtime.sessions.base import cpu_name
+from featherseg.core.machine import cpu_name
 from featherseg.training.losses import CrossEntropyLoss, OHEMLoss
 
 MIB = 1 << 20

@@ -44,9 +44,9 @@ from torch import nn
 from featherseg.compress.calibration import calibration_images
 from featherseg.compress.qdq import quantize_onnx
 from featherseg.core.images import read_image
+from featherseg.core.machine import machine_facts
 from featherseg.core.types import ClassSet
 from featherseg.data.datasets import create_dataset
-from featherseg.evaluation.benchmark import machine_facts
 from featherseg.exporting.onnx import export_onnx
 from featherseg.models.checkpoint import load_checkpoint
 from featherseg.models.session import describe

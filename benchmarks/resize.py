@@ -26,8 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 from featherseg.cli.app import parse_size
 from featherseg.cli.tables import print_table, print_text
 from featherseg.core.images import read_image
+from featherseg.core.machine import machine_facts
 from featherseg.core.types import ImageArray
-from featherseg.evaluation.benchmark import machine_facts
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.choose import picture
 from featherseg.runtime.sessions.base import open_session

@@ -12,13 +12,13 @@ import pytest
 
 from conftest import Trained
 from featherseg.core.errors import ArtifactError, ConfigError
+from featherseg.core.machine import available_threads, machine_facts
 from featherseg.core.types import Latency
-from featherseg.evaluation.benchmark import Contender, Standing, benchmark, drift, machine_facts, time_in_turns
+from featherseg.evaluation.benchmark import Contender, Standing, benchmark, drift, time_in_turns
 from featherseg.evaluation.candidates import Opening, contenders, peak_memory
-from featherseg.evaluation.scores import benchmark as module
+from featherseg.evaluation import benchmark as module
 from featherseg.runtime import timing
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions.base import available_threads
 from featherseg.runtime.timing import take_turns
 
 FRAME = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)

@@ -96,7 +96,7 @@ def test_other_circumstances_are_measured_anew(
     onnx.save(model, str(moved))
     assert not choice(moved, cache).remembered
     with monkeypatch.context() as patch:
-        patch.setattr(choose, "version", lambda package: "another")
+        patch.setattr(choose, "versions", lambda packages: {"torch": "another"})
         assert not choice(pooled, cache).remembered
     with monkeypatch.context() as patch:
         patch.setattr(choose, "cpu_name", lambda: "another")

@@ -9,8 +9,9 @@ import pytest
 
 from artifact_fixtures import POOLED, PooledSession, picture
 from featherseg.core.errors import ArtifactError, ConfigError
+from featherseg.core.machine import available_threads
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions.base import Session, available_threads, open_session, sessions
+from featherseg.runtime.sessions.base import Session, open_session, sessions
 from featherseg.runtime.sessions.onnx import OnnxSession
 
 

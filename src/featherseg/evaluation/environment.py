@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..core.errors import FeathersegError, MissingExtraError, require
+from ..core.machine import machine_facts
 from ..runtime.sessions.base import open_session, sessions
 from ..runtime.sessions.cuda import Driver, DriverError
 from ..runtime.sessions.tensorrt import PACKAGES
-from .benchmark import machine_facts
 from .opening import STREET
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ..core.errors import ArtifactError, ConfigError, first_line, require
-from ..core.files import write_atomically
+from ..core.files import sha256, write_atomically
 from ..core.precision import check_precision
 from ..core.staging import staged
 from ..runtime.artifact import Artifact, read_artifact
-from ..runtime.containers import WEIGHTS_KEY, openvino_info, sha256
+from ..runtime.containers import WEIGHTS_KEY, openvino_info
 from ..runtime.sessions.openvino import openvino_core, pin_batch
 
 PRECISIONS = ("fp32", "fp16", "int8")

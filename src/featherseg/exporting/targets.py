@@ -117,8 +117,8 @@ def register_target(
 ) -> Callable[[Write], Write]:
     """Return a decorator that files its function as what writes target `name`; see :class:`Target`.
 
-    The function takes a :class:`TargetSource`, a path and a precision, then options by keyword. Where `stamp` is left out,
-    files have a companion beside them, written with :func:`featherseg.runtime.containers.write_companion`.
+    The function takes a :class:`TargetSource`, a path and a precision, then options by keyword. Where `stamp` is left
+    out, files have a companion beside them, written with :func:`featherseg.runtime.containers.write_companion`.
     """
 
     def add(write: Write) -> Write:

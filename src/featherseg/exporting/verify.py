@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ..core.errors import ArtifactError, ConfigError, DataError, VerificationError
+from ..core.formatting import percent
 from ..core.progress import OnProgress, no_progress
 from ..core.types import MIN_SIZE, ClassSet, ImageArray, MaskArray
 from ..data.datasets import SegmentationDataset
@@ -401,7 +402,7 @@ def _torch_mask(net: SegmentationModel, image: ImageArray, size: tuple[int, int]
 
 
 def _percent(fraction: float) -> str:
-    return "absent" if math.isnan(fraction) else f"{fraction * 100:.2f}"
+    return percent(fraction, decimals=2, absent="absent")
 
 
 def _without_nan(value: Any) -> Any:

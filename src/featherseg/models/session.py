@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..core.errors import ConfigError, first_line
+from ..core.machine import cpu_name
 from ..core.precision import check_precision
 from ..core.types import ClassSet
 from ..runtime.artifact import Artifact
-from ..runtime.sessions.base import Session, cpu_name
+from ..runtime.sessions.base import Session
 from .base import SegmentationModel
 from .facts import count_parameters
 

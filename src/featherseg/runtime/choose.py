@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ import cv2
 import numpy as np
 
 from ..core.errors import ArtifactError, ConfigError, FeathersegError
-from ..core.files import write_atomically
+from ..core.files import sha256, write_atomically
+from ..core.machine import available_threads, cpu_name, versions
 from ..core.types import ImageArray
-from .containers import sha256
 from .engines import Engine, engines_of
 from .segmenter import Segmenter
-from .sessions.base import artifact_suffixes, available_threads, cpu_name
+from .sessions.base import artifact_suffixes
 from .timing import time_in_turns
 
 TIMED_SIZE = (512, 1024)
@@ -103,7 +102,7 @@ def fastest_engine(
         "size": list(size) if size else None,
         "threads": available_threads() if threads is None else threads,
         "processor": f"{cpu_name()}, {platform.machine()}, {available_threads()} threads",
-        "versions": _versions(),
+        "versions": versions(PACKAGES),
     }
     folder = cache or cache_folder()
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -200,11 +199,3 @@ def picture(size: tuple[int, int], seed: int = 0) -> ImageArray:
     soft = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
     grained = soft + rng.integers(-6, 7, soft.shape, dtype=np.int16)
     return np.asarray(np.clip(grained, 0, 255), np.uint8)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from ..compress.quantize import QuantizeConfig, quantize
 from ..core.config import ShipConfig
 from ..core.errors import ConfigError, VerificationError, require
+from ..core.files import sha256
 from ..core.progress import counting
 from ..core.types import ClassSet, ImageArray, Latency
 from ..evaluation.benchmark import time_in_turns
@@ -194,7 +194,7 @@ def shipped(
         target=file.target,
         precision=file.precision,
         bytes=sum(part.stat().st_size for part in file.parts),
-        sha256=hashlib.sha256(file.path.read_bytes()).hexdigest(),
+        sha256=sha256(file.path),
         session=file.verified.session,
         miou=quality.miou,
         boundary_f1=quality.boundary_f1,

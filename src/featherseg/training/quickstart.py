@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from ..core.config import Config, load_config
 from ..core.errors import ConfigError, DataError
+from ..core.machine import available_threads
 from ..core.types import MIN_SIZE
 from ..data.datasets import SegmentationDataset, create_dataset
 from ..doctor.examine import Examination, quick_check
@@ -148,7 +148,7 @@ def _of_training(train_set: SegmentationDataset, check: Examination) -> list[Set
         SettingChoice("data.batch_size", batch, f"{images} training images on a {unit}"),
         SettingChoice("train.epochs", epochs, f"{steps} steps"),
         SettingChoice("optim.lr", round(LR * math.sqrt(batch / 8), 6), f"AdamW's usual rate for batches of {batch}"),
-        SettingChoice("data.workers", min(2, os.cpu_count() or 1), "read ahead while the network computes"),
+        SettingChoice("data.workers", min(2, available_threads()), "read ahead while the network computes"),
     ]
     if epochs > 50:
         choices.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import sys
@@ -17,10 +16,10 @@ from ..core.config import Config, config_to_toml, load_config
 from ..core.errors import CheckpointError, ConfigError, first_line
 from ..core.files import TEMPORARY, write_atomically
 from ..core.lock import folder_lock
+from ..core.machine import cpu_name, gpu_name, versions
 from ..core.text_files import parse_json, read_text
 from ..core.types import ClassSet
 from ..models.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
-from ..runtime.sessions.base import cpu_name
 from .failures import go_on, room_for
 
 MAX_LOG_BYTES = 64 << 20
@@ -162,18 +161,12 @@ def _is_row(row: Any) -> bool:
 
 def environment() -> dict[str, Any]:
     """Return machine and versions, as figures need beside them."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": gpu_name(),
         "command": sys.argv,
-        "versions": versions,
+        "versions": versions(PACKAGES, missing="not installed"),
     }

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ArtifactError, ConfigError
+from ...core.machine import available_threads, cpu_name
 from ...core.types import MIN_SIZE
 from ...runtime.artifact import read_artifact
 from ...runtime.choose import picture
-from ...runtime.sessions.base import available_threads, cpu_name
 from .costs import GraphCosts
 from .kernels import time_kernels
 from .peaks import Peaks, measure_peaks

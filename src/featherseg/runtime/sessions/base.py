@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ArtifactError, ConfigError, first_line
+from ...core.machine import available_threads
 from ...core.registry import Registry
 from ..artifact import Artifact, read_artifact
 
@@ -94,22 +93,6 @@ def open_session(path: str | Path, backend: str = "auto", **options: Any) -> Ses
 def artifact_suffixes() -> tuple[str, ...]:
     """Return the suffixes of files that a registered session opens by itself, such as ``.onnx``."""
     return tuple(reader.suffixes[0] for reader in map(sessions.get, sessions) if reader.suffixes)
-
-
-def available_threads() -> int:
-    """Return the number of processor threads this process may use (its affinity, where the system has one)."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def cpu_name() -> str:
-    """Return the processor's name, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.lower().startswith(("model name", "hardware")):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def checked_threads(threads: int | None) -> int:

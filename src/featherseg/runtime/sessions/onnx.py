@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.machine import cpu_name
 from .base import (
     Session,
     check_ports,
     check_size,
     checked_threads,
-    cpu_name,
     fixed_size,
     logits_artifact,
     refusal,

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ArtifactError, require
+from ...core.files import sha256
+from ...core.machine import cpu_name
 from ...core.precision import check_precision
-from ..containers import WEIGHTS_KEY, openvino_info, sha256
+from ..containers import WEIGHTS_KEY, openvino_info
 from .base import (
     Session,
     check_ports,
     check_size,
     checked_threads,
-    cpu_name,
     fixed_size,
     logits_artifact,
     refusal,

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import require
+from ...core.machine import cpu_name
 from ..containers import is_compiled
-from .base import Session, checked_threads, cpu_name, logits_artifact, refusal, run_failure, sessions
+from .base import Session, checked_threads, logits_artifact, refusal, run_failure, sessions
 
 
 @sessions.register("torch")

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ArtifactError, ConfigError, require
-from ..containers import read_companion, sha256
+from ...core.files import sha256
+from ..containers import read_companion
 from .base import Session, check_ports, check_size, fixed_size, logits_artifact, run_failure, sessions
 from .cuda import Driver, DriverError, Memory
 
