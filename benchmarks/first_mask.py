@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from featherseg.evaluation.benchmark import machine_facts
+from featherseg.core.machine import machine_facts
 from featherseg.evaluation.opening import STREET
 
 CHILD = """

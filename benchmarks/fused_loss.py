@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featherseg.runtime.sessions.base import cpu_name
+from featherseg.core.machine import cpu_name
 from featherseg.training.losses import CrossEntropyLoss, OHEMLoss
 
 MIB = 1 << 20
@@ -151,7 +151,7 @@ def main() -> None:
     where = cpu_name() if options.device == "cpu" else torch.cuda.get_device_name(options.device)
     clock = "CPU time" if options.device == "cpu" and options.threads == 1 else "wall time"
     print(
-        f"{date.today()}, {where}, {options.threads} thread(s), float32, torch {torch.__version__}, "
+        f"{date.today()}, {where}, {options.threads} thread(s), fp32, torch {torch.__version__}, "
         f"Python {platform.python_version()}; medians of {options.runs} alternating runs ({clock})"
     )
     print(f"{'':51} {'step, ms':^24} {'peak extra MiB':^25}   difference of")

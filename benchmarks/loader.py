@@ -42,6 +42,7 @@ from torchvision.transforms import v2
 
 from featherseg.cli.tables import print_json, print_table, print_text
 from featherseg.core.config import AugmentConfig
+from featherseg.core.machine import cpu_name
 from featherseg.core.types import IMAGENET_MEAN, IMAGENET_STD
 from featherseg.data.cache import CachedDataset
 from featherseg.data.datasets import FileDataset, create_dataset
@@ -50,7 +51,6 @@ from featherseg.data.on_device import DeviceBatches
 from featherseg.data.readers.synthetic import write_street
 from featherseg.data.transforms import TrainTransform
 from featherseg.models.factory import create_model
-from featherseg.runtime.sessions.base import cpu_name
 from featherseg.training.devices import fast_bf16
 from featherseg.training.losses import CrossEntropyLoss
 from featherseg.training.supervised import Supervised

@@ -27,7 +27,7 @@ from featherseg.core.types import IMAGENET_MEAN, IMAGENET_STD
 from featherseg.runtime.postprocess import kernels
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.sessions.base import open_session
-from featherseg.runtime.sessions.openvino import openvino_core
+from featherseg.runtime.sessions.openvino import HINTS, openvino_core
 
 Mask = NDArray[np.uint8]
 Pipeline = Callable[[Path], Mask]
@@ -165,7 +165,7 @@ def openvino_pipeline(path: Path, size: Size, threads: int, precision: str) -> P
     model = core.read_model(str(path))
     model.reshape({"image": [1, *size, 3]})
     settings = {
-        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
         "INFERENCE_NUM_THREADS": str(threads),
         "PERFORMANCE_HINT": "LATENCY",
     }

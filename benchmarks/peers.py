@@ -44,9 +44,9 @@ from torch import nn
 from featherseg.compress.calibration import calibration_images
 from featherseg.compress.qdq import quantize_onnx
 from featherseg.core.images import read_image
+from featherseg.core.machine import machine_facts
 from featherseg.core.types import ClassSet
 from featherseg.data.datasets import create_dataset
-from featherseg.evaluation.benchmark import machine_facts
 from featherseg.exporting.onnx import export_onnx
 from featherseg.models.checkpoint import load_checkpoint
 from featherseg.models.session import describe
@@ -71,7 +71,7 @@ class Entry:
     Args:
         name: what it is.
         kind: ``"ours"``, ``"peer"`` (the same network otherwise), ``"eager"``, or ``"other"`` (another network).
-        precision: ``"f32"``, ``"bf16"``, ``"int8"`` or ``"int8+bf16"``.
+        precision: ``"fp32"``, ``"bf16"``, ``"int8"`` or ``"int8+bf16"``.
         engine: what computes it.
         run: the pipeline.
     """
@@ -107,50 +107,50 @@ def widened(model: Any, classes: int) -> Any:
 
 
 class Files:
-    """The network's files: logits for featherseg, masks for its peers, float and int8."""
+    """The network's files: logits for featherseg, masks for its peers, fp32 and int8."""
 
     def __init__(self, run: Path, data: Path, folder: Path) -> None:
         checkpoint = load_checkpoint(run)
         self.model = widened(checkpoint.model, CLASSES)
         self.network = f"{checkpoint.model.name} of {run.name}"
         artifact = describe(self.model, ClassSet(tuple(f"class_{i}" for i in range(CLASSES))), checkpoint.training)
-        self.f32 = export_onnx(self.model, folder / "f32.onnx", artifact)
-        self.f32_mask = export_onnx(self.model, folder / "f32_mask.onnx", artifact, output="mask")
+        self.fp32 = export_onnx(self.model, folder / "fp32.onnx", artifact)
+        self.fp32_mask = export_onnx(self.model, folder / "fp32_mask.onnx", artifact, output="mask")
         kind = str(checkpoint.training.get("dataset", "folder"))
         images = calibration_images(create_dataset(kind, str(data), "train"), CALIBRATION)
         self.int8, self.int8_mask = {}, {}
         for flavour in ("onnxruntime", "openvino"):
-            self.int8[flavour] = quantize_onnx(self.f32, folder / f"int8_{flavour}.onnx", images, flavour=flavour)
+            self.int8[flavour] = quantize_onnx(self.fp32, folder / f"int8_{flavour}.onnx", images, flavour=flavour)
             self.int8_mask[flavour] = with_mask(self.int8[flavour], folder / f"int8_{flavour}_mask.onnx")
 
 
 def same_network(files: Files, size: Size, threads: int, compiled: bool) -> Iterator[Entry]:
     """Give featherseg's pipelines, and those of the same network by other means."""
-    precisions = [name for name in openvino_precisions() if name != "f16"]
-    ours = [("onnxruntime", "f32", files.f32, {}), ("onnxruntime", "int8", files.int8["onnxruntime"], {})]
-    ours += [("openvino", name, files.f32, {"precision": name}) for name in precisions]
+    precisions = [name for name in openvino_precisions() if name != "fp16"]
+    ours = [("onnxruntime", "fp32", files.fp32, {}), ("onnxruntime", "int8", files.int8["onnxruntime"], {})]
+    ours += [("openvino", name, files.fp32, {"precision": name}) for name in precisions]
     ours += [("openvino", int8_name(name), files.int8["openvino"], {"precision": name}) for name in precisions]
     for engine, precision, path, options in ours:
         run = featherseg_pipeline(path, size, engine, threads, **options)
         yield Entry("featherseg", "ours", precision, engine, run)
     name = "mask in graph"
-    yield Entry(name, "peer", "f32", "onnxruntime", ort_pipeline(files.f32_mask, size, threads))
+    yield Entry(name, "peer", "fp32", "onnxruntime", ort_pipeline(files.fp32_mask, size, threads))
     yield Entry(name, "peer", "int8", "onnxruntime", ort_pipeline(files.int8_mask["onnxruntime"], size, threads))
     for each in precisions:
-        yield Entry(name, "peer", each, "openvino", openvino_pipeline(files.f32_mask, size, threads, each))
+        yield Entry(name, "peer", each, "openvino", openvino_pipeline(files.fp32_mask, size, threads, each))
     for each in precisions:
         run = openvino_pipeline(files.int8_mask["openvino"], size, threads, each)
         yield Entry(name, "peer", int8_name(each), "openvino", run)
-    yield Entry("plain PyTorch, as in tutorials", "eager", "f32", "torch", eager(copy.deepcopy(files.model)))
+    yield Entry("plain PyTorch, as in tutorials", "eager", "fp32", "torch", eager(copy.deepcopy(files.model)))
     best = in_graph_torch(copy.deepcopy(files.model), compiled=False)
-    yield Entry("PyTorch, channels last", "peer", "f32", "torch", best)
+    yield Entry("PyTorch, channels last", "peer", "fp32", "torch", best)
     if compiled:
         best = in_graph_torch(copy.deepcopy(files.model), compiled=True)
-        yield Entry("torch.compile", "peer", "f32", "torch", best)
+        yield Entry("torch.compile", "peer", "fp32", "torch", best)
 
 
 def int8_name(precision: str) -> str:
-    return "int8" if precision == "f32" else f"int8+{precision}"
+    return "int8" if precision == "fp32" else f"int8+{precision}"
 
 
 def other_networks(folder: Path, size: Size, threads: int) -> Iterator[Entry]:
@@ -169,9 +169,9 @@ def other_networks(folder: Path, size: Size, threads: int) -> Iterator[Entry]:
     }
     for i, (name, build) in enumerate(builders.items()):
         model = build()
-        yield Entry(name, "other", "f32", "torch", eager(model))
+        yield Entry(name, "other", "fp32", "torch", eager(model))
         path = export_peer(model, folder / f"other{i}_{size[0]}.onnx", size)
-        yield Entry(name, "other", "f32", "onnxruntime", ort_pipeline(path, size, threads))
+        yield Entry(name, "other", "fp32", "onnxruntime", ort_pipeline(path, size, threads))
 
 
 def timed(run: Pipeline, path: Path, clock: Callable[[], float]) -> Callable[[int, int], list[float]]:
@@ -227,9 +227,9 @@ def verdicts(rows: list[dict[str, Any]]) -> dict[str, float]:
     others = {"best other network": best("other") / ours} if any(row["kind"] == "other" for row in rows) else {}
     return {
         "plain PyTorch": best("eager") / ours,
-        "plain PyTorch, float32 alone": best("eager") / best("ours", precision="f32"),
+        "plain PyTorch, fp32 alone": best("eager") / best("ours", precision="fp32"),
         "best ONNX Runtime deployment, any precision": best("peer", "onnxruntime") / ours,
-        "best ONNX Runtime deployment in f32": best("peer", "onnxruntime", precision="f32") / ours,
+        "best ONNX Runtime deployment in fp32": best("peer", "onnxruntime", precision="fp32") / ours,
         "best peer of the same network, any precision": best("peer") / ours,
         **same,
         **others,
@@ -238,7 +238,7 @@ def verdicts(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def after_network(files: Files, path: Path, threads: int) -> dict[str, float]:
     """Return the shortest times of what follows the network, in ms: too short for other work to come between."""
-    segmenter = Segmenter(open_session(files.int8["openvino"], "openvino", threads=threads, precision="f32"))
+    segmenter = Segmenter(open_session(files.int8["openvino"], "openvino", threads=threads, precision="fp32"))
     latency = segmenter.latency(read_image(path), runs=30, warmup=5, draw=True)
     return {stage: latency.percentile(0, stage) for stage in ("post", "draw")}
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from featherseg.cli.app import parse_size
 from featherseg.cli.tables import print_table, print_text
+from featherseg.core.machine import machine_facts
 from featherseg.core.types import ImageArray
-from featherseg.evaluation.benchmark import machine_facts
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.choose import picture
 from featherseg.runtime.engines import ANY, engines_of

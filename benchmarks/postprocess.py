@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from featherseg.cli.tables import print_json, print_table, print_text
 from featherseg.core.images import read_image
+from featherseg.core.machine import cpu_name
 from featherseg.core.types import ClassSet, ImageArray, MaskArray
 from featherseg.evaluation.metrics import ConfusionMatrix
 from featherseg.runtime import upsample_kernels
@@ -39,7 +40,7 @@ from featherseg.runtime.draw import blend_table, overlay
 from featherseg.runtime.fitting import resized
 from featherseg.runtime.postprocess import cell_bounds, kernels, prepare, upsample_argmax
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions.base import cpu_name, open_session
+from featherseg.runtime.sessions.base import open_session
 
 SIZE = (512, 1024)
 RUNS = 30

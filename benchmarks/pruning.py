@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from featherseg.compress.prune import prune
+from featherseg.core.machine import cpu_name
 from featherseg.data.datasets import SegmentationDataset, create_dataset
 from featherseg.evaluation.metrics import EvalResult
 from featherseg.evaluation.scores import protocol, score
@@ -32,7 +33,6 @@ from featherseg.models.checkpoint import Checkpoint, load_checkpoint
 from featherseg.models.facts import count_gmacs, count_parameters
 from featherseg.models.session import TorchSession, describe
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions.base import cpu_name
 
 BATCHES, BATCH = 8, 4
 """Training images that batch norm sees: so many batches of so many."""

@@ -26,8 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 from featherseg.cli.app import parse_size
 from featherseg.cli.tables import print_table, print_text
 from featherseg.core.images import read_image
+from featherseg.core.machine import machine_facts
 from featherseg.core.types import ImageArray
-from featherseg.evaluation.benchmark import machine_facts
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.choose import picture
 from featherseg.runtime.sessions.base import open_session
@@ -65,8 +65,7 @@ def with_resize(source: Path, path: Path, frame: Size, size: Size, antialias: in
 
 def before_engine(model: Path, backend: str, threads: int, size: Size, method: int) -> Callable[[ImageArray], Logits]:
     """As featherseg has it."""
-    session = open_session(model, backend, threads=threads)
-    session = session.planned(size) if hasattr(session, "planned") else session
+    session = open_session(model, backend, threads=threads).planned(size)
     return lambda frame: session.run(cv2.resize(frame, size[::-1], interpolation=method)[None])
 
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from featherseg.core.types import ClassSet, InputSpec
 from featherseg.runtime.artifact import Artifact
+from featherseg.runtime.sessions.base import Session
 
 EVERY_FIELD = Artifact(
     classes=ClassSet(("road", "Straße", "車"), ((1, 2, 3), (4, 5, 6), (255, 0, 9)), ignore_index=254),
@@ -41,7 +42,7 @@ def block_means(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return logits
 
 
-class PooledSession:
+class PooledSession(Session):
     """The pooled network as a session, which remembers what it was given."""
 
     name = "pooled"

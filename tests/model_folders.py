@@ -61,7 +61,7 @@ def street_report(*files: ShippedFile, **changes: Any) -> ShipReport:
         "classes": read_artifact(STREET).classes,
         "dataset": "camvid val",
         "files": files or (shipped_street(),),
-        "float_iou": {},
+        "fp32_iou": {},
     }
     return shipping(**options | changes)
 

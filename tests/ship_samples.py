@@ -23,7 +23,7 @@ def step(name: str = "float", **changes: Any) -> Step:
 def shipped(name: str = "model.onnx", classes: tuple[str, ...] = ("sky", "road"), **changes: Any) -> ShippedFile:
     iou = dict.fromkeys(classes, 0.7)
     file = ShippedFile(
-        name, "onnx", "f32", 9_200_000, "ab" * 32, "a CPU, threads: 1", 0.75, 0.7, iou, 1.0, 1e-6, LATENCY
+        name, "onnx", "fp32", 9_200_000, "ab" * 32, "a CPU, threads: 1", 0.75, 0.7, iou, 1.0, 1e-6, LATENCY
     )
     return replace(file, **changes)
 
@@ -39,6 +39,6 @@ def shipping(**changes: Any) -> ShipReport:
         hardware={"cpu": "a CPU", "threads": "1", "onnxruntime": "1.30"},
         steps=(step(),),
         files=(shipped(),),
-        float_iou={"sky": 0.9, "road": NAN},
+        fp32_iou={"sky": 0.9, "road": NAN},
     )
     return replace(report, **changes)

@@ -276,7 +276,7 @@ class TestModelOptimizer:
         assert Path(figures["path"]) == Path("jetnet_int8.onnx")
         assert figures["bytes"] == (tmp_path / "jetnet_int8.onnx").stat().st_size
         assert figures["times_smaller"] > 3
-        assert {"latency_ms", "float_latency_ms", "float_bytes", "summary"} <= set(figures)
+        assert {"latency_ms", "fp32_latency_ms", "fp32_bytes", "summary"} <= set(figures)
         assert "times smaller" in figures["summary"]
         assert [path.name for path in tmp_path.iterdir()] == ["jetnet_int8.onnx"]
 

@@ -25,7 +25,7 @@ from .models.base import SegmentationModel
 from .models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .models.session import TorchSession, describe
 from .runtime.artifact import Artifact
-from .runtime.choose import Choice, fastest_engine
+from .runtime.choose import EngineChoice, fastest_engine
 from .runtime.segmenter import Prediction, Segmenter, check_frame
 from .runtime.sessions.base import artifact_suffixes
 from .runtime.video.pipeline import segment_video
@@ -157,14 +157,16 @@ class RealtimeSegmentation:
 
     Args:
         model_path: weights (``.pth``, ``.safetensors``), run folder or ``.onnx`` file.
-        backend: "pytorch" for weights, or a session of :mod:`featherseg.runtime.sessions` for exported files. "auto"
-            is the one that measures fastest on this machine, see :func:`featherseg.runtime.choose.fastest_engine`;
-            what was measured is remembered, and :attr:`device` says it.
+        backend: as of :func:`featherseg.evaluation.opening.open_segmenter`: "pytorch" for weights, a session of
+            :mod:`featherseg.runtime.sessions` for exported files, "auto" for the file's own engine. The default,
+            "fastest", is the one that measures fastest on this machine, see
+            :func:`featherseg.runtime.choose.fastest_engine`; what was measured is remembered, and :attr:`device`
+            says it.
         device: "auto", "cpu", "cuda", …; exported files run on the CPU.
         size: (height, width) for the network; images' own where left out.
         threads: of the engine; all that the process may use where left out.
-        precision: see :func:`featherseg.evaluation.opening.open_segmenter`; float32 where left out. "any" lets
-            "auto" take whichever is fastest.
+        precision: see :func:`featherseg.evaluation.opening.open_segmenter`; fp32 where left out. "any" lets
+            "fastest" take any of them.
 
     Raises:
         ConfigError: backend, device, threads or precision are not to be had for such a file.
@@ -179,15 +181,19 @@ class RealtimeSegmentation:
     def __init__(
         self,
         model_path: str | Path,
-        backend: str = "auto",
+        backend: str = "fastest",
         device: str = "auto",
         size: tuple[int, int] | None = None,
         *,
         threads: int | None = None,
         precision: str | None = None,
     ) -> None:
-        self.choice: Choice | None = None
-        if backend == "auto" and device in ("auto", "cpu") and Path(model_path).suffix.lower() in artifact_suffixes():
+        self.choice: EngineChoice | None = None
+        if (
+            backend == "fastest"
+            and device in ("auto", "cpu")
+            and Path(model_path).suffix.lower() in artifact_suffixes()
+        ):
             self.choice = fastest_engine(model_path, size=size, threads=threads, precision=precision)
             backend, precision = self.choice.engine.backend, self.choice.engine.precision
         self.segmenter = open_segmenter(
@@ -198,7 +204,7 @@ class RealtimeSegmentation:
     @property
     def device(self) -> str:
         """Where and how it runs, and why so: processor, threads, precision, versions, what was measured."""
-        device = self.segmenter.session.device
+        device = self.segmenter.device
         return device if self.choice is None else f"{device}; {self.choice}"
 
     def infer(self, image: ImageArray) -> Prediction:
@@ -257,13 +263,13 @@ class ModelOptimizer:
         """Store the weights as int8, a quarter of the size, and measure what that does to speed.
 
         Returns:
-            ``path``, ``bytes``, ``float_bytes``, ``times_smaller``, ``latency_ms``, ``float_latency_ms`` and a
+            ``path``, ``bytes``, ``fp32_bytes``, ``times_smaller``, ``latency_ms``, ``fp32_latency_ms`` and a
             sentence, ``summary``. Dynamic quantisation saves space; on many processors it costs time.
         """
         from .compress.weights_int8 import quantize_weights
 
         with tempfile.TemporaryDirectory() as folder:
-            source = self.export_to_onnx(Path(folder) / "float.onnx")
+            source = self.export_to_onnx(Path(folder) / "fp32.onnx")
             return quantize_weights(source, Path(path or f"{self._artifact.network}_int8.onnx"))
 
 

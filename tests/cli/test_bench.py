@@ -34,7 +34,7 @@ class TestBench:
         assert ended.json["size"] == [64, 96]
         assert ended.json["frame"] == "generated street"
         results = {(row["file"], row["engine"]): row for row in ended.json["results"]}
-        assert {("jetnet.onnx", "onnxruntime"), ("tiny", "torch f32"), ("tiny", "torch bf16")} <= set(results)
+        assert {("jetnet.onnx", "onnxruntime"), ("tiny", "torch fp32"), ("tiny", "torch bf16")} <= set(results)
         for row in results.values():
             if not row["failure"]:
                 assert row["fps"] == pytest.approx(1000 / row["ms"]["sum"]["p50"], rel=0.01)
@@ -66,7 +66,7 @@ class TestBench:
         monkeypatch.setattr(openvino, "require", missing)
         ended = run("bench", trained.file, *QUICK, "--no-memory")
         assert ended.code == 0
-        assert "jetnet.onnx with openvino f32: Running with OpenVINO needs: something" in ended.out
+        assert "jetnet.onnx with openvino fp32: Running with OpenVINO needs: something" in ended.out
 
     def test_mistakes(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
         assert run("bench", tmp_path / "none.onnx").refused("none.onnx does not exist")
@@ -92,7 +92,7 @@ class TestProfile:
         assert "faster layers are in the sum alone" in short
         assert "faster layers" not in whole
         assert len(whole.splitlines()) > len(short.splitlines())
-        assert "50 G float32 MACs/s" in whole
+        assert "50 G fp32 MACs/s" in whole
 
     def test_openvino(self, run: Callable[..., Ended], trained: Trained) -> None:
         pytest.importorskip("openvino", reason="needs the extra openvino")
@@ -103,4 +103,4 @@ class TestProfile:
         assert run("profile", trained.run).refused("profiles are of .onnx files")
         assert run("profile", tmp_path / "none.onnx").refused("no such file")
         assert run("profile", trained.file, "--size", "32x32").refused("size is 32x32")
-        assert run("profile", trained.file, "--precision", "bf16").refused("ONNX Runtime computes in f32")
+        assert run("profile", trained.file, "--precision", "bf16").refused("ONNX Runtime computes in fp32")

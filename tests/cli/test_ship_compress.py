@@ -46,7 +46,7 @@ def test_quantising_an_exported_file(run: Callable[..., Ended], trained: Trained
     ended = run("quantize", trained.file, *words, "-o", path, "--json", "-q")
     assert ended.code == 0, ended.err
     assert path.stat().st_size < 0.5 * trained.file.stat().st_size
-    assert ended.json["drop"] == ended.json["miou_float"] - ended.json["miou"]
+    assert ended.json["drop"] == ended.json["miou_fp32"] - ended.json["miou"]
     text = run("quantize", trained.file, *words, "-o", path, "-q").out
     assert "points of IoU lost" in text
     assert run("quantize", path, *words, "-o", tmp_path / "twice.onnx", "-q").refused("int8.onnx")

@@ -12,6 +12,7 @@ from featherseg.core.types import ClassSet, InputSpec
 from featherseg.data.readers.synthetic import SyntheticStreet, render_street
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.segmenter import Segmenter
+from featherseg.runtime.sessions.base import Session
 
 RNG = np.random.default_rng(0)
 STREETS = [render_street(i, (64, 96))[0] for i in range(MIN_IMAGES)]
@@ -47,7 +48,7 @@ def test_images_are_spread_over_the_whole_dataset() -> None:
 def test_images_are_as_the_runtime_sees_them(size: tuple[int, int] | None) -> None:
     seen: list[np.ndarray] = []
 
-    class Recorder:
+    class Recorder(Session):
         artifact = Artifact(ClassSet(("a",)), InputSpec(), 8, "none", 1)
         name = device = "recorder"
 

@@ -151,7 +151,7 @@ def test_half_weights_are_half_the_file_and_the_same_network(source: Path, tmp_p
     assert left["Cast"] <= 1, "the image's; weights are cast when the file is opened"
     with pytest.raises(ArtifactError, match="16 bits already"):
         store_fp16(path, tmp_path / "again.onnx")
-    with pytest.raises(ConfigError, match="float32 file itself"):
+    with pytest.raises(ConfigError, match="fp32 file itself"):
         store_fp16(source, source)
 
 
@@ -174,7 +174,7 @@ def test_openvino_int8(source: Path, tmp_path: Path) -> None:
     assert path.with_suffix(".bin").stat().st_size < 0.33 * source.stat().st_size
     assert 0 < noise(source, path, "openvino") < 0.05
     artifact = read_artifact(path)
-    facts = {"flavour": "openvino", "way": "qdq", "float_layers": ["head.0.0"], "method": "mse"}
+    facts = {"flavour": "openvino", "way": "qdq", "fp32_layers": ["head.0.0"], "method": "mse"}
     assert artifact.training == {"epochs": 3, "weights": "int8 OpenVINO", "quantization": facts}
     assert artifact.verification == {}
     table = calibrate(plan(FloatGraph(source), "openvino"), IMAGES)
@@ -223,7 +223,7 @@ def test_nncf_works_without_a_word(source: Path, tmp_path: Path, capfd: pytest.C
     assert 0 < noise(source, path, "openvino") < 0.05
     assert read_artifact(path).training["quantization"]["preset"] == "mixed"
     text = path.read_text()
-    assert "miou" not in text.replace("epochs", ""), "nothing of the float file's verification"
+    assert "miou" not in text.replace("epochs", ""), "nothing of the fp32 file's verification"
     openvino = pytest.importorskip("openvino")
     inputs = {
         operator.get_friendly_name(): operator.input_value(0).get_node().get_type_name()

@@ -75,7 +75,7 @@ def test_fused_kernels_give_what_the_graph_says(residual: Path, tmp_path: Path) 
 def test_the_file_says_what_it_is(residual: Path, tmp_path: Path) -> None:
     path = quantize_onnx(residual, tmp_path / "int8.onnx", STREETS, keep=["mix"], method="minmax")
     before, after = read_artifact(residual), read_artifact(path)
-    facts = {"flavour": "onnxruntime", "method": "minmax", "float_layers": ["mix"]}
+    facts = {"flavour": "onnxruntime", "method": "minmax", "fp32_layers": ["mix"]}
     assert after.training == {"epochs": 3, "weights": "int8 QDQ", "quantization": facts}
     assert after.verification == {}
     assert (after.classes, after.stride, after.network) == (before.classes, before.stride, before.network)

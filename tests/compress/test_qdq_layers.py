@@ -52,7 +52,7 @@ def test_layers_that_share_a_weight_keep_biases_of_their_own(draw: Draw, tmp_pat
     assert noise(rounded, exact) < 0.02
     assert operators(optimised(path))["QLinearConv"] == 3
     again = quantize_onnx(source, path, STREETS, keep=["node_again"])
-    assert read_artifact(again).training["quantization"]["float_layers"] == ["node_again"]
+    assert read_artifact(again).training["quantization"]["fp32_layers"] == ["node_again"]
 
 
 def test_leaky_relu_is_integer_and_prelu_stays_float(draw: Draw, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_what_cannot_be_quantised(residual: Path, tmp_path: Path, monkeypatch: p
         quantize_onnx(residual, target, STREETS, flavour="tensort")
     with pytest.raises(ConfigError, match="method is 'kl'"):
         quantize_onnx(residual, target, STREETS, method="kl")
-    with pytest.raises(ConfigError, match="float32 file itself"):
+    with pytest.raises(ConfigError, match="fp32 file itself"):
         quantize_onnx(residual, residual, STREETS)
     with pytest.raises(ConfigError, match=r"ends in \.onnx"):
         quantize_onnx(residual, tmp_path / "out.xml", STREETS)

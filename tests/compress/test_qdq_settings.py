@@ -1,4 +1,4 @@
-"""What a user may choose of an int8 file: layers that stay float, seven bits, a calibration made before."""
+"""What a user may choose of an int8 file: layers that stay fp32, seven bits, a calibration made before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_kept_layers_stay_float(residual: Path, tmp_path: Path, keep: list[str],
         onnx.save(proto, residual)
     path = quantize_onnx(residual, tmp_path / "int8.onnx", STREETS, keep=keep)
     kept = ["stem", "body", "mix"] if keep == ["*"] else [name.replace("st*", "stem") for name in keep]
-    assert read_artifact(path).training["quantization"]["float_layers"] == kept
+    assert read_artifact(path).training["quantization"]["fp32_layers"] == kept
     run = optimised(path)
     assert operators(run)["QLinearConv"] == 3 - len(kept)
     integers = [values for values in arrays(run).values() if values.dtype == np.int8 and values.ndim == 4]

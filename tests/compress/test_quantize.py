@@ -28,7 +28,7 @@ IMAGES = calibration_images(create_dataset("synthetic", split="train", **OPTIONS
 
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let scores come out as told, the float file's first."""
+    """Let scores come out as told, the fp32 file's first."""
 
     def tell(*mious: float) -> None:
         told = iter(mious)
@@ -46,16 +46,16 @@ def test_int8_of_a_trained_network(trained: Trained, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["i.onnx"]
     again = evaluate(Segmenter(result.path), VAL, boundary=False)
     np.testing.assert_array_equal(again.matrix, result.int8_eval.matrix)
-    assert result.float_eval.miou == evaluate(Segmenter(trained.file), VAL, boundary=False).miou
-    assert result.drop == result.float_eval.miou - result.int8_eval.miou <= 0.05
-    assert result.bytes == result.path.stat().st_size < 0.31 * result.float_bytes
+    assert result.fp32_eval.miou == evaluate(Segmenter(trained.file), VAL, boundary=False).miou
+    assert result.drop == result.fp32_eval.miou - result.int8_eval.miou <= 0.05
+    assert result.bytes == result.path.stat().st_size < 0.31 * result.fp32_bytes
     assert result.layers == 7
-    assert result.rounds[-1] == (len(result.float_layers), result.int8_eval.miou)
+    assert result.rounds[-1] == (len(result.fp32_layers), result.int8_eval.miou)
     assert result.latency_ms is not None
     assert result.latency_ms > 0
     facts = read_artifact(result.path).training["quantization"]
     assert facts["miou"] == result.int8_eval.miou
-    assert facts["float_layers"] == list(result.float_layers)
+    assert facts["fp32_layers"] == list(result.fp32_layers)
     assert facts["rounds"] == [list(entry) for entry in result.rounds]
 
 
@@ -67,8 +67,8 @@ def test_worst_layers_go_back_to_float_in_doubling_numbers(
     scores(0.8, 0.7, 0.75, 0.795)
     result = quantize(trained.file, tmp_path / "i.onnx", IMAGES, VAL, QuantizeConfig(runs=1))
     assert result.rounds == ((0, 0.7), (1, 0.75), (2, 0.795))
-    assert list(result.float_layers) == ranking[:2]
-    kept = read_artifact(result.path).training["quantization"]["float_layers"]
+    assert list(result.fp32_layers) == ranking[:2]
+    kept = read_artifact(result.path).training["quantization"]["fp32_layers"]
     assert sorted(kept) == sorted(ranking[:2])
     assert "i.onnx: scoring int8 with 2 layers in fp32" in caplog.messages
     assert sum("measuring each layer's damage" in message for message in caplog.messages) == 1
@@ -91,7 +91,7 @@ def test_openvino_within(trained: Trained, tmp_path: Path, scores: Callable[...,
     assert sorted(file.name for file in tmp_path.iterdir()) == ["i.bin", "i.xml"]
     assert result.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
     assert "openvino" in result.device
-    assert len(result.float_layers) == 1
+    assert len(result.fp32_layers) == 1
     assert read_artifact(result.path).training["quantization"]["miou"] == 0.8
     assert Segmenter(result.path).segment(IMAGES[0]).shape == (64, 96)
 
@@ -150,14 +150,14 @@ def test_text_tells_what_was_won_and_lost() -> None:
     result = QuantizeResult(
         path=Path("i.onnx"),
         flavour="onnxruntime",
-        float_eval=scored(0.7523, [0.9, 0.8, 0.5, float("nan")]),
+        fp32_eval=scored(0.7523, [0.9, 0.8, 0.5, float("nan")]),
         int8_eval=scored(0.7456, [0.89, 0.77, 0.505, float("nan")]),
-        float_layers=("stem.0",),
+        fp32_layers=("stem.0",),
         layers=9,
         rounds=((0, 0.70), (1, 0.7456)),
-        float_bytes=9_180_000,
+        fp32_bytes=9_180_000,
         bytes=2_550_000,
-        float_latency_ms=18.9,
+        fp32_latency_ms=18.9,
         latency_ms=9.1,
         device="a processor",
         size=(360, 480),
@@ -165,14 +165,14 @@ def test_text_tells_what_was_won_and_lost() -> None:
     assert list(result.damage) == ["b", "a", "c"]
     assert result.damage["b"] == pytest.approx(0.03)
     assert str(result).splitlines() == [
-        "int8 for onnxruntime: mIoU 74.56% (float32 75.23%) on street val, 4 images, original resolution",
+        "int8 for onnxruntime: mIoU 74.56% (fp32 75.23%) on street val, 4 images, original resolution",
         "  2.55 MB, 28% of 9.18 MB",
-        "  9.1 ms an image of 360x480 (float32 18.9 ms, in turns): a processor",
+        "  9.1 ms an image of 360x480 (fp32 18.9 ms, in turns): a processor",
         "  points of IoU lost, the most: b 3.0, a 1.0, c -0.5",
-        "  1 of 9 layers stayed float: stem.0",
+        "  1 of 9 layers stayed fp32: stem.0",
     ]
     assert not result.slower
     slow = replace(result, latency_ms=20.0)
     assert slow.slower
-    assert "20.0 ms an image of 360x480 (float32 18.9 ms, in turns); slower, so not recommended" in str(slow)
+    assert "20.0 ms an image of 360x480 (fp32 18.9 ms, in turns); slower, so not recommended" in str(slow)
     assert slow.to_dict()["slower"] is True

@@ -179,12 +179,12 @@ def test_small_tensors_stay_float() -> None:
     proto = graph_of(nodes, {"s": small, "l": large}, [2, len(small)])
     module._to_int8(onnx, proto, Path("a.onnx"))
     assert int8_tensors(proto) == {"l"}
-    with pytest.raises(ArtifactError, match="no float32 weight"):
+    with pytest.raises(ArtifactError, match="no fp32 weight"):
         module._to_int8(onnx, graph_of(nodes[:1], {"s": small}, [2, len(small)], ("h",)), Path("a.onnx"))
     vector = graph_of(
         [helper.make_node("MatMul", ["x", "v"], ["y"])], {"v": normal(2 * MIN_ELEMENTS)}, [2, 2 * MIN_ELEMENTS]
     )
-    with pytest.raises(ArtifactError, match="no float32 weight"):
+    with pytest.raises(ArtifactError, match="no fp32 weight"):
         module._to_int8(onnx, vector, Path("a.onnx"))
     broken = large.copy()
     broken[0, 0] = np.nan
@@ -209,8 +209,8 @@ def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def test_file_is_a_quarter_and_says_what_it_is(source: Path, result: dict[str, Any]) -> None:
     path = result["path"]
     assert result["bytes"] == path.stat().st_size
-    assert result["float_bytes"] == source.stat().st_size
-    assert result["times_smaller"] == result["float_bytes"] / result["bytes"] >= 3.5
+    assert result["fp32_bytes"] == source.stat().st_size
+    assert result["times_smaller"] == result["fp32_bytes"] / result["bytes"] >= 3.5
     before = read_artifact(source)
     assert before.verification, "else nothing shows that it is cleared"
     training = {"epochs": 3, "weights": "int8 per channel"}
@@ -242,13 +242,13 @@ def test_onnx_runtime_computes_as_with_the_float_file(source: Path, result: dict
 
 def test_summary_tells_the_figures(result: dict[str, Any]) -> None:
     assert result["latency_ms"] > 0
-    assert result["float_latency_ms"] > 0
+    assert result["fp32_latency_ms"] > 0
     assert "onnxruntime" in result["device"]
-    figures = {"times_smaller": 3.79, "float_bytes": 9_290_000, "bytes": 2_450_000}
-    text = module._summary(figures | {"latency_ms": 21.34, "float_latency_ms": 21.06})
+    figures = {"times_smaller": 3.79, "fp32_bytes": 9_290_000, "bytes": 2_450_000}
+    text = module._summary(figures | {"latency_ms": 21.34, "fp32_latency_ms": 21.06})
     assert text == (
-        "3.8 times smaller (9.3 → 2.5 MB); 21.3 ms a frame against 21.1 ms in float32: weights are stored in 8 bits "
-        "and computed in float32, so it saves space, not time"
+        "3.8 times smaller (9.3 → 2.5 MB); 21.3 ms a frame against 21.1 ms in fp32: weights are stored in 8 bits "
+        "and computed in fp32, so it saves space, not time"
     )
     assert "\n" not in result["summary"]
 
@@ -275,7 +275,7 @@ def test_what_cannot_be_quantised(source: Path, result: dict[str, Any], tmp_path
     ("options", "word"),
     [
         ({"path": "out.pth"}, r"ends in \.onnx"),
-        ({"path": "jetnet.onnx"}, "float32 file itself"),
+        ({"path": "jetnet.onnx"}, "fp32 file itself"),
         ({"runs": 0}, "runs is 0"),
         ({"size": (32, 256)}, "size is"),
     ],

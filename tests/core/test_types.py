@@ -60,6 +60,36 @@ def test_class_sets_survive_json_and_know_their_ids() -> None:
     assert not palette[2:].any()
 
 
+def test_more_classes_than_fit_are_refused_before_they_are_compared() -> None:
+    with pytest.raises(ConfigError, match=r"^2000000 classes; at most 255 fit"):
+        ClassSet.from_dict({"names": ["a"] * 2_000_000})
+
+
+def test_input_specs_survive_json() -> None:
+    spec = InputSpec((0.1, 0.2, 0.3), (0.5, 1.0, 2.0))
+    assert InputSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert InputSpec.from_dict({"mean": [0, 0, 0], "std": [1, 1, 1]}) == InputSpec((0.0,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ({"std": [1, 1, 1]}, "mean = None, not three usable numbers"),
+        ({"mean": [0, 0], "std": [1, 1, 1]}, r"mean = \[0, 0\]"),
+        ({"mean": [0, 0, float("nan")], "std": [1, 1, 1]}, "mean"),
+        ({"mean": [0, 0, True], "std": [1, 1, 1]}, "mean"),
+        ({"mean": [0, 0, 10**400], "std": [1, 1, 1]}, "mean"),
+        ({"mean": [0, 0, "0"], "std": [1, 1, 1]}, "mean"),
+        ({"mean": [0, 0, 0], "std": [1, 0, 1]}, "std"),
+        ([0, 0, 0], "mean"),
+    ],
+)
+def test_input_specs_that_cannot_be(data: Any, word: str) -> None:
+    with pytest.raises(ConfigError, match=word) as info:
+        InputSpec.from_dict(data)
+    assert len(str(info.value)) < 200
+
+
 def test_normalize_is_the_formula() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     spec = InputSpec((0.1, 0.2, 0.3), (0.5, 1.0, 2.0))

@@ -12,13 +12,13 @@ import pytest
 
 from conftest import Trained
 from featherseg.core.errors import ArtifactError, ConfigError
+from featherseg.core.machine import available_threads, machine_facts
 from featherseg.core.types import Latency
-from featherseg.evaluation.benchmark import Contender, Standing, benchmark, drift, machine_facts, time_in_turns
+from featherseg.evaluation import benchmark as module
+from featherseg.evaluation.benchmark import Contender, Standing, benchmark, drift, time_in_turns
 from featherseg.evaluation.candidates import Opening, contenders, peak_memory
-from featherseg.evaluation.scores import benchmark as module
 from featherseg.runtime import timing
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions.base import available_threads
 from featherseg.runtime.timing import take_turns
 
 FRAME = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
@@ -96,7 +96,7 @@ class TestBenchmark:
     def test_what_runs_and_what_does_not(self, trained: Trained) -> None:
         steps: list[int] = []
         good = Contender("good.onnx", "onnxruntime", lambda: Segmenter(trained.file, threads=1), lambda: 123)
-        bad = Contender("bad.onnx", "openvino f32", refusing)
+        bad = Contender("bad.onnx", "openvino fp32", refusing)
         result = benchmark([bad, good], FRAME, runs=6, warmup=1, threads=1, progress=steps.append)
         first, second = result.standings
         assert (first.latency, first.failure, first.fps) == (None, "it is no good", None)
@@ -109,7 +109,7 @@ class TestBenchmark:
         assert data["size"] == [64, 96]
         assert data["results"][0] == {
             "file": "bad.onnx",
-            "engine": "openvino f32",
+            "engine": "openvino fp32",
             "peak_bytes": None,
             "failure": "it is no good",
         }
@@ -149,9 +149,9 @@ class TestContenders:
         found = contenders([trained.file, trained.run], frame_size=(64, 96), compiled=True, memory=False)
         names = [(c.file, c.engine) for c in found]
         assert names[0] == ("jetnet.onnx", "onnxruntime")
-        assert ("jetnet.onnx", "openvino f32") in names
+        assert ("jetnet.onnx", "openvino fp32") in names
         assert names[-4:] == [
-            ("tiny", f"{kind} {precision}") for kind in ("torch", "torch.compile") for precision in ("f32", "bf16")
+            ("tiny", f"{kind} {precision}") for kind in ("torch", "torch.compile") for precision in ("fp32", "bf16")
         ]
         assert found[0].peak_memory() is None
         masks = [c.open().segment(FRAME) for c in (found[0], found[-4])]

@@ -105,14 +105,14 @@ class TestCosts:
         assert _stems(kernel)[0] == kernel
 
 
-@pytest.mark.parametrize("precision", ["f32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_every_layer_is_among_the_kernels(exported: Path, tmp_path: Path, engine: str, precision: str) -> None:
     if engine == "openvino":
         pytest.importorskip("openvino", reason="needs the extra openvino")
     file = int8(exported, tmp_path) if precision == "int8" else exported
     costs = GraphCosts(file, SIZE)
-    timed = time_kernels(file, IMAGES, engine=engine, threads=1, precision="f32", runs=2, warmup=1)
+    timed = time_kernels(file, IMAGES, engine=engine, threads=1, precision="fp32", runs=2, warmup=1)
     found = {costs.find(kernel.name)[0] for kernel in timed.kernels if costs.find(kernel.name)[1]}
     assert found == {cost.layer for cost in costs.costs.values()}
     assert all(kernel.ms >= 0 and kernel.bytes >= 0 for kernel in timed.kernels)
@@ -154,7 +154,7 @@ class TestProfile:
         assert "threads is 0" in refused(trained.file, threads=0)
         assert "size is 32x96" in refused(trained.file, (32, 96))
         assert "engine is 'openvin'" in refused(trained.file, engine="openvin")
-        assert "ONNX Runtime computes in f32" in refused(trained.file, precision="bf16")
+        assert "ONNX Runtime computes in fp32" in refused(trained.file, precision="bf16")
 
     def test_peaks_are_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
         peaks = measure_peaks(1)

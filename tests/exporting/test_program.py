@@ -41,7 +41,7 @@ def test_program_equals_network_at_any_batch_and_size(model: SegmentationModel, 
     session = open_session(program)
     assert isinstance(session, Session)
     assert (session.name, session.size) == ("torch", None)
-    assert f"threads: {torch.get_num_threads()}, f32, torch {torch.__version__}" in session.device
+    assert f"threads: {torch.get_num_threads()}, fp32, torch {torch.__version__}" in session.device
     for batch, size in [(1, (64, 64)), (3, (64, 201)), (2, (131, 77))]:
         images = images_of(*size, batch=batch)
         expected = logits_of(model, images)
@@ -163,7 +163,7 @@ def test_reading_what_it_says_needs_no_torch(program: Path) -> None:
 def test_threads(program: Path) -> None:
     before = torch.get_num_threads()
     try:
-        assert "threads: 2, f32" in open_session(program, threads=2).device
+        assert "threads: 2, fp32" in open_session(program, threads=2).device
         assert torch.get_num_threads() == 2
         with pytest.raises(ConfigError, match="threads is 0"):
             open_session(program, threads=0)

@@ -21,7 +21,7 @@ from featherseg.exporting.fixed import fix_size, graph_size
 from featherseg.exporting.onnx import export_onnx, write_artifact
 from featherseg.exporting.targets import (
     TOLERANCES,
-    Source,
+    TargetSource,
     export_target,
     export_target_verified,
     register_target,
@@ -33,7 +33,7 @@ from featherseg.models.base import SegmentationModel
 from featherseg.models.checkpoint import Checkpoint
 from featherseg.runtime.artifact import Artifact, read_artifact
 from featherseg.runtime.containers import write_companion
-from featherseg.runtime.sessions.base import open_session, sessions
+from featherseg.runtime.sessions.base import Session, open_session, sessions
 
 PACKAGES = {"openvino": "openvino", "onnx": "onnx", "torch": "torch"}
 RUNNING = [("onnx", None), ("openvino", "fp32"), ("openvino", "fp16"), ("torch", None)]
@@ -193,7 +193,7 @@ def test_wrong_arguments(source: Path, tmp_path: Path, name: str, options: dict[
 
 def test_program_of_quantised_file_is_refused(checkpoint: Checkpoint, source: Path, tmp_path: Path) -> None:
     store_int8(source)
-    with pytest.raises(ConfigError, match=r"holds int8 per channel weights.*give its float32 file"):
+    with pytest.raises(ConfigError, match=r"holds int8 per channel weights.*give its fp32 file"):
         export_target("torch", checkpoint, source, tmp_path / "a.pt2")
 
 
@@ -218,12 +218,12 @@ def test_own_target_takes_one_function_and_one_session(
     monkeypatch.setattr(sessions, "_entries", dict(sessions._entries))
 
     @register_target("mine", suffix=".mine", precisions=("fp32",), backend="my engine", extra="train")
-    def write(source: Source, path: Path, precision: str, note: str = "") -> None:
+    def write(source: TargetSource, path: Path, precision: str, note: str = "") -> None:
         path.write_bytes(source.onnx_path.read_bytes())
         write_companion(path, read_artifact(source.onnx_path).to_metadata()["featherseg"], f"mine 1, {note}")
 
     @sessions.register("my engine")
-    class MySession:
+    class MySession(Session):
         suffixes = (".mine",)
         name = "mine"
         device = "paper"

@@ -112,7 +112,7 @@ def test_half_precision_graph(hand: Path) -> None:
     np.testing.assert_array_equal(
         numpy_helper.to_array(stored[nodes["resize"].input[2]]), np.array([1, 1, 1.3, 1.3], np.float32)
     )
-    assert "w1" not in stored, "the float32 weight is left in the graph"
+    assert "w1" not in stored, "the fp32 weight is left in the graph"
     expected, logits = run(onnx.load(str(hand))), run(proto)
     assert logits.dtype == np.float32
     assert 0 < np.abs(logits - expected).max() < 5e-3 * np.abs(expected).max()

@@ -14,11 +14,12 @@ from featherseg.core.files import TEMPORARY
 from featherseg.core.types import ClassSet, InputSpec
 from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.segmenter import Segmenter
+from featherseg.runtime.sessions.base import Session
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts, limits and names as on Linux")
 
 
-class Stub:
+class Stub(Session):
     """A session that says sky over road, whatever it sees."""
 
     name, device = "stub", "nowhere"

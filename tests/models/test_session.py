@@ -26,7 +26,7 @@ def test_torch_session(model: SegmentationModel, artifact: Artifact, exported: P
     modes = [module.training for module in net.modules()]
     session = TorchSession(net, artifact)
     assert isinstance(session, Session)
-    assert f"threads: {torch.get_num_threads()}, f32, channels_last, torch" in session.device
+    assert f"threads: {torch.get_num_threads()}, fp32, channels_last, torch" in session.device
     images = images_of(77, 130, batch=2)
     reference = OnnxSession(exported, threads=1).run(images)
     limit = 2e-5 * np.abs(reference).max()

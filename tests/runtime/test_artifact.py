@@ -52,6 +52,19 @@ def test_metadata_round_trip() -> None:
         EVERY_FIELD.stride = 4  # type: ignore[misc]
 
 
+def test_an_int8_file_with_the_words_of_0_1_0_is_read() -> None:
+    old = {"miou_float": 0.75, "miou": 0.74, "float_layers": ["stem.0"], "float_bytes": 9, "float_latency_ms": 2.5}
+    read = Artifact.from_metadata(entries(training={"dataset": "street", "quantization": old})).training
+    assert read["dataset"] == "street"
+    assert read["quantization"] == {
+        "miou_fp32": 0.75,
+        "miou": 0.74,
+        "fp32_layers": ["stem.0"],
+        "fp32_bytes": 9,
+        "fp32_latency_ms": 2.5,
+    }
+
+
 def test_file_round_trip_reads_what_onnx_wrote(tmp_path: Path) -> None:
     path = write_model(tmp_path / "a.onnx", {"before": "1", **EVERY_FIELD.to_metadata(), "after": "2"})
     assert read_artifact(path) == EVERY_FIELD

@@ -18,16 +18,16 @@ from artifact_fixtures import POOLED, block_means
 from featherseg.core.errors import ArtifactError, ConfigError, MissingExtraError
 from featherseg.evaluation.opening import open_segmenter
 from featherseg.runtime import choose, engines
-from featherseg.runtime.choose import Choice, cache_folder, fastest_engine, picture
+from featherseg.runtime.choose import EngineChoice, cache_folder, fastest_engine, picture
 from featherseg.runtime.engines import ANY, Engine, engines_of
-from featherseg.runtime.sessions.base import sessions
+from featherseg.runtime.sessions.base import Session, sessions
 
 SMALL = (64, 96)
 
 pytestmark = pytest.mark.usefixtures("no_pause")
 
 
-class Fake:
+class Fake(Session):
     """An engine that takes as long as it is told, and is as right."""
 
     suffixes = (".onnx",)
@@ -60,7 +60,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, type[Fake]]:
     return {"own": own, "quick": quick}
 
 
-def choice(path: Path, cache: Path, **options: Any) -> Choice:
+def choice(path: Path, cache: Path, **options: Any) -> EngineChoice:
     return fastest_engine(path, **{"size": SMALL, "cache": cache} | options)
 
 
@@ -96,7 +96,7 @@ def test_other_circumstances_are_measured_anew(
     onnx.save(model, str(moved))
     assert not choice(moved, cache).remembered
     with monkeypatch.context() as patch:
-        patch.setattr(choose, "version", lambda package: "another")
+        patch.setattr(choose, "versions", lambda packages: {"torch": "another"})
         assert not choice(pooled, cache).remembered
     with monkeypatch.context() as patch:
         patch.setattr(choose, "cpu_name", lambda: "another")
@@ -178,22 +178,22 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class TestEngines:
     @pytest.fixture(autouse=True)
     def processor(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(engines, "openvino_precisions", lambda: ("f32", "bf16"))
+        monkeypatch.setattr(engines, "openvino_precisions", lambda: ("fp32", "bf16"))
 
     def names(self, *arguments: Any) -> list[str]:
         return [str(engine) for engine in engines_of(*arguments)]
 
     def test_own_precision_unless_asked(self) -> None:
-        assert self.names("a.onnx") == ["onnxruntime", "openvino f32"]
-        assert self.names("a.onnx", "f32") == ["onnxruntime", "openvino f32"]
+        assert self.names("a.onnx") == ["onnxruntime", "openvino fp32"]
+        assert self.names("a.onnx", "fp32") == ["onnxruntime", "openvino fp32"]
         assert self.names("a.onnx", "bf16") == ["openvino bf16"]
-        assert self.names("a.ONNX", ANY) == ["onnxruntime", "openvino f32", "openvino bf16"]
-        assert self.names("a.xml") == ["openvino f32"]
+        assert self.names("a.ONNX", ANY) == ["onnxruntime", "openvino fp32", "openvino bf16"]
+        assert self.names("a.xml") == ["openvino fp32"]
         assert self.names("a.pt2", ANY) == ["torch"]
         assert self.names("a.engine", ANY) == ["tensorrt"]
         assert self.names("a.jpg") == self.names("a.jpg", "bf16") == []
 
-    @pytest.mark.parametrize(("path", "precision"), [("a.onnx", "f16"), ("a.pt2", "bf16"), ("a.engine", "f32")])
+    @pytest.mark.parametrize(("path", "precision"), [("a.onnx", "fp16"), ("a.pt2", "bf16"), ("a.engine", "fp32")])
     def test_precision_that_is_not_to_be_had(self, path: str, precision: str) -> None:
         with pytest.raises(ConfigError, match=f"precision is '{precision}', which no engine for {path}"):
             engines_of(path, precision)
@@ -206,7 +206,7 @@ def test_mistakes_are_one_line(pooled: Path, tmp_path: Path) -> None:
         fastest_engine(tmp_path / "street.jpg")
     with pytest.raises(ConfigError, match="threads is 0"):
         fastest_engine(pooled, threads=0, cache=tmp_path / "cache")
-    assert fastest_engine(tmp_path / "one.pt2") == Choice(Engine("torch")), "no choice, nothing to open"
+    assert fastest_engine(tmp_path / "one.pt2") == EngineChoice(Engine("torch")), "no choice, nothing to open"
 
 
 def test_real_engines_and_the_segmenter(pooled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,14 +217,14 @@ def test_real_engines_and_the_segmenter(pooled: Path, tmp_path: Path, monkeypatc
     fastest = open_segmenter(pooled, backend="fastest", size=SMALL, threads=1)
     found = fastest_engine(pooled, size=SMALL, threads=1)
     assert found.remembered
-    assert set(found.ms) == {"onnxruntime", "openvino f32"}
+    assert set(found.ms) == {"onnxruntime", "openvino fp32"}
     assert fastest.session.name == found.engine.backend
     np.testing.assert_array_equal(fastest.segment(frame), expected)
     if "bf16" in engines.openvino_precisions():
         half = open_segmenter(pooled, backend="fastest", size=SMALL, precision="bf16")
         assert "bf16" in half.session.device
-    one = open_segmenter(pooled, backend="openvino", precision="f32", threads=1)
-    assert "f32" in one.session.device
+    one = open_segmenter(pooled, backend="openvino", precision="fp32", threads=1)
+    assert "fp32" in one.session.device
     with pytest.raises(ConfigError, match="has no option 'precision'"):
         open_segmenter(pooled, backend="onnxruntime", precision="bf16")
     with pytest.raises(ConfigError, match="precision is 'f99'"):
@@ -245,9 +245,11 @@ def test_realtime_segmentation_says_what_it_chose(
     assert "fastest of quick" in chosen.device
     frame = picture(SMALL, seed=1)
     np.testing.assert_array_equal(chosen.infer(frame).mask, open_segmenter(pooled, backend="own").segment(frame))
-    told = RealtimeSegmentation(pooled, backend="own")
-    assert told.choice is None
-    assert told.device == "fake"
+    for backend in ("auto", "own"):  # the file's own engine, as everywhere
+        told = RealtimeSegmentation(pooled, backend=backend)
+        assert told.choice is None
+        assert told.segmenter.session.name == open_segmenter(pooled, backend=backend).session.name == "fake"
+        assert told.device == "fake"
     with pytest.raises(ConfigError, match="device is 'cuda'"):
         RealtimeSegmentation(pooled, device="cuda")
 

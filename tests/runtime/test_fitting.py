@@ -17,13 +17,14 @@ from featherseg.runtime.artifact import Artifact
 from featherseg.runtime.fitting import GRID, Fit, Piece, pieces
 from featherseg.runtime.postprocess import upsample_argmax
 from featherseg.runtime.segmenter import Segmenter
+from featherseg.runtime.sessions.base import Session
 
 CLASSES = ClassSet(("red", "green", "blue"))
 MEAN = (124, 116, 104)
 """ImageNet's, in 0-255: what a letterbox is padded with."""
 
 
-class Blocks:
+class Blocks(Session):
     """A purely local network: a class's logit is the mean of its colour over each block of `stride` pixels a side."""
 
     name = "blocks"

@@ -9,9 +9,9 @@ import pytest
 
 from artifact_fixtures import POOLED, PooledSession, picture
 from featherseg.core.errors import ArtifactError, ConfigError
-from featherseg.runtime import sessions as module
+from featherseg.core.machine import available_threads
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.sessions.base import Session, available_threads, open_session, sessions
+from featherseg.runtime.sessions.base import Session, open_session, sessions
 from featherseg.runtime.sessions.onnx import OnnxSession
 
 
@@ -31,7 +31,7 @@ def test_openvino_equals_onnxruntime(pooled: Path) -> None:
     pytest.importorskip("openvino")
     session = open_session(pooled, "openvino", threads=1)
     assert isinstance(session, Session)
-    assert "threads: 1, CPU, f32" in session.device
+    assert "threads: 1, CPU, fp32" in session.device
     for size in ((64, 64), (77, 130)):
         images = picture(*size)[None]
         np.testing.assert_allclose(session.run(images), PooledSession().run(images), rtol=1e-5)
@@ -75,7 +75,7 @@ def test_settings_are_obeyed_or_refused(pooled: Path) -> None:
     with pytest.raises(ConfigError, match="onnxruntime"):
         Segmenter(pooled, backend="onnxruntim")
     with pytest.raises(ConfigError, match="no option 'precision'"):
-        open_session(pooled, precision="f32")
+        open_session(pooled, precision="fp32")
     with pytest.raises(ConfigError, match="open already"):
         Segmenter(OnnxSession(pooled), threads=2)
     with pytest.raises(ConfigError, match="open already"):
@@ -88,9 +88,14 @@ def test_settings_are_obeyed_or_refused(pooled: Path) -> None:
 
 
 def test_registered_backend_gets_only_given_options(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module.sessions.names()  # fills the table, which is copied here
-    monkeypatch.setattr(module.sessions, "_entries", dict(module.sessions._entries))
-    sessions.register("mine")(lambda path: PooledSession())
+    sessions.names()  # fills the table, which is copied here
+    monkeypatch.setattr(sessions, "_entries", dict(sessions._entries))
+
+    @sessions.register("mine")
+    class Mine(PooledSession):
+        def __init__(self, path: Path) -> None:
+            super().__init__()
+
     assert Segmenter(pooled, backend="mine").session.name == "pooled"
     with pytest.raises(ConfigError, match="no option 'threads'"):
         Segmenter(pooled, backend="mine", threads=1)

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from artifact_fixtures import CLASSES, POOLED, block_means, noise, write_pooled
+from artifact_fixtures import CLASSES, POOLED, PooledSession, block_means, noise, write_pooled
 from conftest import error_line, python
 from featherseg.core.errors import ArtifactError, ConfigError, FeathersegError, MissingExtraError
 from featherseg.core.types import InputSpec
@@ -75,11 +75,27 @@ def test_files_of_no_kind(tmp_path: Path) -> None:
         open_session(tmp_path / "a.onnx", "openvin")
 
 
+def test_defaults_of_a_session(tmp_path: Path) -> None:
+    session = PooledSession()
+    assert (session.suffixes, session.size, session.precision, session.thread_safe) == ((), None, "fp32", False)
+    assert session.planned((64, 96)) is session
+    assert Segmenter(session, size=(64, 96))._plan is None, "nothing was planned"
+    with pytest.raises(TypeError, match="abstract"):
+        Session()  # type: ignore[abstract]
+
+
 def test_own_session_without_suffixes_tries_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions.names()  # fills the table, which is copied here
     monkeypatch.setattr(sessions, "_entries", dict(sessions._entries))
-    sessions.register("mine")(lambda path: path)
-    assert open_session(tmp_path / "a.tflite", "mine") == tmp_path / "a.tflite"
+
+    @sessions.register("mine")
+    class Mine(PooledSession):
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+    session = open_session(tmp_path / "a.tflite", "mine")
+    assert isinstance(session, Mine)
+    assert session.path == tmp_path / "a.tflite"
     assert ".tflite" not in artifact_suffixes()
 
 

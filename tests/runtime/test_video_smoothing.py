@@ -23,7 +23,7 @@ def segmenter(maps: list[np.ndarray]) -> Any:
     """Return what gives these logits one after the other."""
     left = iter(maps)
     return SimpleNamespace(
-        logits=lambda frame: next(left), artifact=SimpleNamespace(classes=CLASSES), session="the session"
+        logits=lambda frame: next(left), artifact=SimpleNamespace(classes=CLASSES), device="the device"
     )
 
 
@@ -45,7 +45,7 @@ def test_masks_are_those_of_the_running_average(share: float) -> None:
         np.testing.assert_array_equal(prediction.mask, average.argmax(0))
         assert prediction.classes is CLASSES
         assert prediction.image is FRAME
-    assert smoothed.session == "the session"
+    assert smoothed.device == "the device"
 
 
 def test_noise_flickers_less() -> None:

@@ -40,7 +40,7 @@ def test_odd_names_do_not_break_the_card() -> None:
     odd = ("a|b", "<script>x</script>", "`code` *star*", "two\nlines", "[link](http://example.com)")
     classes = ClassSet(odd)
     file = shipped_street(iou=dict.fromkeys(odd, 0.5))
-    report = street_report(file, classes=classes, name="# x", float_iou=dict.fromkeys(odd, float("nan")))
+    report = street_report(file, classes=classes, name="# x", fp32_iou=dict.fromkeys(odd, float("nan")))
     artifact = replace(read_artifact(STREET), classes=classes)
     card = model_card(artifact, report, "m.onnx", data="d", terms="1 < 2\n# not a heading")
     rows = [line for line in card.splitlines() if line.startswith("|")]

@@ -152,7 +152,7 @@ def test_the_command(run: Callable[..., Ended], trained: Trained, tmp_path: Path
     assert ended.json["files"][0]["name"] == "tiny.onnx"
     assert json.loads((tmp_path / "dist" / "report.json").read_text()) == ended.json
     table = run("ship", trained.run, "-o", tmp_path / "dist", "--threads", "1", "-q").out
-    assert "float32" in table
+    assert "fp32" in table
     assert "report.html" in table
     assert run("ship", trained.run, "--to", "tflite").refused("unknown target")
     golden = np.array(Segmenter(tmp_path / "dist" / "tiny.onnx").segment(np.zeros((64, 96, 3), np.uint8)))

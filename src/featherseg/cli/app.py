@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import platform
 import re
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from ..core.errors import ConfigError, require
+from ..core.machine import versions
 from ..core.text_files import shortened
 
 # Examples are indented blocks: a section called "Example" would be taken out of the help as part of the docstring.
@@ -31,11 +30,8 @@ With --verbose an error also says where it came from. Exit codes: 0 done, 1 a ve
 
 def version_text() -> str:
     """Return featherseg's version, and those of what runs and trains networks where installed, a line each."""
-    lines = []
-    for package in ("featherseg", "onnxruntime", "torch"):
-        with suppress(PackageNotFoundError):
-            lines.append(f"{package} {version(package)}")
-    return "\n".join([*lines, f"python {platform.python_version()}"])
+    found = versions(("featherseg", "onnxruntime", "torch")) | {"python": platform.python_version()}
+    return "\n".join(f"{package} {number}" for package, number in found.items())
 
 
 app = App(

@@ -94,7 +94,7 @@ def profile(
     *,
     size: Annotated[str, Parameter(name="--size", help="HxW of the image.")] = BENCH_SIZE,
     engine: Annotated[Literal["onnxruntime", "openvino"], Parameter(help="Whose kernels.")] = "onnxruntime",
-    precision: Annotated[Literal["f32", "bf16", "f16"], Parameter(help="What OpenVINO computes floats in.")] = "f32",
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="What OpenVINO computes floats in.")] = "fp32",
     threads: Threads = None,
     runs: Annotated[int, Parameter(help="Counted runs.")] = 15,
     all: Annotated[bool, Parameter(help="All layers, not the slowest alone.", show_default=False)] = False,
@@ -102,7 +102,7 @@ def profile(
 ) -> None:
     """Show where a network's time goes: each layer's time, multiply-accumulates, and share of what the machine can do.
 
-    The machine's best is measured there and then, with as many threads: a product of float32 matrices, and a copy
+    The machine's best is measured there and then, with as many threads: a product of fp32 matrices, and a copy
     that no cache holds. A layer near 100 % of either can become faster by doing less alone.
 
     For example:
@@ -141,6 +141,6 @@ def profile(
     peaks = result.peaks
     print_text(
         f"{result.device}, threads: {peaks.threads}; whole run {result.ms:.1f} ms while counting; peaks: "
-        f"{peaks.gmacs:.0f} G float32 MACs/s, {peaks.gbytes:.0f} GB/s read and written. Above 100 %: in fewer bits "
-        "than float32, or in the cache"
+        f"{peaks.gmacs:.0f} G fp32 MACs/s, {peaks.gbytes:.0f} GB/s read and written. Above 100 %: in fewer bits "
+        "than fp32, or in the cache"
     )

@@ -74,7 +74,7 @@ def quantize(
     ] = "onnxruntime",
     max_drop: Annotated[float, Parameter(help="mIoU, 0-1, that may be lost; 0.01 is one point.")] = 0.01,
     calibration: Annotated[int, Parameter(help="Images of the training split to calibrate with.")] = 48,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="File; beside the float one by default.")] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="File; beside the fp32 one by default.")] = None,
     data: Data = None,
     kind: Kind = None,
     split: Split = None,
@@ -84,7 +84,7 @@ def quantize(
 ) -> None:
     """Write an exported file again in int8, calibrated and scored on your own images.
 
-    Layers that cost too much stay in float, the most damaging first. A file that turns out slower is marked so.
+    Layers that cost too much stay in fp32, the most damaging first. A file that turns out slower is marked so.
 
     For example:
 
@@ -92,7 +92,7 @@ def quantize(
         featherseg quantize street.onnx --data ~/CamVid --engine openvino -o street_int8.xml
 
     Args:
-        file: exported float32 .onnx file.
+        file: exported fp32 .onnx file.
     """
     need_training("Quantising")
     from ..compress.calibration import calibration_images

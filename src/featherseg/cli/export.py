@@ -23,9 +23,9 @@ def export(
         Literal["fp32", "fp16"] | None, Parameter(help="What weights are stored (TensorRT: computed) in.")
     ] = None,
     weights: Annotated[
-        Literal["float32", "int8"],
+        Literal["fp32", "int8"],
         Parameter(help="How an ONNX file stores its weights; int8 is a quarter of the size, as fast."),
-    ] = "float32",
+    ] = "fp32",
     fixed: Annotated[str | None, Parameter(name="--fixed", help="HxW of an ONNX file for that size alone.")] = None,
     unproven: Annotated[
         bool, Parameter(help="Do not run the file, which this machine may not be able to.", show_default=False)

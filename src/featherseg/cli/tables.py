@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..core.formatting import DASH, percent
 from ..core.types import Latency
 from ..evaluation.metrics import EvalResult
 
-ABSENT = "–"
-"""Stands for the score of a class that does not occur."""
 PIPE_WIDTH = 200
 
 
@@ -37,7 +35,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     heading = Text(title, style="bold") if title else None
     table = Table(title=heading, title_justify="left", show_header=any(columns))
     for i, column in enumerate(columns):
-        figures = all(not row[i] or row[i][0].isdigit() or row[i] == ABSENT for row in rows)
+        figures = all(not row[i] or row[i][0].isdigit() or row[i] == DASH for row in rows)
         table.add_column(Text(column), justify="right" if figures else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
@@ -63,8 +61,3 @@ def print_latency(latency: Latency) -> None:
     rows = [(stage, *(f"{ms[q]:.1f}" for q in ("p50", "p90", "p99", "min"))) for stage, ms in data["ms"].items()]
     print_table(f"latency, ms, {latency.runs} runs", ("stage", "p50", "p90", "p99", "min"), rows)
     print_text(latency.device)
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction as a percentage with one decimal; a dash for NaN."""
-    return ABSENT if math.isnan(fraction) else f"{100 * fraction:.1f}"

@@ -14,7 +14,7 @@ from ..runtime.fitting import resized
 from ..runtime.segmenter import check_frame
 
 MIN_IMAGES = 4
-"""Fewer do not show a network's ranges. FastSegNet's mIoU on CamVid with 4, 8, 16, 32 and 64 images (float32: 75.23):
+"""Fewer do not show a network's ranges. FastSegNet's mIoU on CamVid with 4, 8, 16, 32 and 64 images (fp32: 75.23):
 75.17, 75.27, 75.02, 75.26, 75.27."""
 MIN_CORRELATION = 0.25
 """Of neighbouring pixels, at least. In photographs it is above 0.8, in drawn scenes above 0.6, in independent noise

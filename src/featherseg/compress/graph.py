@@ -1,4 +1,4 @@
-"""The graph of an exported float32 file, as quantisation reads it: who makes and reads a tensor, what a layer is."""
+"""The graph of an exported fp32 file, as quantisation reads it: who makes and reads a tensor, what a layer is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NormalizedImage:
 
 
 class FloatGraph:
-    """A float32 file that gives logits.
+    """An fp32 file that gives logits.
 
     Attributes:
         source: the file.
@@ -61,7 +61,7 @@ class FloatGraph:
         if any(node.op_type in QUANTIZED for node in graph.node) or any(
             t.data_type in types for t in graph.initializer
         ):
-            raise ArtifactError(f"{source}: is quantised or in 16 bits already; give the float32 file")
+            raise ArtifactError(f"{source}: is quantised or in 16 bits already; give the fp32 file")
         if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
             raise ArtifactError(f"{source}: has branches or loops; export a network without them")
         inferred = onnx.shape_inference.infer_shapes(self.proto).graph

@@ -7,7 +7,7 @@ format takes more room, since the graph is text.
 CamVid val (101 images, 360x480; one thread of an AMD EPYC, each network's files in one run), mIoU and processor time:
 
 ==========  ==============  ==============  ==============
-network     float32         qdq             nncf
+network     fp32            qdq             nncf
 ==========  ==============  ==============  ==============
 FastSegNet  75.23, 19.5 ms  75.17, 7.6 ms   75.18, 10.8 ms
 LEDNet      43.34, 54.6 ms  43.08, 33.4 ms  43.65, 29.2 ms
@@ -50,16 +50,16 @@ def quantize_openvino(
     method: str = METHOD,
     preset: str = "mixed",
 ) -> Path:
-    """Write an exported float32 file in int8 in OpenVINO's format, for one image at a time.
+    """Write an exported fp32 file in int8 in OpenVINO's format, for one image at a time.
 
     The new file says ``"weights": "int8 OpenVINO"`` in its training facts, and has no verification.
 
     Args:
-        source: an exported float32 ONNX file that gives logits.
+        source: an exported fp32 ONNX file that gives logits.
         path: file to write, ending in ``.xml``; its ``.bin`` comes beside it. Both appear, or neither.
         calibration: RGB images at the deployed size, see :func:`.calibration.calibration_images`; for ``"qdq"`` also
             what :func:`.qdq.calibrate` made of them.
-        keep: names, or shell-style patterns, of what stays float32; see :func:`.qdq.quantize_onnx`.
+        keep: names, or shell-style patterns, of what stays fp32; see :func:`.qdq.quantize_onnx`.
         way: ``"qdq"`` or ``"nncf"``.
         method: for ``"qdq"``, how ranges follow from the values seen; see :func:`.qdq.quantize_onnx`.
         preset: for ``"nncf"``, ``"mixed"`` (activations with a zero point where they have both signs) or
@@ -71,7 +71,7 @@ def quantize_openvino(
     Raises:
         ConfigError: an argument is out of range or a pattern in `keep` matches nothing.
         DataError: the calibration images are too few, or random noise.
-        ArtifactError: `source` is not an exported float32 file, or is refused.
+        ArtifactError: `source` is not an exported fp32 file, or is refused.
         MissingExtraError: OpenVINO, or for ``"nncf"`` NNCF, is not installed.
     """
     source, path = Path(source), Path(path)
@@ -85,7 +85,7 @@ def quantize_openvino(
     graph = FloatGraph(source)
     whole = plan(graph, "openvino")
     kept = matching(keep, list(whole.layers))
-    facts: dict[str, Any] = {"flavour": "openvino", "way": way, "float_layers": kept}
+    facts: dict[str, Any] = {"flavour": "openvino", "way": way, "fp32_layers": kept}
     facts |= {"method": method} if way == "qdq" else {"preset": preset}
     notes = {"weights": "int8 OpenVINO", "quantization": facts}
     artifact = replace(graph.artifact, training=graph.artifact.training | notes, verification={})

@@ -1,11 +1,11 @@
-"""Which operators of a float graph become integer ones, and where values are rounded for that.
+"""Which operators of an fp32 graph become integer ones, and where values are rounded for that.
 
 What one engine needs to be fast another refuses, so there is a flavour for each:
 
 - ``"onnxruntime"``: activations uint8 with a zero point, weights int8, biases int32; joins and reshaping operators
   work on integers too, and the image goes in as the bytes it is. FastSegNet at 360x480 takes 0.49 times the float
   file's time (one thread of an AMD EPYC with VNNI); with int8 activations it took 1.06 times.
-- ``"openvino"``: uint8 activations too, rounded only where a layer reads them; biases stay float.
+- ``"openvino"``: uint8 activations too, rounded only where a layer reads them; biases stay fp32.
 - ``"tensorrt"``: activations and weights int8 without zero points, biases float, and no rounding between a
   convolution and the residual sum that TensorRT fuses it with.
 """
@@ -56,7 +56,7 @@ class Plan:
     """What becomes an integer.
 
     Args:
-        graph: the float graph.
+        graph: the fp32 graph.
         flavour: of the engine.
         nodes: the integer nodes by name, in the order they run: layers called as their modules, others as they are.
         roots: activations that are rounded, in the order they are made, each with the tensor whose scale it has: not
@@ -85,7 +85,7 @@ def plan(graph: FloatGraph, flavour: str, names: Iterable[str] | None = None, jo
     and passing operators, as far as integers that come out of them are read.
 
     Args:
-        graph: the float graph.
+        graph: the fp32 graph.
         flavour: a name in ``FLAVOURS``.
         names: layers that may, of :attr:`Plan.layers`; all where left out.
         joins: whether joins may, without which a layer shows what it does alone.

@@ -4,7 +4,7 @@ Activations get their ranges from calibration images, weights one scale a channe
 wherever a tensor goes into or comes out of an integer operator, and nowhere between a convolution and its activation,
 so that engines fuse what lies between two pairs to one integer kernel; :mod:`.plan` tells where, for which engine.
 
-The layers that give class scores stay in float32: they are cheap, and class scores in eight bits are full of ties.
+The layers that give class scores stay in fp32: they are cheap, and class scores in eight bits are full of ties.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ def quantize_onnx(
     method: str = METHOD,
     reduce_range: bool = False,
 ) -> Path:
-    """Write an exported float32 file again in int8.
+    """Write an exported fp32 file again in int8.
 
     The new file says ``"weights": "int8 QDQ"`` in its training facts, with flavour, method and the layers that stayed
     float, and has no verification: the old figures no longer hold.
 
     Args:
-        source: an exported float32 file that gives logits.
+        source: an exported fp32 file that gives logits.
         path: file to write, ending in ``.onnx``; it appears whole or not at all.
         calibration: RGB images at the deployed size, see :func:`.calibration.calibration_images`.
         flavour: the engine that will run it: ``"onnxruntime"``, ``"openvino"`` or ``"tensorrt"``.
-        keep: names, or shell-style patterns, of what stays float32: layers are called as their modules, such as
+        keep: names, or shell-style patterns, of what stays fp32: layers are called as their modules, such as
             ``"features.0.0"``; :func:`.sensitivity.layer_sensitivity` tells all names.
         method: how ranges follow from the values seen: ``"mse"``, ``"percentile"`` or ``"minmax"``.
         reduce_range: weights in seven bits, for x86 processors without VNNI (before 2019), whose 16-bit sums would
@@ -66,12 +66,12 @@ def quantize_onnx(
     Raises:
         ConfigError: an argument is out of range or a pattern in `keep` matches nothing.
         DataError: the calibration images are too few, or random noise.
-        ArtifactError: `source` is not an exported float32 file, or has nothing to quantise.
+        ArtifactError: `source` is not an exported fp32 file, or has nothing to quantise.
         MissingExtraError: the package ``onnx`` is not installed.
     """
     path = onnx_path(path)
     if path.resolve() == Path(source).resolve():
-        raise ConfigError(f"path {path} is the float32 file itself; choose another name")
+        raise ConfigError(f"path {path} is the fp32 file itself; choose another name")
     check_method(method)
     graph = FloatGraph(source)
     whole = plan(graph, flavour)
@@ -79,7 +79,7 @@ def quantize_onnx(
     histograms = calibration if isinstance(calibration, Mapping) else calibrate(whole, calibration)
     chosen = plan(graph, flavour, [name for name in whole.layers if name not in kept])
     proto = integer_proto(chosen, histograms, method, reduce_range)
-    notes = {"weights": "int8 QDQ", "quantization": {"flavour": flavour, "method": method, "float_layers": kept}}
+    notes = {"weights": "int8 QDQ", "quantization": {"flavour": flavour, "method": method, "fp32_layers": kept}}
     with atomic_path(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())
         artifact = graph.artifact
@@ -243,7 +243,7 @@ class _Writer:
     def _byte_image(self, name: str) -> list[Any]:
         """Return what makes the image's bytes (B, H, W, 3) codes (B, 4, H, W) whose fourth channel is one everywhere.
 
-        That channel carries the normalisation's shift, which so ends at the image's edge as it does in the float file:
+        That channel carries the normalisation's shift, which so ends at the image's edge as it does in the fp32 file:
         folded into the bias it would go on into the convolution's padding.
         """
         image = self.chosen.graph.proto.graph.input[0].name

@@ -1,4 +1,4 @@
-"""Int8 within a limit: layers go back to float, the worst first, until the mIoU on the user's data is kept."""
+"""Int8 within a limit: layers go back to fp32, the worst first, until the mIoU on the user's data is kept."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ class QuantizeResult:
     Args:
         path: the int8 file.
         flavour: the engine it is for.
-        float_eval: scores of the float32 file.
+        fp32_eval: scores of the fp32 file.
         int8_eval: scores of the int8 file, by the same protocol.
-        float_layers: layers that stayed float to keep the mIoU.
+        fp32_layers: layers that stayed fp32 to keep the mIoU.
         layers: how many could be integers.
-        rounds: for each try, layers left float and mIoU.
-        float_bytes: size of the float32 file.
+        rounds: for each try, layers left fp32 and mIoU.
+        fp32_bytes: size of the fp32 file.
         bytes: size of the int8 file, of all its parts.
-        float_latency_ms: median of the float32 network's time for one image, None where this machine cannot tell.
+        fp32_latency_ms: median of the fp32 network's time for one image, None where this machine cannot tell.
         latency_ms: of the int8 network, run in turns with it.
         device: where.
         size: (height, width) of the timed image.
@@ -102,14 +102,14 @@ class QuantizeResult:
 
     path: Path
     flavour: str
-    float_eval: EvalResult
+    fp32_eval: EvalResult
     int8_eval: EvalResult
-    float_layers: tuple[str, ...]
+    fp32_layers: tuple[str, ...]
     layers: int
     rounds: tuple[tuple[int, float], ...]
-    float_bytes: int
+    fp32_bytes: int
     bytes: int
-    float_latency_ms: float | None
+    fp32_latency_ms: float | None
     latency_ms: float | None
     device: str
     size: tuple[int, int]
@@ -117,19 +117,19 @@ class QuantizeResult:
     @property
     def drop(self) -> float:
         """What was lost of the mIoU."""
-        return self.float_eval.miou - self.int8_eval.miou
+        return self.fp32_eval.miou - self.int8_eval.miou
 
     @property
     def damage(self) -> dict[str, float]:
         """IoU that each class lost, by name, the most first; classes that do not occur are left out."""
-        lost = self.float_eval.iou - self.int8_eval.iou
-        known = {name: float(d) for name, d in zip(self.float_eval.classes.names, lost, strict=True) if not np.isnan(d)}
+        lost = self.fp32_eval.iou - self.int8_eval.iou
+        known = {name: float(d) for name, d in zip(self.fp32_eval.classes.names, lost, strict=True) if not np.isnan(d)}
         return dict(sorted(known.items(), key=lambda entry: -entry[1]))
 
     @property
     def slower(self) -> bool:
-        """Whether the int8 file takes longer than its float32 twin, so that nothing speaks for it but its size."""
-        times = self.latency_ms, self.float_latency_ms
+        """Whether the int8 file takes longer than its fp32 twin, so that nothing speaks for it but its size."""
+        times = self.latency_ms, self.fp32_latency_ms
         return times[0] is not None and times[1] is not None and times[0] > times[1]
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,17 +137,17 @@ class QuantizeResult:
         return {
             "path": str(self.path),
             "flavour": self.flavour,
-            "miou_float": self.float_eval.miou,
+            "miou_fp32": self.fp32_eval.miou,
             "miou": self.int8_eval.miou,
             "drop": self.drop,
             "damage": self.damage,
             "protocol": self.int8_eval.to_dict()["protocol"],
-            "float_layers": list(self.float_layers),
+            "fp32_layers": list(self.fp32_layers),
             "layers": self.layers,
             "rounds": [list(entry) for entry in self.rounds],
-            "float_bytes": self.float_bytes,
+            "fp32_bytes": self.fp32_bytes,
             "bytes": self.bytes,
-            "float_latency_ms": self.float_latency_ms,
+            "fp32_latency_ms": self.fp32_latency_ms,
             "latency_ms": self.latency_ms,
             "slower": self.slower,
             "device": self.device,
@@ -155,24 +155,24 @@ class QuantizeResult:
         }
 
     def __str__(self) -> str:
-        protocol = self.float_eval.protocol
+        protocol = self.fp32_eval.protocol
         lines = [
-            f"int8 for {self.flavour}: mIoU {self.int8_eval.miou:.2%} (float32 {self.float_eval.miou:.2%}) on "
+            f"int8 for {self.flavour}: mIoU {self.int8_eval.miou:.2%} (fp32 {self.fp32_eval.miou:.2%}) on "
             f"{protocol['dataset']} {protocol['split']}, {protocol['images']} images, {protocol['resolution']}",
-            f"  {self.bytes / 1e6:.2f} MB, {self.bytes / self.float_bytes:.0%} of {self.float_bytes / 1e6:.2f} MB",
+            f"  {self.bytes / 1e6:.2f} MB, {self.bytes / self.fp32_bytes:.0%} of {self.fp32_bytes / 1e6:.2f} MB",
         ]
-        if self.latency_ms is None or self.float_latency_ms is None:
+        if self.latency_ms is None or self.fp32_latency_ms is None:
             lines.append("  not timed: measure it on the device it is for")
         else:
-            verdict = "; slower, so not recommended: use the float32 file" if self.slower else ""
+            verdict = "; slower, so not recommended: use the fp32 file" if self.slower else ""
             lines.append(
-                f"  {self.latency_ms:.1f} ms an image of {self.size[0]}x{self.size[1]} (float32 "
-                f"{self.float_latency_ms:.1f} ms, in turns){verdict}: {self.device}"
+                f"  {self.latency_ms:.1f} ms an image of {self.size[0]}x{self.size[1]} (fp32 "
+                f"{self.fp32_latency_ms:.1f} ms, in turns){verdict}: {self.device}"
             )
         worst = [f"{name} {lost * 100:.1f}" for name, lost in list(self.damage.items())[:3]]
         lines.append(f"  points of IoU lost, the most: {', '.join(worst)}")
-        kept = f": {', '.join(self.float_layers)}" if self.float_layers else ""
-        lines.append(f"  {len(self.float_layers)} of {self.layers} layers stayed float{kept}")
+        kept = f": {', '.join(self.fp32_layers)}" if self.fp32_layers else ""
+        lines.append(f"  {len(self.fp32_layers)} of {self.layers} layers stayed fp32{kept}")
         return "\n".join(lines)
 
 
@@ -218,7 +218,7 @@ def quantize(
     whole = plan(FloatGraph(source), config.flavour)
     logger.info(f"{path.name}: scoring the fp32 file")
     original = config.segmenter(source)
-    float_eval = evaluate(original, validation, boundary=False)
+    fp32_eval = evaluate(original, validation, boundary=False)
     logger.info(f"{path.name}: calibrating with {len(calibration)} images")
     histograms = calibrate(whole, calibration)
     search = _Search(source, validation, calibration, histograms, config)
@@ -226,10 +226,10 @@ def quantize(
         candidate = Path(folder, path.name)
         rounds = [search.round(candidate, ())]
         ranking: list[str] = []
-        while float_eval.miou - rounds[-1].scores.miou > config.max_drop:
+        while fp32_eval.miou - rounds[-1].scores.miou > config.max_drop:
             count = max(2 * len(rounds[-1].kept), 1)
             if 2 * count > len(whole.layers):
-                raise VerificationError(_hopeless(path, float_eval, rounds[-1], config.max_drop))
+                raise VerificationError(_hopeless(path, fp32_eval, rounds[-1], config.max_drop))
             ranking = ranking or search.ranking()
             rounds.append(search.round(candidate, ranking[:count]))
         smaller = rounds[-1].segmenter
@@ -239,14 +239,14 @@ def quantize(
         result = QuantizeResult(
             path=path,
             flavour=config.flavour,
-            float_eval=float_eval,
+            fp32_eval=fp32_eval,
             int8_eval=rounds[-1].scores,
-            float_layers=rounds[-1].kept,
+            fp32_layers=rounds[-1].kept,
             layers=len(whole.layers),
             rounds=tuple((len(each.kept), each.scores.miou) for each in rounds),
-            float_bytes=source.stat().st_size,
+            fp32_bytes=source.stat().st_size,
             bytes=0,
-            float_latency_ms=times[0],
+            fp32_latency_ms=times[0],
             latency_ms=times[1],
             device=smaller.session.device,
             size=config.size or (picture.shape[0], picture.shape[1]),
@@ -324,10 +324,10 @@ def _check_path(path: Path, config: QuantizeConfig) -> None:
         raise ConfigError(f"way is {config.way!r}, which gives a file in OpenVINO's format; let path end in .xml")
 
 
-def _hopeless(path: Path, float_eval: EvalResult, last: _Round, max_drop: float) -> str:
+def _hopeless(path: Path, fp32_eval: EvalResult, last: _Round, max_drop: float) -> str:
     return (
         f"{path} was not written: with {len(last.kept)} layers in fp32 int8 still loses "
-        f"{(float_eval.miou - last.scores.miou) * 100:.2f} points of mIoU (limit {max_drop * 100:.2f}); calibrate "
+        f"{(fp32_eval.miou - last.scores.miou) * 100:.2f} points of mIoU (limit {max_drop * 100:.2f}); calibrate "
         "with more of your own images, or train on with fake quantisation"
     )
 
@@ -337,7 +337,7 @@ def _note(path: Path, result: QuantizeResult) -> None:
     artifact = read_artifact(path)
     # Less what the file itself shows: its place, its size and, by then, the layers.
     figures = result.to_dict()
-    for key in ("path", "bytes", "float_layers"):
+    for key in ("path", "bytes", "fp32_layers"):
         del figures[key]
     quantization = artifact.training["quantization"] | figures
     noted = replace(artifact, training=artifact.training | {"quantization": quantization})

@@ -26,7 +26,7 @@ SHARE = 0.99999
 MIN_REACH = 2.0**-40
 METHODS = ("minmax", "percentile", "mse")
 METHOD = "mse"
-"""The usual one. CamVid, FastSegNet, ONNX Runtime, mIoU on 31 *training* images: 78.6 in float32, 78.2 with mse, 77.7
+"""The usual one. CamVid, FastSegNet, ONNX Runtime, mIoU on 31 *training* images: 78.6 in fp32, 78.2 with mse, 77.7
 with percentile, 77.6 with minmax; JetNet and LEDNet lose less than half a point with any."""
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -124,7 +124,7 @@ def observe(
     """Run an exported graph on images and return a histogram of each of its float tensors `names`.
 
     Args:
-        proto: ModelProto of an exported float32 file; left as it is.
+        proto: ModelProto of an exported fp32 file; left as it is.
         names: tensors inside it.
         images: RGB uint8 (H, W, 3), at least ``MIN_SIZE`` a side.
         progress: called with the numbers of images done and of all.

@@ -1,4 +1,4 @@
-"""Which layers int8 hurts most: one at a time in integers, all others in float, and what that does to the logits.
+"""Which layers int8 hurts most: one at a time in integers, all others in fp32, and what that does to the logits.
 
 Joins are no part of it: what they round, the layers around them round as well.
 """
@@ -58,7 +58,7 @@ def layer_sensitivity(
     """Return the damage of each layer alone, the worst first.
 
     Args:
-        source: an exported float32 file that gives logits.
+        source: an exported fp32 file that gives logits.
         calibration: RGB images at the deployed size.
         flavour: as for :func:`.qdq.quantize_onnx`.
         method: as there.
@@ -69,7 +69,7 @@ def layer_sensitivity(
     Raises:
         ConfigError: an argument is out of range.
         DataError: the images are too few, or random noise.
-        ArtifactError: `source` is not an exported float32 file.
+        ArtifactError: `source` is not an exported fp32 file.
     """
     check_method(method)
     if images < 1:

@@ -1,10 +1,10 @@
-"""Weights in 16 bits: an exported file of half the size that computes in float32 as before.
+"""Weights in 16 bits: an exported file of half the size that computes in fp32 as before.
 
-Each weight is stored as float16 and cast back in the graph, which engines do once, when they open the file. For
+Each weight is stored in fp16 and cast back in the graph, which engines do once, when they open the file. For
 OpenVINO's own format :func:`featherseg.exporting.openvino.export_openvino` does the same with ``precision="fp16"``.
 
-bfloat16 has no file of its own: it is what a session computes in, from the float32 file. ``OpenVinoSession(path,
-precision="bf16")`` takes 0.54 times the time of float32 on processors that have it
+bf16 has no file of its own: it is what a session computes in, from the fp32 file. ``OpenVinoSession(path,
+precision="bf16")`` takes 0.54 times the time of fp32 on processors that have it
 (FastSegNet at 360x480, one thread of an AMD EPYC).
 """
 
@@ -20,31 +20,31 @@ from ..exporting.onnx import atomic_path, onnx_path, write_artifact
 from .graph import FloatGraph
 
 MIN_ELEMENTS = 64
-"""Smaller tensors stay float32: the operator that casts them takes more room than they save."""
+"""Smaller tensors stay fp32: the operator that casts them takes more room than they save."""
 MAX_HALF = float(np.finfo(np.float16).max)
 
 
 def store_fp16(source: str | Path, path: str | Path) -> Path:
-    """Write an exported float32 file again with its weights in float16.
+    """Write an exported fp32 file again with its weights in fp16.
 
     The new file says ``"weights": "fp16"`` in its training facts and has no verification: the old figures no longer
     hold to the last digit.
 
     Args:
-        source: an exported float32 file that gives logits.
+        source: an exported fp32 file that gives logits.
         path: file to write, ending in ``.onnx``; it appears whole or not at all.
 
     Returns:
         `path`.
 
     Raises:
-        ConfigError: `path` is the float32 file, or not named ``.onnx``.
-        ArtifactError: `source` is not an exported float32 file, or has a weight that float16 cannot hold.
+        ConfigError: `path` is the fp32 file, or not named ``.onnx``.
+        ArtifactError: `source` is not an exported fp32 file, or has a weight that fp16 cannot hold.
         MissingExtraError: the package ``onnx`` is not installed.
     """
     path = onnx_path(path)
     if path.resolve() == Path(source).resolve():
-        raise ConfigError(f"path {path} is the float32 file itself; choose another name")
+        raise ConfigError(f"path {path} is the fp32 file itself; choose another name")
     graph = FloatGraph(source)
     onnx = require("onnx", "train", "Storing weights in 16 bits")
     proto, casts = graph.proto, []
@@ -54,7 +54,7 @@ def store_fp16(source: str | Path, path: str | Path) -> Path:
         values = graph.array(tensor.name)
         if np.abs(values).max() > MAX_HALF:
             raise ArtifactError(
-                f"{source}: weight {tensor.name} holds values above {MAX_HALF:.0f}, float16 cannot; keep float32"
+                f"{source}: weight {tensor.name} holds values above {MAX_HALF:.0f}, fp16 cannot; keep fp32"
             )
         name = f"{tensor.name}_half"
         casts.append(onnx.helper.make_node("Cast", [name], [tensor.name], f"{name}_cast", to=onnx.TensorProto.FLOAT))

@@ -1,6 +1,6 @@
-"""Weights in eight bits: an exported file of a quarter of the size, which computes in float32 as before.
+"""Weights in eight bits: an exported file of a quarter of the size, which computes in fp32 as before.
 
-Each large weight is stored as int8 with one float32 scale a channel of the layer's output, and turned back by a
+Each large weight is stored as int8 with one fp32 scale a channel of the layer's output, and turned back by a
 ``Cast`` and a ``Mul`` in the graph. Not by ``DequantizeLinear``: ONNX Runtime keeps that one for int8 kernels, so it
 runs anew with every frame and keeps the convolution from its fast layout (measured: 1.2 to 1.8 times slower), while
 constant ``Cast`` and ``Mul`` are folded when the file is loaded. TensorRT alone takes int8 constants only before
@@ -26,7 +26,7 @@ from ..runtime.artifact import read_artifact
 from ..runtime.segmenter import Segmenter
 
 MIN_ELEMENTS = 512
-"""Smaller tensors stay float32: two more operators and the scales would cost a good part of what they save."""
+"""Smaller tensors stay fp32: two more operators and the scales would cost a good part of what they save."""
 MAX_CODE = 127
 """Codes are symmetric, -127 to 127, so that zero stays exactly zero; -128 is not used."""
 PICTURES = 3
@@ -46,18 +46,18 @@ def quantize_weights(
     """Write an exported file again with its weights in int8, and measure what that does to size, speed and masks.
 
     Weights of Conv, ConvTranspose, MatMul and Gemm from ``MIN_ELEMENTS`` elements are stored in int8. Biases, small
-    tensors, and weights that reach their layer through other operators or are used otherwise too, stay float32.
+    tensors, and weights that reach their layer through other operators or are used otherwise too, stay fp32.
     The new file says ``"weights": "int8 per channel"`` in its training facts, and has no verification: the old
     figures no longer hold, so verify it on real images with limits that suit it.
 
     Args:
-        source: an exported float32 file that gives logits.
+        source: an exported fp32 file that gives logits.
         path: file to write, ending in ``.onnx``; it appears whole or not at all.
         runs: timed runs of either file; they take turns.
         size: (height, width) of the synthetic street scenes for timing and comparing.
 
     Returns:
-        ``path``; ``bytes``, ``float_bytes`` and ``times_smaller``; ``latency_ms`` and ``float_latency_ms``, medians
+        ``path``; ``bytes``, ``fp32_bytes`` and ``times_smaller``; ``latency_ms`` and ``fp32_latency_ms``, medians
         of the network alone; ``agreement``, the share 0–1 of pixels with the same class in synthetic scenes;
         ``device`` and ``size`` of the measurements; ``summary``, a sentence.
 
@@ -71,7 +71,7 @@ def quantize_weights(
     if path.suffix.lower() != ".onnx":
         raise ConfigError(f"{path}: an exported file ends in .onnx, not {path.suffix!r}; rename it")
     if path.resolve() == source.resolve():
-        raise ConfigError(f"path {path} is the float32 file itself; choose another name")
+        raise ConfigError(f"path {path} is the fp32 file itself; choose another name")
     if runs < 1:
         raise ConfigError(f"runs is {runs}; measure at least 1")
     if len(size) != 2 or min(size) < MIN_SIZE:
@@ -82,8 +82,8 @@ def quantize_weights(
         smaller = Segmenter(temporary)
         pictures = [render_street(i, size)[0] for i in range(PICTURES)]
         figures = _compare(original, smaller, pictures, runs)
-        figures |= {"bytes": temporary.stat().st_size, "float_bytes": source.stat().st_size}
-    figures["times_smaller"] = figures["float_bytes"] / figures["bytes"]
+        figures |= {"bytes": temporary.stat().st_size, "fp32_bytes": source.stat().st_size}
+    figures["times_smaller"] = figures["fp32_bytes"] / figures["bytes"]
     return {"path": path, **figures, "size": size, "summary": _summary(figures)}
 
 
@@ -91,7 +91,7 @@ def store_int8(source: str | Path, path: str | Path | None = None) -> None:
     """Write an exported file again with its weights in int8; see :func:`quantize_weights`, which measures too.
 
     Args:
-        source: an exported float32 file that gives logits.
+        source: an exported fp32 file that gives logits.
         path: file to write; `source` itself where left out.
     """
     source = Path(source)
@@ -112,7 +112,7 @@ def _to_int8(onnx: Any, proto: Any, source: Path) -> None:
     if any(node.op_type in _QUANTIZED for node in _all_nodes(graph)) or any(
         tensor.data_type == onnx.TensorProto.INT8 for tensor in graph.initializer
     ):
-        raise ArtifactError(f"{source}: is quantised already; give the float32 file")
+        raise ArtifactError(f"{source}: is quantised already; give the fp32 file")
     nodes = []
     for name, axis in _weight_axes(graph).items():
         tensor = tensors.get(name)
@@ -130,7 +130,7 @@ def _to_int8(onnx: Any, proto: Any, source: Path) -> None:
         cast = onnx.helper.make_node("Cast", [f"{name}_int8"], [f"{name}_codes"], to=onnx.TensorProto.FLOAT)
         nodes += [cast, onnx.helper.make_node("Mul", [f"{name}_codes", f"{name}_scale"], [name])]
     if not nodes:
-        raise ArtifactError(f"{source}: has no float32 weight of {MIN_ELEMENTS} elements to quantise; use it as it is")
+        raise ArtifactError(f"{source}: has no fp32 weight of {MIN_ELEMENTS} elements to quantise; use it as it is")
     rest = list(graph.node)
     del graph.node[:]
     graph.node.extend(nodes + rest)
@@ -138,14 +138,14 @@ def _to_int8(onnx: Any, proto: Any, source: Path) -> None:
 
 
 def quantize_array(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 codes and float32 scales, of a shape to multiply them with, one for each index of `axis`.
+    """Return int8 codes and fp32 scales, of a shape to multiply them with, one for each index of `axis`.
 
-    ``codes * scale`` is within half a scale of `weight`, and a channel's largest weight is met as closely as float32
+    ``codes * scale`` is within half a scale of `weight`, and a channel's largest weight is met as closely as fp32
     can. Channels of zeros have scale 1.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
     largest = np.abs(weight).max(axis=others, keepdims=True)
-    # Below the smallest normal float32 a scale loses digits, or runtimes flush it to zero.
+    # Below the smallest normal fp32 number a scale loses digits, or runtimes flush it to zero.
     scale = np.maximum(largest / np.float32(MAX_CODE), np.finfo(np.float32).tiny, dtype=np.float32)
     scale = np.where(largest == 0, np.float32(1), scale).astype(np.float32)
     codes = np.clip(np.rint(weight / scale), -MAX_CODE, MAX_CODE).astype(np.int8)
@@ -187,7 +187,7 @@ def _all_nodes(graph: Any) -> Iterator[Any]:
 def _compare(original: Segmenter, smaller: Segmenter, pictures: list[ImageArray], runs: int) -> dict[str, Any]:
     """Return the agreement of the masks and the medians of the two networks' times."""
     same = [np.mean(original.segment(picture) == smaller.segment(picture)) for picture in pictures]
-    times: dict[str, list[float]] = {"float_latency_ms": [], "latency_ms": []}
+    times: dict[str, list[float]] = {"fp32_latency_ms": [], "latency_ms": []}
     turns = list(zip(times, (original, smaller), strict=True))
     # In turns, either first as often, so that other programs and a processor that slows down hold up both alike.
     for i in range(WARMUP + runs):
@@ -200,9 +200,9 @@ def _compare(original: Segmenter, smaller: Segmenter, pictures: list[ImageArray]
 
 
 def _summary(figures: dict[str, Any]) -> str:
-    ratio, large, small = figures["times_smaller"], figures["float_bytes"] / 1e6, figures["bytes"] / 1e6
+    ratio, large, small = figures["times_smaller"], figures["fp32_bytes"] / 1e6, figures["bytes"] / 1e6
     return (
         f"{ratio:.1f} times smaller ({large:.1f} → {small:.1f} MB); {figures['latency_ms']:.1f} ms a frame against "
-        f"{figures['float_latency_ms']:.1f} ms in float32: weights are stored in 8 bits and computed in float32, "
+        f"{figures['fp32_latency_ms']:.1f} ms in fp32: weights are stored in 8 bits and computed in fp32, "
         "so it saves space, not time"
     )

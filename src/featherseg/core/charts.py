@@ -17,7 +17,7 @@ from pathlib import Path
 WIDTH = 960
 """Width of every chart in its own units; the page scales it."""
 SERIES = 13
-"""Colours of series in the style sheet; further ones begin again at 1, for 0 is the float network's."""
+"""Colours of series in the style sheet; further ones begin again at 1, for 0 is the fp32 network's."""
 FONT = 12
 LABEL = 190
 """Largest width of a bar's or group's name; of longer ones the middle is left out, except in the tooltip."""

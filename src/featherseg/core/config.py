@@ -180,7 +180,7 @@ class ShipConfig(Section, frozen=True):
     ``to`` names targets. ``prune`` is the share of channels to remove, 0 for none; the pruned network is trained for
     ``finetune_epochs`` with the run as its teacher, and dropped again where it loses more than ``max_drop`` of mIoU
     (0–1) by then. ``int8`` adds a quantised file for each target that knows it, calibrated on ``calibration`` training
-    images, with the most damaging layers left in float until the drop is within ``max_drop``. ``tolerances`` are limits
+    images, with the most damaging layers left in fp32 until the drop is within ``max_drop``. ``tolerances`` are limits
     by precision ("fp32", "fp16", "int8"). ``threads`` 0 are all that the process may use. ``pictures`` are how many of
     the worst images the report shows; with 0 none of the data goes along, and the golden image is a made-up one.
 

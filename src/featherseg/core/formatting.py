@@ -1,4 +1,4 @@
-"""Figures as short texts, the same on the page and in the model card."""
+"""Figures as short texts, the same in the terminal, on pages and in the model card."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ DASH = "–"
 """Stands for what was not measured or does not occur."""
 
 
-def percent(fraction: float) -> str:
-    """Return a score (0–1) as a percentage with one decimal."""
-    return DASH if math.isnan(fraction) else f"{100 * fraction:.1f}"
+def percent(fraction: float | None, decimals: int = 1, absent: str = DASH) -> str:
+    """Return a score (0–1) as a percentage without the sign; `absent` for NaN and None."""
+    return absent if fraction is None or math.isnan(fraction) else f"{100 * fraction:.{decimals}f}"
 
 
 def share(fraction: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError, did_you_mean
+from .text_files import shortened
 
 IGNORE_INDEX = 255
 """Mask value of pixels that are neither trained on nor counted (VOC's border, CamVid's unlabelled)."""
@@ -108,7 +110,13 @@ class ClassSet:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ClassSet:
-        """Rebuild a class set from :meth:`to_dict`'s result."""
+        """Rebuild a class set from what :meth:`to_dict` gave, or from a file that says so.
+
+        Raises:
+            ConfigError: as the class itself; so are KeyError, TypeError and ValueError of what is no such thing at all.
+        """
+        if (count := len(data["names"])) > IGNORE_INDEX:  # before a million names are compared with each other
+            raise ConfigError(f"{count} classes; at most {IGNORE_INDEX} fit beside the ignored id")
         colors = tuple((int(r), int(g), int(b)) for r, g, b in data.get("colors", ()))
         return cls(data["names"], colors, int(data.get("ignore_index", IGNORE_INDEX)))
 
@@ -125,6 +133,31 @@ class InputSpec:
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         scaled = (image.astype(np.float32) / np.float32(255) - mean) / std
         return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what :meth:`from_dict` reads, of JSON types only."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> InputSpec:
+        """Rebuild it from what :meth:`to_dict` gave, or from a file that says so.
+
+        Raises:
+            ConfigError: `data` does not hold three usable numbers each.
+        """
+        triples = []
+        for key in ("mean", "std"):
+            values = data.get(key) if isinstance(data, Mapping) else None
+            numbers = values if isinstance(values, list) and all(map(_is_modest, values)) else []
+            if len(numbers) != 3 or (key == "std" and min(numbers) <= 0):
+                raise ConfigError(f"{key} = {shortened(repr(values))}, not three usable numbers")
+            triples.append((float(numbers[0]), float(numbers[1]), float(numbers[2])))
+        return cls(*triples)
+
+
+def _is_modest(value: Any) -> bool:
+    """Whether `value` is a number that statistics of pixels on [0, 1] can be; NaN and huge integers are not."""
+    return type(value) in (int, float) and abs(value) < 1e6
 
 
 @dataclass(frozen=True)

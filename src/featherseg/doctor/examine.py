@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections import Counter, deque
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..core.errors import ConfigError, DataError
+from ..core.machine import available_threads
 from ..core.progress import OnProgress, no_progress
 from .classes import understand
 from .judge import judge_images, judge_labels, judge_twins
@@ -215,7 +215,7 @@ def in_parallel(work: Callable[[A], B], items: Iterable[A], stop: Callable[[], b
         items: the arguments.
         stop: asked before each item is begun.
     """
-    threads = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    threads = available_threads()
     waiting: deque[Future[B]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="doctor") as pool:
         try:

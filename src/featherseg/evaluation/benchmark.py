@@ -6,28 +6,23 @@ says why.
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from ..core.errors import ArtifactError, ConfigError, FeathersegError
+from ..core.machine import machine_facts
 from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray, Latency
 from ..runtime.segmenter import Segmenter
-from ..runtime.sessions.base import available_threads, cpu_name
 from ..runtime.timing import time_in_turns
 
-__all__ = ["BenchmarkResult", "Contender", "Standing", "benchmark", "drift", "machine_facts", "time_in_turns"]
+__all__ = ["BenchmarkResult", "Contender", "Standing", "benchmark", "drift", "time_in_turns"]
 
 MAX_DRIFT = 0.1
 """By how much the medians of the first and the last third of a run may differ."""
-PACKAGES = ("featherseg", "onnxruntime", "openvino", "torch", "numpy", "numba", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -174,26 +169,6 @@ def drift(latency: Latency) -> float:
         return 0.0
     first, last = float(np.median(sums[:third])), float(np.median(sums[-third:]))
     return last / first - 1
-
-
-def machine_facts(threads: int | None = None) -> dict[str, Any]:
-    """Return what a time depends on: processor, cores, threads, the load before, system and versions.
-
-    Args:
-        threads: that engines use; all that the process may where left out.
-    """
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return {
-        "processor": cpu_name(),
-        "cores": available_threads(),
-        "threads": threads or available_threads(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
-        "versions": versions,
-    }
 
 
 def _notes(standings: Sequence[Standing], facts: dict[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import ArtifactError
+from ..core.machine import peak_resident_bytes
 from ..runtime.choose import picture
 from ..runtime.engines import ANY, engines_of
 from ..runtime.segmenter import Segmenter
@@ -20,7 +21,7 @@ from ..runtime.sessions.base import artifact_suffixes
 from .benchmark import Contender
 from .opening import open_segmenter
 
-TORCH_PRECISIONS = ("f32", "bf16")
+TORCH_PRECISIONS = ("fp32", "bf16")  # as models.session has them, which this module does not import: it needs torch
 MEMORY_RUNS = 3
 MEMORY_SECONDS = 300
 
@@ -120,21 +121,5 @@ def report_peak(words: str) -> None:
     frame = np.ascontiguousarray(picture((height, width)))
     for _ in range(MEMORY_RUNS):
         segmenter.segment(frame)
-    peak = _peak_bytes()
+    peak = peak_resident_bytes()
     sys.stdout.write("" if peak is None else f"{peak}\n")
-
-
-def _peak_bytes() -> int | None:
-    """Return this process's peak of resident memory, where the system tells it.
-
-    On Linux not from ``getrusage``: there a process starts with the peak of the one that started it.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
-        return int(line.split()[1]) * 1024 if line else None
-    if sys.platform == "darwin":
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return None

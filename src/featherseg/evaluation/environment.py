@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..core.errors import FeathersegError, MissingExtraError, require
+from ..core.machine import machine_facts
 from ..runtime.sessions.base import open_session, sessions
 from ..runtime.sessions.cuda import Driver, DriverError
 from ..runtime.sessions.tensorrt import PACKAGES
-from .benchmark import machine_facts
 from .opening import STREET
 
 
@@ -20,9 +20,9 @@ def environment_facts() -> dict[str, Any]:
     """
     states = {}
     for name in sessions:
-        suffixes = getattr(sessions.get(name), "suffixes", ())
+        reads_onnx = ".onnx" in sessions.get(name).suffixes
         try:
-            states[name] = open_session(STREET, name).device if ".onnx" in suffixes else _without_a_file(name)
+            states[name] = open_session(STREET, name).device if reads_onnx else _without_a_file(name)
         except (FeathersegError, DriverError) as error:
             states[name] = f"no: {error}"
     return machine_facts() | {"engines": states}

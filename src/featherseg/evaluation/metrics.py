@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, DataError
+from ..core.formatting import percent
 from ..core.types import ClassSet
 
 AnyMask = NDArray[np.integer[Any]]
@@ -312,15 +313,15 @@ class EvalResult:
         rule = p["rule"] + (f": {', '.join(self.absent)}" if self.absent else "")
         words = [f"{p['dataset']} {p['split']}", f"{p['images']} images", p["resolution"], scales]
         words += ["flipped"] * bool(p["flip"]) + [rule]
-        return f"{p['split']} mIoU {_percent(self.miou)} ({', '.join(words)})"
+        return f"{p['split']} mIoU {percent(self.miou)} ({', '.join(words)})"
 
     def __str__(self) -> str:
         width = max(len(name) for name in (*self.classes.names, "pixel accuracy"))
         rows = zip(self.classes.names, self.iou, self.boundary_f1_per_class, strict=True)
         lines = [self.summary(), f"{'':{width}}    IoU  boundary F1"]
-        lines += [f"{name:{width}}  {_percent(iou):>5}  {_percent(f1):>11}" for name, iou, f1 in rows]
-        lines.append(f"{'mean':{width}}  {_percent(self.miou):>5}  {_percent(self.boundary_f1):>11}")
-        lines.append(f"{'pixel accuracy':{width}}  {_percent(self.pixel_accuracy):>5}")
+        lines += [f"{name:{width}}  {percent(iou):>5}  {percent(f1):>11}" for name, iou, f1 in rows]
+        lines.append(f"{'mean':{width}}  {percent(self.miou):>5}  {percent(self.boundary_f1):>11}")
+        lines.append(f"{'pixel accuracy':{width}}  {percent(self.pixel_accuracy):>5}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -336,10 +337,6 @@ class EvalResult:
             "absent": list(self.absent),
             "protocol": {**self.protocol, "scales": [float(scale) for scale in self.protocol["scales"]]},
         }
-
-
-def _percent(fraction: float) -> str:
-    return "–" if np.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
 def _json_number(value: float) -> float | None:

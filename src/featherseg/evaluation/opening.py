@@ -50,7 +50,7 @@ def open_segmenter(
         threads: of that engine; all that the process may use where left out.
         device: torch device for weights; "auto" takes a CUDA device where there is one.
         precision: what floats are computed in, such as "bf16", for engines that have a choice: OpenVINO, and torch for
-            weights; float32 where left out. With "fastest" also "any", for whichever is fastest.
+            weights; fp32 where left out. With "fastest" also "any", for whichever is fastest.
 
     Raises:
         MissingExtraError: weights need torch, which the base install leaves out.
@@ -94,7 +94,7 @@ def _weights_session(path: Path, backend: str, threads: int | None, device: str,
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.training)
-    return TorchSession(checkpoint.model, artifact, device=device, precision=precision or "f32", compile=compiled)
+    return TorchSession(checkpoint.model, artifact, device=device, precision=precision or "fp32", compile=compiled)
 
 
 def open_labelled(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..core.errors import ConfigError
+from ..core.formatting import percent
 from ..core.types import ClassSet, ImageArray, MaskArray
 
 Color = tuple[int, int, int]
@@ -250,5 +251,5 @@ def _heat(share: float, *, right: bool) -> Color:
 
 def _cell_text(share: float, *, decimals: bool) -> str:
     """Return a share as percent without the sign; nothing for one that rounds to 0."""
-    text = f"{100 * share:.{int(decimals)}f}"
+    text = percent(share, int(decimals))
     return "" if float(text) == 0 else text

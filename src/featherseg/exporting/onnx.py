@@ -69,7 +69,7 @@ def export_onnx(
 ) -> Path:
     """Write `model` as one ONNX file, for any batch, height and width from ``MIN_SIZE``.
 
-    The network itself is left as it is: a copy, on the CPU, in float32 and eval mode, is exported. What is
+    The network itself is left as it is: a copy, on the CPU, in fp32 and eval mode, is exported. What is
     written is not proven yet; :func:`featherseg.exporting.verify.export_verified` does both.
 
     Args:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..core.errors import ArtifactError, ConfigError, did_you_mean, first_line, require
-from ..core.files import write_atomically
+from ..core.errors import ArtifactError, ConfigError, first_line, require
+from ..core.files import sha256, write_atomically
+from ..core.precision import check_precision
 from ..core.staging import staged
 from ..runtime.artifact import Artifact, read_artifact
-from ..runtime.containers import WEIGHTS_KEY, openvino_info, sha256
+from ..runtime.containers import WEIGHTS_KEY, openvino_info
 from ..runtime.sessions.openvino import openvino_core, pin_batch
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -35,8 +36,7 @@ def export_openvino(onnx_path: str | Path, path: str | Path, *, precision: str =
         MissingExtraError: OpenVINO is not installed.
     """
     onnx_path, path = Path(onnx_path), Path(path)
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision is {precision!r}; {did_you_mean(precision, PRECISIONS)}")
+    check_precision(precision, PRECISIONS)
     if path.suffix.lower() != ".xml":
         raise ConfigError(f"{path}: OpenVINO's files end in .xml, not {path.suffix!r}; rename it")
     artifact = read_artifact(onnx_path)

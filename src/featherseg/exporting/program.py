@@ -32,7 +32,7 @@ def export_program(model: SegmentationModel, path: str | Path, artifact: Artifac
     out. The network itself is left as it is. What is written is not proven yet.
 
     Args:
-        model: the network; a copy, on the CPU, in float32 and eval mode, is exported.
+        model: the network; a copy, on the CPU, in fp32 and eval mode, is exported.
         path: file to write, ending in ``.pt2``; it appears whole or not at all.
         artifact: what the file shall say of itself; see :func:`featherseg.models.session.describe`.
         compiled: whether AOTInductor shall turn the program into machine code for processors like this one, which

@@ -42,11 +42,11 @@ TOLERANCES = {
     "int8": Tolerance(max_logit_error=1.0, min_agreement=0.97, max_miou_drop=0.01),
 }
 """Limits of :func:`export_target_verified` where none are given, by precision. Measured on CamVid with FastSegNet:
-weights in float16 move logits by 1.6 % of the largest, int8 by 33 to 58 %; masks agree in 99.95 % and 98.7–99.1 %."""
+weights in fp16 move logits by 1.6 % of the largest, int8 by 33 to 58 %; masks agree in 99.95 % and 98.7–99.1 %."""
 
 
 @dataclass(frozen=True)
-class Source:
+class TargetSource:
     """What a target is written from.
 
     Args:
@@ -80,7 +80,7 @@ class Target:
     write: Callable[..., object]
     stamp: Callable[[Path, Artifact], object]
 
-    def __call__(self, source: Source, path: str | Path, precision: str | None = None, **options: Any) -> Path:
+    def __call__(self, source: TargetSource, path: str | Path, precision: str | None = None, **options: Any) -> Path:
         """Write a file; see :func:`export_target`."""
         path, precision = Path(path), self.checked(precision)
         if path.suffix.lower() != self.suffix:
@@ -117,8 +117,8 @@ def register_target(
 ) -> Callable[[Write], Write]:
     """Return a decorator that files its function as what writes target `name`; see :class:`Target`.
 
-    The function takes a :class:`Source`, a path and a precision, then options by keyword. Where `stamp` is left out,
-    files have a companion beside them, written with :func:`featherseg.runtime.containers.write_companion`.
+    The function takes a :class:`TargetSource`, a path and a precision, then options by keyword. Where `stamp` is left
+    out, files have a companion beside them, written with :func:`featherseg.runtime.containers.write_companion`.
     """
 
     def add(write: Write) -> Write:
@@ -169,7 +169,7 @@ def export_target(
         MissingExtraError: the target's packages are not installed.
     """
     network = model.model if isinstance(model, Checkpoint) else model
-    return targets.get(name)(Source(Path(onnx_path), network), path, precision, **options)
+    return targets.get(name)(TargetSource(Path(onnx_path), network), path, precision, **options)
 
 
 def export_target_verified(
@@ -286,7 +286,7 @@ def export(
 @register_target(
     "onnx", suffix=".onnx", precisions=("fp32",), backend="onnxruntime", extra="train", stamp=write_artifact
 )
-def _write_onnx(source: Source, path: Path, precision: str, size: tuple[int, int] | None = None) -> None:
+def _write_onnx(source: TargetSource, path: Path, precision: str, size: tuple[int, int] | None = None) -> None:
     if size is not None:
         fix_size(source.onnx_path, path, size)
         return
@@ -303,13 +303,13 @@ def _write_onnx(source: Source, path: Path, precision: str, size: tuple[int, int
     extra="openvino",
     stamp=write_openvino_artifact,
 )
-def _write_openvino(source: Source, path: Path, precision: str) -> None:
+def _write_openvino(source: TargetSource, path: Path, precision: str) -> None:
     export_openvino(source.onnx_path, path, precision=precision)
 
 
 @register_target("tensorrt", suffix=".engine", precisions=TENSORRT_PRECISIONS, backend="tensorrt", extra="tensorrt")
 def _write_tensorrt(
-    source: Source,
+    source: TargetSource,
     path: Path,
     precision: str,
     min_size: tuple[int, int] | None = None,
@@ -333,12 +333,12 @@ def _write_tensorrt(
 @register_target(
     "torch", suffix=".pt2", precisions=("fp32",), backend="torch", extra="train", stamp=write_program_artifact
 )
-def _write_program(source: Source, path: Path, precision: str, compiled: bool = False) -> None:
+def _write_program(source: TargetSource, path: Path, precision: str, compiled: bool = False) -> None:
     if source.model is None:
         raise ConfigError("target 'torch' is written from the network itself; give its checkpoint or model")
     artifact = replace(read_artifact(source.onnx_path), verification={})
     if (kind := artifact.training.get("weights")) is not None:
         raise ConfigError(
-            f"{source.onnx_path}: holds {kind} weights, but a program is of the network itself; give its float32 file"
+            f"{source.onnx_path}: holds {kind} weights, but a program is of the network itself; give its fp32 file"
         )
     export_program(source.model, path, artifact, compiled=compiled)

@@ -1,7 +1,7 @@
 """TensorRT engines from exported files, for NVIDIA GPUs.
 
 Networks are strongly typed, the only kind that TensorRT 11 and TensorRT-RTX have: the precision is the graph's own,
-so a float16 engine comes from a graph that is turned to float16 here, and an int8 engine from a file that has its
+so an fp16 engine comes from a graph that is turned to fp16 here, and an int8 engine from a file that has its
 ``QuantizeLinear`` operators already.
 
 Source of the interface: https://docs.nvidia.com/deeplearning/tensorrt/latest/api/migration/ and the docstrings of
@@ -58,8 +58,8 @@ def build_engine(
     Args:
         onnx_path: the exported file.
         path: engine to write, ending in ``.engine``; it appears whole, with its companion, or not at all.
-        precision: ``"fp32"``, exact (no TF32); ``"fp16"``, sums over whole maps still in float32; ``"int8"``, for a
-            file with ``QuantizeLinear`` operators, whose other operators stay float32.
+        precision: ``"fp32"``, exact (no TF32); ``"fp16"``, sums over whole maps still in fp32; ``"int8"``, for a
+            file with ``QuantizeLinear`` operators, whose other operators stay fp32.
         min_size: smallest (height, width) of images; 64x64 where left out. A file of one size has that alone.
         opt_size: (height, width) that the engine is fastest at; 512x1024 where left out.
         max_size: largest (height, width), which memory is set aside for; 1088x2048 where left out.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ..core.errors import ArtifactError, ConfigError, DataError, VerificationError
+from ..core.formatting import percent
 from ..core.progress import OnProgress, no_progress
 from ..core.types import MIN_SIZE, ClassSet, ImageArray, MaskArray
 from ..data.datasets import SegmentationDataset
@@ -49,7 +50,7 @@ MIN_DIVERGENCE = 0.01
 class Tolerance:
     """How far an exported file may be from its network.
 
-    The defaults suit a float32 file; a quantised one needs wider limits, chosen on purpose.
+    The defaults suit an fp32 file; a quantised one needs wider limits, chosen on purpose.
 
     Args:
         max_logit_error: largest difference of a logit, relative to the largest logit of that image.
@@ -212,7 +213,7 @@ def verify(
     """Compare an exported file with the network it came from. The network should be trained: random ones hide faults.
 
     Args:
-        model: the network; compared on the CPU in float32 and eval mode, and left as it is.
+        model: the network; compared on the CPU in fp32 and eval mode, and left as it is.
         artifact_path: the exported file.
         dataset: labelled images, such as the validation split.
         sizes: (height, width) of the logit comparison; ``PARITY_SIZES`` where left out, or a fixed file's one.
@@ -259,7 +260,7 @@ def verify(
         classes=classes,
         dataset=f"{dataset.name} {dataset.split}",
         images=len(dataset),
-        session=segmenter.session.device,
+        session=segmenter.device,
         parity=parity,
         agreement=masks.agreement,
         worst_image=masks.worst_image,
@@ -401,7 +402,7 @@ def _torch_mask(net: SegmentationModel, image: ImageArray, size: tuple[int, int]
 
 
 def _percent(fraction: float) -> str:
-    return "absent" if math.isnan(fraction) else f"{fraction * 100:.2f}"
+    return percent(fraction, decimals=2, absent="absent")
 
 
 def _without_nan(value: Any) -> Any:

@@ -8,7 +8,6 @@ with torch's restricted loader.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor
 from ..core.errors import CheckpointError, FeathersegError, UnfitWeightsError, first_line
 from ..core.files import write_atomically
 from ..core.text_files import parse_json, shortened
-from ..core.types import IGNORE_INDEX, ClassSet, InputSpec
+from ..core.types import ClassSet, InputSpec
 from .archive import check_archive
 from .base import SegmentationModel
 from .factory import create_model
@@ -70,7 +69,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
             "num_classes": model.num_classes,
             "options": model.options,
             "classes": checkpoint.classes.to_dict(),
-            "input_spec": {"mean": model.input_spec.mean, "std": model.input_spec.std},
+            "input_spec": model.input_spec.to_dict(),
             "training": checkpoint.training,
         }
     )
@@ -96,13 +95,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     text, weights = _read(path)
     try:
         header = parse_json(text)
-        classes = _classes(header["classes"])
+        classes = ClassSet.from_dict(header["classes"])
         if 1 <= header["num_classes"] != len(classes):  # before a network of a million classes is built
             raise CheckpointError(f"{len(classes)} classes for {header['num_classes']} logits; restore the file")
         options = dict(header["options"])
         if unsafe := next((key for key in FETCHING if key in options), None):
             raise CheckpointError(f"option {unsafe!r} would fetch other weights; restore the file")
-        spec = _input_spec(header["input_spec"])
+        spec = InputSpec.from_dict(header["input_spec"])
         training = dict(header["training"])
         with torch.device("meta"):  # shapes alone: what a file says must not fill the memory
             check_weights(create_model(header["network"], header["num_classes"], **options), weights, path)
@@ -117,20 +116,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     model.input_spec = spec
     load_weights(model, weights, path)
     return Checkpoint(model.eval(), classes, training)
-
-
-def _classes(data: Any) -> ClassSet:
-    """Return the classes of a description, whose number is looked at before anything is compared."""
-    if len(data["names"]) > IGNORE_INDEX:
-        raise ValueError(f"{len(data['names'])} classes")
-    return ClassSet.from_dict(data)
-
-
-def _input_spec(data: Any) -> InputSpec:
-    mean, std = ([float(value) for value in data[key]] for key in ("mean", "std"))
-    if not len(mean) == len(std) == 3 or not all(map(math.isfinite, [*mean, *std])) or min(std) <= 0:
-        raise ValueError("mean and std are not three usable numbers")
-    return InputSpec((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
 def load_weights(model: SegmentationModel, weights: Mapping[str, Tensor], source: Path) -> None:

@@ -11,12 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..core.errors import ConfigError, did_you_mean, first_line
+from ..core.errors import ConfigError, first_line
+from ..core.machine import cpu_name
+from ..core.precision import check_precision
 from ..core.types import ClassSet
 from ..runtime.artifact import Artifact
-from ..runtime.sessions.base import cpu_name
+from ..runtime.sessions.base import Session
 from .base import SegmentationModel
 from .facts import count_parameters
+
+PRECISIONS = ("fp32", "bf16")
+"""What a network in memory is computed in."""
 
 
 def describe(model: SegmentationModel, classes: ClassSet, training: dict[str, Any] | None = None) -> Artifact:
@@ -66,7 +71,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-class TorchSession:
+class TorchSession(Session):
     """Runs a network as it is in memory: to evaluate while training, on a GPU, or without exporting.
 
     The network is used in place: it moves to `device`, and each run leaves its training mode as it was.
@@ -76,7 +81,7 @@ class TorchSession:
         artifact: what it says of itself; see :func:`describe`.
         device: a torch device, such as ``"cpu"`` or ``"cuda:0"``.
         channels_last: memory layout of images and weights; much faster on CPUs.
-        precision: ``"f32"``, or ``"bf16"`` by autocast, which leaves the weights in float32.
+        precision: ``"fp32"``, or ``"bf16"`` by autocast, which leaves the weights in fp32.
         compile: whether to compile the network at the first run of each size.
 
     Raises:
@@ -91,14 +96,13 @@ class TorchSession:
         artifact: Artifact,
         device: str = "cpu",
         channels_last: bool = True,
-        precision: str = "f32",
+        precision: str = "fp32",
         compile: bool = False,
     ) -> None:
-        known = ("f32", "bf16")
-        if precision not in known:
-            raise ConfigError(f"precision is {precision!r}; {did_you_mean(precision, known)}")
+        check_precision(precision, PRECISIONS)
         check_artifact(model, artifact)
         self.artifact = artifact
+        self.precision = precision
         self._device = _checked_device(device)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._bf16 = precision == "bf16"

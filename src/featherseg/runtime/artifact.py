@@ -12,9 +12,10 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ArtifactError
+from ..core.errors import ArtifactError, ConfigError
+from ..core.precision import renamed_keys
 from ..core.text_files import check_tree, shortened
-from ..core.types import IGNORE_INDEX, ClassSet, InputSpec
+from ..core.types import ClassSet, InputSpec
 from .containers import MAX_METADATA_BYTES, METADATA_KEY, REMEDY, read_metadata
 
 FORMAT_VERSION = 1
@@ -65,7 +66,7 @@ class Artifact:
             "stride": self.stride,
             "output": self.output,
             "classes": self.classes.to_dict(),
-            "input_spec": {"mean": list(self.input_spec.mean), "std": list(self.input_spec.std)},
+            "input_spec": self.input_spec.to_dict(),
             "training": self.training,
             "verification": self.verification,
         }
@@ -111,7 +112,7 @@ class Artifact:
             stride=_integer(data, "stride"),
             network=_typed(data, "network", str),
             params=_integer(data, "params"),
-            training=_typed(data, "training", dict),
+            training=_training(_typed(data, "training", dict)),
             verification=_typed(data, "verification", dict),
             output=output,
             version=_typed(data, "version", str),
@@ -157,26 +158,21 @@ def _integer(data: dict[str, Any], key: str) -> int:
     return value
 
 
+def _training(data: dict[str, Any]) -> dict[str, Any]:
+    """Return training facts with today's words in what an int8 file says of its quantisation."""
+    notes = data.get("quantization")
+    return data | {"quantization": renamed_keys(notes)} if isinstance(notes, dict) else data
+
+
 def _classes(data: dict[str, Any]) -> ClassSet:
     try:
-        if len(data["names"]) > IGNORE_INDEX:  # before they are compared with each other
-            raise ValueError(f"{len(data['names'])} of them")
         return ClassSet.from_dict(data)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"its metadata has unusable classes ({str(error)[:200]}); {REMEDY}") from error
 
 
 def _input_spec(data: dict[str, Any]) -> InputSpec:
-    triples = []
-    for key in ("mean", "std"):
-        values = data.get(key)
-        numbers = [float(v) for v in values if _is_modest(v)] if isinstance(values, list) else []
-        if not isinstance(values, list) or not len(numbers) == len(values) == 3 or (key == "std" and min(numbers) <= 0):
-            raise ArtifactError(f"its metadata has {key} = {str(values)[:40]!r}, not three usable numbers; {REMEDY}")
-        triples.append((numbers[0], numbers[1], numbers[2]))
-    return InputSpec(*triples)
-
-
-def _is_modest(value: Any) -> bool:
-    """Whether `value` is a number that statistics of pixels on [0, 1] can be; NaN and huge integers are not."""
-    return type(value) in (int, float) and abs(value) < 1e6
+    try:
+        return InputSpec.from_dict(data)
+    except ConfigError as error:
+        raise ArtifactError(f"its metadata has {error}; {REMEDY}") from error

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ import cv2
 import numpy as np
 
 from ..core.errors import ArtifactError, ConfigError, FeathersegError
-from ..core.files import write_atomically
+from ..core.files import sha256, write_atomically
+from ..core.machine import available_threads, cpu_name, versions
 from ..core.types import ImageArray
-from .containers import sha256
 from .engines import Engine, engines_of
 from .segmenter import Segmenter
-from .sessions.base import artifact_suffixes, available_threads, cpu_name
+from .sessions.base import artifact_suffixes
 from .timing import time_in_turns
 
 TIMED_SIZE = (512, 1024)
@@ -36,12 +35,12 @@ TIMED_SIZE = (512, 1024)
 RUNS, WARMUP = 6, 2
 MAX_DEVIATION = 0.3
 """Largest distance of an engine's logits from those of the file's own engine, as a share of their spread. FastSegNet:
-float32 1e-6, an int8 file in its other engine 0.05, bf16 0.06; of unrelated logits it is 1.4."""
+fp32 1e-6, an int8 file in its other engine 0.05, bf16 0.06; of unrelated logits it is 1.4."""
 PACKAGES = ("featherseg", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """An engine, and why it was chosen.
 
     Args:
@@ -73,14 +72,14 @@ def fastest_engine(
     threads: int | None = None,
     precision: str | None = None,
     cache: Path | None = None,
-) -> Choice:
+) -> EngineChoice:
     """Return the engine that runs an exported file fastest here, all at one precision, by a short timing in turns.
 
     Args:
         path: an exported file.
         size: (height, width) for the network; the file's own, or 512x1024, where left out.
         threads: of the engine; all that the process may use where left out.
-        precision: what floats are computed in: as the file has them where left out, ``"bf16"``, ``"f16"``, or
+        precision: what floats are computed in: as the file has them where left out, ``"bf16"``, ``"fp16"``, or
             ``"any"`` for whichever is fastest.
         cache: folder that remembers choices; the user's cache folder where left out. One that is damaged or cannot be
             written is passed over.
@@ -94,7 +93,7 @@ def fastest_engine(
     if not engines:
         raise ArtifactError(f"{path}: is no exported file; those end in {', '.join(artifact_suffixes())}")
     if len(engines) == 1:
-        return Choice(engines[0])
+        return EngineChoice(engines[0])
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; give the file that `featherseg export` wrote")
     key = {
@@ -103,7 +102,7 @@ def fastest_engine(
         "size": list(size) if size else None,
         "threads": available_threads() if threads is None else threads,
         "processor": f"{cpu_name()}, {platform.machine()}, {available_threads()} threads",
-        "versions": _versions(),
+        "versions": versions(PACKAGES),
     }
     folder = cache or cache_folder()
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -139,7 +138,7 @@ def cache_folder() -> Path | None:
     return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "featherseg"
 
 
-def _recall(place: Path | None, key: dict[str, Any], engines: Sequence[Engine]) -> Choice | None:
+def _recall(place: Path | None, key: dict[str, Any], engines: Sequence[Engine]) -> EngineChoice | None:
     """Return what was measured before, or None; whatever is wrong with the file, it is as if it were not there."""
     try:
         data = json.loads(place.read_text(encoding="utf-8")) if place else {}
@@ -151,10 +150,10 @@ def _recall(place: Path | None, key: dict[str, Any], engines: Sequence[Engine]) 
         height, width = map(int, data["size"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, StopIteration):
         return None
-    return Choice(engine, ms, left_out, (height, width), remembered=True)
+    return EngineChoice(engine, ms, left_out, (height, width), remembered=True)
 
 
-def _measure(path: Path, engines: Sequence[Engine], size: tuple[int, int] | None, threads: int | None) -> Choice:
+def _measure(path: Path, engines: Sequence[Engine], size: tuple[int, int] | None, threads: int | None) -> EngineChoice:
     """Open the file with each engine, time those that agree with the first, and return the fastest."""
     open_ones: dict[Engine, Segmenter] = {}
     left_out: dict[str, str] = {}
@@ -184,12 +183,12 @@ def _measure(path: Path, engines: Sequence[Engine], size: tuple[int, int] | None
             del open_ones[engine]
     size = (frame.shape[0], frame.shape[1])
     if len(open_ones) == 1:
-        return Choice(next(iter(open_ones)), {}, left_out, size)
+        return EngineChoice(next(iter(open_ones)), {}, left_out, size)
     times = time_in_turns({str(e): s for e, s in open_ones.items()}, frame, runs=RUNS, warmup=WARMUP)
     medians = {name: statistics.median(latency.stages["net"]) for name, latency in times.items()}
     ms = {name: round(medians[name], 3) for name in sorted(medians, key=lambda name: medians[name])}
     fastest = next(iter(ms))
-    return Choice(next(e for e in open_ones if str(e) == fastest), ms, left_out, size)
+    return EngineChoice(next(e for e in open_ones if str(e) == fastest), ms, left_out, size)
 
 
 def picture(size: tuple[int, int], seed: int = 0) -> ImageArray:
@@ -200,11 +199,3 @@ def picture(size: tuple[int, int], seed: int = 0) -> ImageArray:
     soft = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
     grained = soft + rng.integers(-6, 7, soft.shape, dtype=np.int16)
     return np.asarray(np.clip(grained, 0, 255), np.uint8)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found

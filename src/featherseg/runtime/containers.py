@@ -8,7 +8,6 @@ no session and needs no engine, and with limits on all that a hostile file could
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zipfile
@@ -17,7 +16,7 @@ from typing import Any, BinaryIO
 from xml.parsers import expat
 
 from ..core.errors import ArtifactError
-from ..core.files import write_atomically
+from ..core.files import sha256, write_atomically
 
 METADATA_KEY = "featherseg"
 MAX_METADATA_BYTES = 1 << 20
@@ -102,12 +101,6 @@ def read_companion(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
         raise ArtifactError(f"{companion.name} does not hold {', '.join(kinds)}; {REMEDY}")
     return found
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def openvino_info(path: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from .sessions.openvino import openvino_core
 
 ANY = "any"
 """Stands for every precision that the machine has."""
-OPENVINO_NAMES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+OPENVINO_NAMES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 """Our names of precisions, and OpenVINO's of what a processor is good at."""
 
 
@@ -52,13 +52,13 @@ def engines_of(path: str | Path, precision: str | None = None) -> list[Engine]:
     Args:
         path: an exported file; an int8 file's integer layers are computed as they are by all of them.
         precision: what floats are computed in, such as ``"bf16"``; :data:`ANY` for all that the processor is good at;
-            left out, as the file has them, which is float32 for all but TensorRT's.
+            left out, as the file has them, which is fp32 for all but TensorRT's.
 
     Raises:
         ConfigError: no engine has that precision for such a file.
     """
     suffix = Path(path).suffix.lower()
-    readers: dict[str, tuple[str, ...]] = {name: getattr(sessions.get(name), "suffixes", ()) for name in sessions}
+    readers = {name: sessions.get(name).suffixes for name in sessions}
     backends = sorted(
         (name for name in readers if suffix in readers[name]), key=lambda name: (readers[name][0] != suffix, name)
     )
@@ -66,7 +66,7 @@ def engines_of(path: str | Path, precision: str | None = None) -> list[Engine]:
     if backends and not found:
         raise ConfigError(
             f"precision is {precision!r}, which no engine for {Path(path).name} has on this machine; "
-            "leave it out, or give f32, bf16 or any"
+            "leave it out, or give fp32, bf16 or any"
         )
     return found
 
@@ -75,18 +75,18 @@ def _variants(backend: str, precision: str | None) -> list[Engine]:
     """Return a backend in the precisions asked for, as far as it has them."""
     if backend == "openvino":
         if precision is None:
-            return [Engine(backend, "f32")]
+            return [Engine(backend, "fp32")]
         return [Engine(backend, name) for name in openvino_precisions() if precision in (name, ANY)]
     # TensorRT's engines are of the precision they were built for, which only a look inside would tell.
-    own = {None, ANY} if backend == "tensorrt" else {None, ANY, "f32"}
+    own = {None, ANY} if backend == "tensorrt" else {None, ANY, "fp32"}
     return [Engine(backend)] if precision in own else []
 
 
 def openvino_precisions() -> tuple[str, ...]:
-    """Return the precisions that OpenVINO is good at on this processor; ``f32`` alone where it is not installed."""
+    """Return the precisions that OpenVINO is good at on this processor; ``fp32`` alone where it is not installed."""
     try:
         openvino = importlib.import_module("openvino")
     except ImportError:
-        return ("f32",)
+        return ("fp32",)
     able = openvino_core(openvino).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return tuple(name for name, theirs in OPENVINO_NAMES.items() if theirs in able)

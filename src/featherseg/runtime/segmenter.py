@@ -81,7 +81,7 @@ class Prediction:
 class Segmenter:
     """Segments frames of any size with an exported file or an open session.
 
-    Any number of threads may use one at once whose session allows it: ONNX Runtime's and OpenVINO's do.
+    Any number of threads may use one at once whose session is ``thread_safe``: ONNX Runtime's and OpenVINO's are.
 
     Args:
         source: an open session, or the path of an exported file.
@@ -127,9 +127,8 @@ class Segmenter:
             raise ConfigError(f"source is a {type(source).__name__}; give an open session or the path of a file")
         else:
             self.session = source
-        fixed = getattr(self.session, "size", None)
-        self._fixed = fixed is not None
-        self.size = size if size is not None else fixed
+        self._fixed = self.session.size is not None
+        self.size = size if size is not None else self.session.size
         self.fit = check_fit(fit, self.size, self.artifact.stride)
         self._plan: tuple[tuple[int, int], Session] | None = None
         if self.size is not None:
@@ -155,6 +154,11 @@ class Segmenter:
     def artifact(self) -> Artifact:
         """What the network says of itself."""
         return self.session.artifact
+
+    @property
+    def device(self) -> str:
+        """Where and how it runs, for people."""
+        return self.session.device
 
     def __call__(self, frame: ImageArray) -> Prediction:
         """Segment an RGB frame, uint8 (H, W, 3).
@@ -222,10 +226,10 @@ class Segmenter:
     def _planned_session(self, canvas: tuple[int, int]) -> tuple[tuple[int, int], Session] | None:
         """Return the size and the session for network inputs of one size; None where there is nothing to plan."""
         canvas = at_least_smallest(canvas)
-        plan = getattr(self.session, "planned", None)
-        if plan is None or self._fixed:
-            return None
-        return self._plan if self._plan is not None and self._plan[0] == canvas else (canvas, plan(canvas))
+        if self._plan is not None and self._plan[0] == canvas:
+            return self._plan
+        planned = self.session if self._fixed else self.session.planned(canvas)
+        return None if planned is self.session else (canvas, planned)
 
     def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3), by the plan for their size where there is one."""

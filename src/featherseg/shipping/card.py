@@ -69,7 +69,7 @@ def _files(report: ShipReport) -> str:
     base = report.baseline
     rows.append(
         (
-            f"({_plain(base.name)}, the float baseline)",
+            f"({_plain(base.name)}, the fp32 baseline)",
             *("", ""),
             formatting.size(base.bytes),
             formatting.percent(base.miou),
@@ -85,7 +85,7 @@ def _files(report: ShipReport) -> str:
 def _verdict(file: ShippedFile) -> str:
     if not file.passed:
         return f"failed, not in this folder: {_plain('; '.join(file.failures))}"
-    return "passed, but slower than float: not recommended" if file.slower else "passed"
+    return "passed, but slower than fp32: not recommended" if file.slower else "passed"
 
 
 def _protocol(report: ShipReport) -> str:
@@ -94,7 +94,7 @@ def _protocol(report: ShipReport) -> str:
     ran = "".join(f"- {_plain(text)}\n" for text in sessions if text)
     return (
         f"Scores: {_plain(report.dataset)}, {report.images} images; {_plain(report.protocol)}. Agreement: pixels "
-        "with the float network's class. Latency: the whole path from frame to mask. Measured with "
+        "with the fp32 network's class. Latency: the whole path from frame to mask. Measured with "
         f"{_plain(machine or 'hardware that was not named')}. The files ran on:\n\n{ran}"
     )
 
@@ -118,13 +118,13 @@ def _run(artifact: Artifact, main: str) -> str:
 def _classes(artifact: Artifact, report: ShipReport) -> str:
     classes = artifact.classes
     shown = report.files[:MAX_FILES]
-    head = ("id", "class", "colour", "float IoU", *(f"`{file.name}`" for file in shown))
+    head = ("id", "class", "colour", "fp32 IoU", *(f"`{file.name}`" for file in shown))
     rows = [
         (
             str(i),
             _plain(name),
             "`#{:02x}{:02x}{:02x}`".format(*classes.colors[i]),
-            formatting.percent(report.float_iou.get(name, math.nan)),
+            formatting.percent(report.fp32_iou.get(name, math.nan)),
             *(formatting.percent(file.iou.get(name, math.nan)) for file in shown),
         )
         for i, name in enumerate(classes.names)
@@ -143,7 +143,7 @@ def _limits(report: ShipReport) -> str:
         "Each pixel gets one of the classes, also where none of them is, and without a word about how sure that is.",
         "Not made or tested for uses in which a wrong mask can harm somebody.",
     ]
-    unseen = [name for name, iou in report.float_iou.items() if math.isnan(iou)]
+    unseen = [name for name, iou in report.fp32_iou.items() if math.isnan(iou)]
     if unseen:
         rows.append(f"Not measured, for they do not occur in the test data: {_plain(', '.join(unseen))}.")
     return "".join(f"- {row}\n" for row in rows)

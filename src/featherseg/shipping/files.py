@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from ..compress.quantize import QuantizeConfig, quantize
 from ..core.config import ShipConfig
 from ..core.errors import ConfigError, VerificationError, require
+from ..core.files import sha256
 from ..core.progress import counting
 from ..core.types import ClassSet, ImageArray, Latency
 from ..evaluation.benchmark import time_in_turns
@@ -103,7 +103,7 @@ def build_files(
         if target.name == "onnx":
             built.append(BuiltFile(source, "onnx", "fp32", verified))
         else:
-            built.append(_float_file(context, target, checkpoint, source))
+            built.append(_fp32_file(context, target, checkpoint, source))
         if context.config.int8 and target.name in INT8_FLAVOURS:
             if images is None:
                 images = calibration()
@@ -111,7 +111,7 @@ def build_files(
     return built
 
 
-def _float_file(context: ShipContext, target: Target, checkpoint: Checkpoint, source: Path) -> BuiltFile:
+def _fp32_file(context: ShipContext, target: Target, checkpoint: Checkpoint, source: Path) -> BuiltFile:
     path = source.with_suffix(target.suffix)
     try:
         with counting(f"verify {path.name}", len(context.val_set)) as progress:
@@ -156,7 +156,7 @@ def _int8_file(
             part.unlink()
         return BuiltFile(path, target.name, "int8", None, verified.explanation)
     write_artifact(path, replace(read_artifact(path), verification=verified.to_dict()))
-    stayed = f"{len(result.float_layers)} of {result.layers} layers stayed float32"
+    stayed = f"{len(result.fp32_layers)} of {result.layers} layers stayed fp32"
     return BuiltFile(path, target.name, "int8", verified, note=stayed)
 
 
@@ -194,7 +194,7 @@ def shipped(
         target=file.target,
         precision=file.precision,
         bytes=sum(part.stat().st_size for part in file.parts),
-        sha256=hashlib.sha256(file.path.read_bytes()).hexdigest(),
+        sha256=sha256(file.path),
         session=file.verified.session,
         miou=quality.miou,
         boundary_f1=quality.boundary_f1,

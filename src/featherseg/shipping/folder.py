@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -28,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ArtifactError, ConfigError, VerificationError
-from ..core.files import TEMPORARY
+from ..core.files import TEMPORARY, sha256
 from ..core.types import MIN_SIZE, ClassSet, ImageArray
 from ..runtime.artifact import Artifact
 from ..runtime.segmenter import Segmenter
@@ -121,7 +120,7 @@ def write_model_folder(
         card = model_card(artifact, report, main, data=data, terms=terms)
         (built / CARD).write_bytes(card.encode("utf-8", "replace"))
         write_report(report, built)
-        sums = "".join(f"{_digest(path)}  {path.name}\n" for path in sorted(built.iterdir()))
+        sums = "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(built.iterdir()))
         (built / SUMS).write_bytes(sums.encode())
         for path in built.iterdir():
             with path.open("rb+") as stream:
@@ -204,15 +203,10 @@ def _main_file(sources: dict[str, Path], main: str | None) -> str:
 
 def _check_sums(built: Path, report: ShipReport) -> None:
     for file in report.files:
-        if file.passed and _digest(built / file.name) != file.sha256.lower():
+        if file.passed and sha256(built / file.name) != file.sha256.lower():
             raise ArtifactError(
                 f"{file.name} is not the file that the report is about: its SHA-256 differs; verify it again"
             )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _swap(built: Path, place: Path, old: Path) -> None:

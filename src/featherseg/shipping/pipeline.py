@@ -91,7 +91,7 @@ def ship(
 
     Raises:
         ConfigError: a setting cannot be followed, or files of a target cannot be proven here.
-        VerificationError: files failed; those that passed are in the folder, unless it was the float32 ONNX file.
+        VerificationError: files failed; those that passed are in the folder, unless it was the fp32 ONNX file.
 
     Example:
         >>> report = featherseg.ship("runs/street", "dist", featherseg.ShipConfig(threads=1))
@@ -219,7 +219,7 @@ def _report(
         ),
         files=tuple(shipped(file, built, times, classes) for file in built),
         worst=_worst(context, best, built),
-        float_iou=by_class(best.verified.torch, classes),
+        fp32_iou=by_class(best.verified.torch, classes),
     )
 
 

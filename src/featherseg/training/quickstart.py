@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from ..core.config import Config, load_config
 from ..core.errors import ConfigError, DataError
+from ..core.machine import available_threads
 from ..core.types import MIN_SIZE
 from ..data.datasets import SegmentationDataset, create_dataset
 from ..doctor.examine import Examination, quick_check
@@ -40,7 +40,7 @@ SAMPLE = 16
 
 
 @dataclass(frozen=True)
-class Choice:
+class SettingChoice:
     """One setting, and why."""
 
     setting: str
@@ -62,7 +62,7 @@ class QuickStart:
     """
 
     config: Config
-    choices: tuple[Choice, ...]
+    choices: tuple[SettingChoice, ...]
     notes: tuple[str, ...]
 
 
@@ -112,28 +112,28 @@ def _words(finding: Finding) -> str:
     return f"{finding.rule.title} ({finding.examples[0]}); {finding.rule.consequence}"
 
 
-def _of_data(folder: Path, data: InferredData) -> list[Choice]:
+def _of_data(folder: Path, data: InferredData) -> list[SettingChoice]:
     section = data.to_config()["data"]
     options = section.pop("options", {})
     settings = {f"data.{key}": value for key, value in section.items()}
     settings |= {f"data.options.{key}": value for key, value in options.items()}
-    name = Choice("name", folder.resolve().name or "run", "the folder's")
-    return [name, *(Choice(key, value, "the folder's layout") for key, value in settings.items())]
+    name = SettingChoice("name", folder.resolve().name or "run", "the folder's")
+    return [name, *(SettingChoice(key, value, "the folder's layout") for key, value in settings.items())]
 
 
-def _of_network() -> list[Choice]:
+def _of_network() -> list[SettingChoice]:
     """Choose network and weights: FastSegNet, from ImageNet's where they are to be had."""
-    name = Choice("model.name", "fastsegnet", "the most accurate of the fast networks here")
+    name = SettingChoice("model.name", "fastsegnet", "the most accurate of the fast networks here")
     try:
         create_model("fastsegnet", 2, encoder_weights="imagenet")
     except ConfigError:
         why = "no ImageNet weights to be had here; from scratch the half learns as much from few images, twice as fast"
-        return [name, Choice("model.options.width", 0.5, why)]
-    weights = Choice("model.options.encoder_weights", "imagenet", "with few images nothing helps as much")
-    return [name, weights, Choice("optim.encoder_lr", LR / 10, "weights that are good already move less")]
+        return [name, SettingChoice("model.options.width", 0.5, why)]
+    weights = SettingChoice("model.options.encoder_weights", "imagenet", "with few images nothing helps as much")
+    return [name, weights, SettingChoice("optim.encoder_lr", LR / 10, "weights that are good already move less")]
 
 
-def _of_training(train_set: SegmentationDataset, check: Examination) -> list[Choice]:
+def _of_training(train_set: SegmentationDataset, check: Examination) -> list[SettingChoice]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     unit = {"cpu": "CPU", "cuda": "GPU"}[device]
     images = len(train_set)
@@ -144,17 +144,19 @@ def _of_training(train_set: SegmentationDataset, check: Examination) -> list[Cho
     epochs = min(max(round(STEPS[device] * batch / images), low), high)
     steps = epochs * max(images // batch, 1)
     choices = [
-        Choice("augment.crop", crop, f"images are {size[0]}x{size[1]}; as much as a {unit} trains in good time"),
-        Choice("data.batch_size", batch, f"{images} training images on a {unit}"),
-        Choice("train.epochs", epochs, f"{steps} steps"),
-        Choice("optim.lr", round(LR * math.sqrt(batch / 8), 6), f"AdamW's usual rate for batches of {batch}"),
-        Choice("data.workers", min(2, os.cpu_count() or 1), "read ahead while the network computes"),
+        SettingChoice("augment.crop", crop, f"images are {size[0]}x{size[1]}; as much as a {unit} trains in good time"),
+        SettingChoice("data.batch_size", batch, f"{images} training images on a {unit}"),
+        SettingChoice("train.epochs", epochs, f"{steps} steps"),
+        SettingChoice("optim.lr", round(LR * math.sqrt(batch / 8), 6), f"AdamW's usual rate for batches of {batch}"),
+        SettingChoice("data.workers", min(2, available_threads()), "read ahead while the network computes"),
     ]
     if epochs > 50:
-        choices.append(Choice("train.eval_every", epochs // 50, "fifty looks at the validation images are enough"))
+        choices.append(
+            SettingChoice("train.eval_every", epochs // 50, "fifty looks at the validation images are enough")
+        )
     if rare := _rare_classes(check):
         why = f"{rare} of the classes have under 1 % of the pixels each"
-        choices += [Choice("augment.class_balance", 0.5, why), Choice("loss.class_weights", "auto", why)]
+        choices += [SettingChoice("augment.class_balance", 0.5, why), SettingChoice("loss.class_weights", "auto", why)]
     return choices
 
 

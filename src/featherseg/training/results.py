@@ -13,6 +13,7 @@ from typing import Any
 from ..core.config import Config, config_from_dict, config_to_dict, config_to_toml, load_config
 from ..core.errors import CheckpointError, first_line
 from ..core.files import write_atomically
+from ..core.formatting import percent
 from ..core.text_files import parse_json, read_text, shortened
 from .run_log import read_log
 
@@ -215,7 +216,7 @@ def _curve(group: Sequence[Run]) -> str:
     rows = []
     for run, curve in zip(group, curves, strict=True):
         title = "val mIoU" if len(group) == 1 else f"val mIoU, seed {run['config'].seed}"
-        rows.append((title, *(_percent(curve.get(epoch)) for epoch in shown)))
+        rows.append((title, *(percent(curve.get(epoch)) for epoch in shown)))
     return _table(("epoch", *map(str, shown)), rows)
 
 
@@ -230,9 +231,9 @@ def _so_far(run: Run) -> str:
     hours = sum(row["seconds"] for row in log) / 3600
     head = (
         f"### {config.name}\n\n{config.model.name} on {config.data.name} {config.data.val_split}, {_start(config)}; "
-        f"epoch {max(scored)} of {config.train.epochs}, {hours:.2f} hours, best so far {_percent(scored[best])}.\n\n"
+        f"epoch {max(scored)} of {config.train.epochs}, {hours:.2f} hours, best so far {percent(scored[best])}.\n\n"
     )
-    return head + _table(("epoch", *map(str, shown)), [("val mIoU", *(_percent(scored[e]) for e in shown))])
+    return head + _table(("epoch", *map(str, shown)), [("val mIoU", *(percent(scored[e]) for e in shown))])
 
 
 def _recipe(run: Run) -> str:
@@ -257,13 +258,9 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _percent(fraction: float | None) -> str:
-    return "–" if fraction is None else f"{100 * fraction:.1f}"
-
-
 def _spread(fractions: Sequence[float | None]) -> str:
     """Return the mean in percent, of several runs with their standard deviation."""
     known = [value for value in fractions if value is not None]
     if len(known) < 2:
-        return _percent(known[0] if known else None)
-    return f"{_percent(statistics.fmean(known))} ± {100 * statistics.stdev(known):.1f}"
+        return percent(known[0] if known else None)
+    return f"{percent(statistics.fmean(known))} ± {percent(statistics.stdev(known))}"

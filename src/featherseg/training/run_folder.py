@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import sys
@@ -17,9 +16,9 @@ from ..core.config import Config, config_to_toml, load_config
 from ..core.errors import CheckpointError, ConfigError
 from ..core.files import TEMPORARY, write_atomically
 from ..core.lock import folder_lock
+from ..core.machine import cpu_name, gpu_name, versions
 from ..core.types import ClassSet
 from ..models.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
-from ..runtime.sessions.base import cpu_name
 from .failures import go_on, room_for
 from .run_log import read_log
 
@@ -142,18 +141,12 @@ class RunFolder:
 
 def environment() -> dict[str, Any]:
     """Return machine and versions, as figures need beside them."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": gpu_name(),
         "command": sys.argv,
-        "versions": versions,
+        "versions": versions(PACKAGES, missing="not installed"),
     }

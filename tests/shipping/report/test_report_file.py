@@ -27,15 +27,26 @@ def test_figures_survive_json(tmp_path: Path) -> None:
     write_report(report, tmp_path)
     text = (tmp_path / "report.json").read_text()
     data = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert data["float_iou"] == {"sky": 0.9, "road": None}
+    assert data["fp32_iou"] == {"sky": 0.9, "road": None}
     assert data["files"][1]["parity"] is None
     assert data["worst"][0]["miou_file"] is None
     again = read_report(tmp_path)
     assert again.to_dict() == report.to_dict() == read_report(tmp_path / "report.json").to_dict()
     assert again.files[0] == report.files[0]
-    assert math.isnan(again.float_iou["road"])
+    assert math.isnan(again.fp32_iou["road"])
     assert math.isnan(again.files[1].latency("net", "p50"))
     assert render(again) == render(report)
+
+
+def test_a_report_with_the_words_of_0_1_0_is_read(tmp_path: Path) -> None:
+    worst = WorstImage("s1", "model.onnx", 0.9, 0.5, 0.4, {"image": PIXEL}, ("sky",))
+    report = shipping(worst=(worst,))
+    old = report.to_dict() | {"format_version": 1}
+    old["float_iou"] = old.pop("fp32_iou")
+    old["worst"][0]["miou_float"] = old["worst"][0].pop("miou_fp32")
+    old["files"][0]["precision"] = "f32"
+    (tmp_path / "report.json").write_text(json.dumps(old))
+    assert read_report(tmp_path).to_dict() == report.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +61,7 @@ def test_figures_survive_json(tmp_path: Path) -> None:
         (lambda: shipped(latency_ms={"net": LATENCY["net"]}), "lacks total p50, total p90, total p99"),
         (lambda: shipping(steps=()), "no steps"),
         (lambda: shipping(files=(shipped(), shipped())), "'model.onnx' occurs twice"),
-        (lambda: shipping(float_iou={"rod": 0.5}), "unknown class 'rod'; did you mean \"road\""),
+        (lambda: shipping(fp32_iou={"rod": 0.5}), "unknown class 'rod'; did you mean \"road\""),
         (lambda: shipping(files=(shipped(classes=("see",)),)), "unknown class 'see'"),
     ],
 )
@@ -70,6 +81,8 @@ def test_figures_that_cannot_be_are_refused(make: Callable[[], object], message:
         (lambda data: data["steps"][0].update(miou="<b>"), "damaged"),
         (lambda data: data["files"][0].update(iou=None), "damaged"),
         (lambda data: data["classes"].update(names=[]), "damaged"),
+        (lambda data: data["files"][0].update(precision="fp99"), "damaged.*'fp99'"),
+        (lambda data: data["files"][0].update(precision=[]), "damaged"),
     ],
 )
 def test_damaged_reports_are_refused_in_one_line(tmp_path: Path, change: Callable[[Any], object], message: str) -> None:

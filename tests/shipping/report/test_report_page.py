@@ -71,7 +71,7 @@ def test_the_page_is_whole_and_asks_nobody_for_anything() -> None:
             shipped("b", classes.names, passed=False, failures=(NASTY,)),
         ),
         worst=(WorstImage(NASTY, NASTY, 0.9, 0.5, 0.4, {NASTY: PIXEL}, (NASTY,)),),
-        float_iou={NASTY: 0.5},
+        fp32_iou={NASTY: 0.5},
     )
     text = render(report)
     page = Page(text)
@@ -91,7 +91,7 @@ def test_the_page_is_whole_and_asks_nobody_for_anything() -> None:
 
 def test_the_page_can_be_written_whatever_a_class_is_called(tmp_path: Path) -> None:
     odd = ClassSet(("half \ud800", "\u202eright to left", "a\nb", "工" * 200))
-    report = shipping(classes=odd, files=(shipped(classes=odd.names),), float_iou={})
+    report = shipping(classes=odd, files=(shipped(classes=odd.names),), fp32_iou={})
     write_report(report, tmp_path)
     assert "工" * 200 in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert read_report(tmp_path).classes == odd
@@ -107,10 +107,10 @@ def test_verdicts_and_the_protocol_are_on_the_page() -> None:
     text = render(shipping(files=files, steps=steps))
     shown = Page(text).words
     rows = [
-        i for i, word in enumerate(shown) if word in ("✓ passed", "! slower than float: not recommended", "✗ failed")
+        i for i, word in enumerate(shown) if word in ("✓ passed", "! slower than fp32: not recommended", "✗ failed")
     ]
-    assert [shown[i] for i in rows] == ["✓ passed", "! slower than float: not recommended", "✗ failed"]
-    assert "2 of 3 files passed their verification; 1 of those slower than float" in " ".join(shown)
+    assert [shown[i] for i in rows] == ["✓ passed", "! slower than fp32: not recommended", "✗ failed"]
+    assert "2 of 3 files passed their verification; 1 of those slower than fp32" in " ".join(shown)
     assert "mIoU falls from 75.00 to 50.00" in shown
     assert "200 %" in shown  # 50 ms against the twin's 25
     assert "−25.0" in shown
@@ -126,10 +126,10 @@ def test_verdicts_and_the_protocol_are_on_the_page() -> None:
 @pytest.mark.parametrize(("files", "classes"), [(0, 1), (1, 2), (30, 3), (12, 150)])
 def test_pages_of_any_size(files: int, classes: int) -> None:
     names = tuple(f"class {i}" for i in range(classes))
-    float_iou = dict.fromkeys(names, 0.9)
+    fp32_iou = dict.fromkeys(names, 0.9)
     lost = {name: 0.9 - i / 1000 for i, name in enumerate(names)}
-    many = tuple(shipped(f"f{i}.onnx", iou=lost if i == 1 else float_iou) for i in range(files))
-    text = render(shipping(classes=ClassSet(names), files=many, float_iou=float_iou))
+    many = tuple(shipped(f"f{i}.onnx", iou=lost if i == 1 else fp32_iou) for i in range(files))
+    text = render(shipping(classes=ClassSet(names), files=many, fp32_iou=fp32_iou))
     page = Page(text)
     assert len(text) < 2_500_000
     unfolded = [word for word in page.words if word == f"all {classes} classes"]
@@ -152,7 +152,7 @@ def test_files_that_could_not_be_made_have_dashes() -> None:
     gone = shipped("gone.xml", bytes=0, sha256="", session="", passed=False, failures=("no OpenVINO",), **nothing)
     page = Page(render(shipping(files=(shipped(), gone))))
     start = page.words.index("gone.xml")
-    assert page.words[start + 1 : start + 12] == ["✗ failed", "onnx", "f32", *["–"] * 8]
+    assert page.words[start + 1 : start + 12] == ["✗ failed", "onnx", "fp32", *["–"] * 8]
     assert page.words.count("gone.xml") == 1  # and not among the sums
     assert page.words.count(" gone.xml") == 1  # in the scatter's keys, not among the classes'
     assert "no OpenVINO" in page.words

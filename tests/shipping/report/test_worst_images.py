@@ -62,11 +62,11 @@ def test_worst_images_are_those_of_least_agreement() -> None:
     found = worst_images(Streets(8), plain, file, 3, file="x.onnx", progress=lambda *counts: done.append(counts))
     assert [image.name for image in found] == ["s4", "s1", "s6"]
     assert [image.agreement for image in found] == [0.01, 0.6, 0.6]
-    assert found[0].miou_float == 1.0
+    assert found[0].miou_fp32 == 1.0
     assert found[1].miou_file == pytest.approx((60 / 100 + 0) / 2)
     assert {image.file for image in found} == {"x.onnx"}
     assert found[0].seen == ("a", "b")
-    assert list(found[0].panels) == ["image", "truth", "float network", "file", "where they differ"]
+    assert list(found[0].panels) == ["image", "truth", "fp32 network", "file", "where they differ"]
     assert done == [(i, 8) for i in range(1, 9)]
     assert len(worst_images(Streets(2), plain, file, 5)) == 2
     with pytest.raises(ConfigError, match="count is 0"):
@@ -92,7 +92,7 @@ def test_panels_show_the_masks_and_who_is_right() -> None:
             return image, target
 
     ours, theirs = np.zeros((10, 10), np.uint8), np.zeros((10, 10), np.uint8)
-    theirs[0, 0] = 1  # only the float network is right
+    theirs[0, 0] = 1  # only the fp32 network is right
     ours[1, 1] = 1  # only the file is right
     ours[2, 2], theirs[2, 2] = 1, 2  # both are wrong
     theirs[3, 8] = 1  # ignored
@@ -105,7 +105,7 @@ def test_panels_show_the_masks_and_who_is_right() -> None:
     grey = panel[panel.std(-1) == 0]
     assert len(grey) == 96
     palette = Streets.classes.palette()
-    np.testing.assert_array_equal(open_panel(image, "float network"), palette[ours])
+    np.testing.assert_array_equal(open_panel(image, "fp32 network"), palette[ours])
     np.testing.assert_array_equal(open_panel(image, "file"), palette[theirs])
     assert tuple(open_panel(image, "truth")[0, 9]) not in {tuple(color) for color in palette}
 
@@ -121,7 +121,7 @@ def test_one_pixel_of_a_large_image_is_not_lost() -> None:
     (image,) = worst_images(Streets(1, side), plain, file)
     panel = open_panel(image, "where they differ")
     assert panel.shape == (PANEL_SIDE, PANEL_SIDE, 3)
-    rows, columns = np.nonzero((panel == DIFFERENCES["only the float network is right"]).all(-1))
+    rows, columns = np.nonzero((panel == DIFFERENCES["only the fp32 network is right"]).all(-1))
     assert 1 <= len(rows) <= 4
     assert abs(rows.mean() - 1111 * PANEL_SIDE / side) < 2
     assert abs(columns.mean() - 777 * PANEL_SIDE / side) < 2

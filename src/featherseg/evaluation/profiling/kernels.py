@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ArtifactError, ConfigError, did_you_mean, require
+from ...core.precision import check_precision
 from ...runtime.sessions.base import refusal, run_failure
-from ...runtime.sessions.openvino import openvino_core
+from ...runtime.sessions.openvino import HINTS, openvino_core
 
 ENGINES = ("onnxruntime", "openvino")
 
@@ -63,7 +64,7 @@ def time_kernels(
         images: RGB uint8 (1, H, W, 3).
         engine: one of :data:`ENGINES`.
         threads: of the engine.
-        precision: what OpenVINO computes floats in; ONNX Runtime knows ``"f32"`` alone.
+        precision: what OpenVINO computes floats in; ONNX Runtime knows ``"fp32"`` alone.
         runs: counted runs.
         warmup: runs before them.
 
@@ -74,8 +75,8 @@ def time_kernels(
     if engine not in ENGINES:
         raise ConfigError(f"engine is {engine!r}; {did_you_mean(engine, ENGINES)}")
     if engine == "onnxruntime":
-        if precision != "f32":
-            raise ConfigError(f"precision is {precision!r}, but ONNX Runtime computes in f32; use --engine openvino")
+        if precision != "fp32":
+            raise ConfigError(f"precision is {precision!r}, but ONNX Runtime computes in fp32; use --engine openvino")
         return _onnxruntime(path, images, threads, runs, warmup)
     return _openvino(path, images, threads, precision, runs, warmup)
 
@@ -114,15 +115,16 @@ def _onnxruntime(path: str | Path, images: NDArray[np.uint8], threads: int, runs
         sizes = (int(facts.get(key, 0)) for key in ("activation_size", "parameter_size", "output_size"))
         ms = statistics.median(event["dur"] for event in seen[-runs:]) / 1000
         kernels.append(Kernel(name, str(facts.get("op_name", "")), ms, sum(sizes)))
-    return KernelTimes(tuple(kernels), statistics.median(times[warmup:]), f"onnxruntime {ort.__version__} f32")
+    return KernelTimes(tuple(kernels), statistics.median(times[warmup:]), f"onnxruntime {ort.__version__} fp32")
 
 
 def _openvino(
     path: str | Path, images: NDArray[np.uint8], threads: int, precision: str, runs: int, warmup: int
 ) -> KernelTimes:
+    hint = HINTS[check_precision(precision, HINTS)]
     openvino = require("openvino", "openvino", "Profiling with OpenVINO")
     settings = {
-        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": str(threads),
         "PERFORMANCE_HINT": "LATENCY",
         "PERF_COUNT": "YES",

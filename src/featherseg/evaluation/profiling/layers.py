@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ArtifactError, ConfigError
+from ...core.machine import available_threads, cpu_name
 from ...core.types import MIN_SIZE
 from ...runtime.artifact import read_artifact
 from ...runtime.choose import picture
-from ...runtime.sessions.base import available_threads, cpu_name
 from .costs import GraphCosts
 from .kernels import time_kernels
 from .peaks import Peaks, measure_peaks
@@ -40,7 +40,7 @@ class LayerTime:
     def reach(self, peaks: Peaks) -> tuple[float, float]:
         """Return its share of the machine's peaks: of multiply-accumulates, and of bytes a second, 1 at the peak.
 
-        A layer whose bytes lie in a cache can be above 1, and so can one in less than float32.
+        A layer whose bytes lie in a cache can be above 1, and so can one in less than fp32.
         """
         seconds = max(self.ms, 1e-4) / 1000
         return self.macs / seconds / 1e9 / peaks.gmacs, self.bytes / seconds / 1e9 / peaks.gbytes
@@ -100,7 +100,7 @@ def profile(
     *,
     engine: str = "onnxruntime",
     threads: int | None = None,
-    precision: str = "f32",
+    precision: str = "fp32",
     runs: int = 15,
     warmup: int = 5,
     peaks: Callable[[int], Peaks] = measure_peaks,
@@ -108,7 +108,7 @@ def profile(
     """Measure where the time of an exported ONNX file goes.
 
     Args:
-        path: the file, float or int8.
+        path: the file, fp32 or int8.
         size: (height, width) of the image.
         engine: ``"onnxruntime"`` or ``"openvino"``.
         threads: of the engine, and of the peaks; all that the process may use where left out.

@@ -32,7 +32,7 @@ class Peaks:
     """The best of several tries.
 
     Args:
-        gmacs: 10⁹ float32 multiply-accumulates a second, of a product of two matrices.
+        gmacs: 10⁹ fp32 multiply-accumulates a second, of a product of two matrices.
         gbytes: 10⁹ bytes a second, read and written, of copying an array that no cache holds.
         threads: that both were measured with.
     """

@@ -2,53 +2,64 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ArtifactError, ConfigError, first_line
+from ...core.machine import available_threads
 from ...core.registry import Registry
 from ..artifact import Artifact, read_artifact
 
 
-@runtime_checkable
-class Session(Protocol):
+class Session(ABC):
     """A network that is ready to run, in any engine.
 
-    A session may have three more attributes. ``suffixes``, of its class, are those of the files it reads, its own kind
-    first; where a class has none, any file is tried. ``size`` is the (height, width) of a file that takes no other,
-    else None. ``planned(size)`` returns a session of the same file for images of that (height, width) alone, where the
-    engine is quicker then.
+    A session gives :attr:`artifact`, :attr:`name`, :attr:`device` and :meth:`run`; of the rest there are defaults.
     """
 
-    @property
-    def artifact(self) -> Artifact:
-        """What the network says of itself."""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Of the files it reads, its own kind first; of a class with none, any file is tried."""
+    thread_safe: ClassVar[bool] = False
+    """Whether any number of threads may run it at once."""
 
-    @property
-    def name(self) -> str:
-        """Short name of the engine."""
+    artifact: Artifact
+    """What the network says of itself."""
+    name: str
+    """Short name of the engine."""
+    device: str
+    """Where and how it runs, for people: processor, threads, provider, precision, versions."""
+    precision: str | None = "fp32"
+    """What layers are computed in that are not integer ones; None where only the engine knows."""
+    size: tuple[int, int] | None = None
+    """(height, width) of a file that takes no other."""
 
-    @property
-    def device(self) -> str:
-        """Where and how it runs, for people: processor, threads, provider, precision, versions."""
-
+    @abstractmethod
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits (B, C, h, w) at the network's stride of RGB images, uint8 (B, H, W, 3).
 
         H and W are at least ``MIN_SIZE``; smaller frames are the segmenter's business.
         """
 
+    def planned(self, size: tuple[int, int]) -> Session:
+        """Return a session of the same file for images of (height, width) `size` alone, if the engine is quicker then.
+
+        Itself where it is not.
+
+        Raises:
+            ArtifactError: the graph breaks on images of this size.
+        """
+        return self
+
 
 MAX_THREADS = 1024
 """More than any processor has; engines would start them all."""
 
-sessions: Registry[Callable[..., Session]] = Registry("backend", home="featherseg.runtime.sessions")
+sessions: Registry[type[Session]] = Registry("backend", home="featherseg.runtime.sessions")
 
 
 def open_session(path: str | Path, backend: str = "auto", **options: Any) -> Session:
@@ -70,7 +81,7 @@ def open_session(path: str | Path, backend: str = "auto", **options: Any) -> Ses
     if backend == "auto":
         backend = _own_backend(path, suffix)
     else:
-        suffixes = _suffixes(backend)
+        suffixes = sessions.get(backend).suffixes
         if suffixes and suffix not in suffixes:
             raise ConfigError(
                 f"backend {backend!r} reads {' and '.join(suffixes)} files, not {path}; give one of those, or use auto"
@@ -81,23 +92,7 @@ def open_session(path: str | Path, backend: str = "auto", **options: Any) -> Ses
 
 def artifact_suffixes() -> tuple[str, ...]:
     """Return the suffixes of files that a registered session opens by itself, such as ``.onnx``."""
-    return tuple(_suffixes(name)[0] for name in sessions if _suffixes(name))
-
-
-def available_threads() -> int:
-    """Return the number of processor threads this process may use (its affinity, where the system has one)."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def cpu_name() -> str:
-    """Return the processor's name, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.lower().startswith(("model name", "hardware")):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return tuple(reader.suffixes[0] for reader in map(sessions.get, sessions) if reader.suffixes)
 
 
 def checked_threads(threads: int | None) -> int:
@@ -169,13 +164,8 @@ def run_failure(engine: str, images: NDArray[np.uint8], error: BaseException) ->
     )
 
 
-def _suffixes(backend: str) -> tuple[str, ...]:
-    found: tuple[str, ...] = getattr(sessions.get(backend), "suffixes", ())
-    return found
-
-
 def _own_backend(path: str | Path, suffix: str) -> str:
-    own = next((name for name in sessions if _suffixes(name)[:1] == (suffix,)), None)
+    own = next((name for name in sessions if sessions.get(name).suffixes[:1] == (suffix,)), None)
     if own is None:
         raise ArtifactError(f"{path}: is no exported file; those end in {', '.join(artifact_suffixes())}")
     return own

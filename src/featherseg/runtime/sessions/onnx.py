@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.machine import cpu_name
 from .base import (
+    Session,
     check_ports,
     check_size,
     checked_threads,
-    cpu_name,
     fixed_size,
     logits_artifact,
     refusal,
@@ -21,7 +22,7 @@ from .base import (
 
 
 @sessions.register("onnxruntime")
-class OnnxSession:
+class OnnxSession(Session):
     """ONNX Runtime on the CPU. Any number of threads may run it at once.
 
     Images go in without a copy; binding the output to memory of ours as well was measured to save nothing.
@@ -37,6 +38,7 @@ class OnnxSession:
 
     name = "onnxruntime"
     suffixes = (".onnx",)
+    thread_safe = True
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         import onnxruntime as ort
@@ -56,7 +58,7 @@ class OnnxSession:
         outputs = {port.name: list(port.shape) for port in self._session.get_outputs()}
         check_ports(path, self.artifact, {name: port.type for name, port in inputs.items()}, outputs)
         self.size = fixed_size(inputs["image"].shape)
-        self.device = f"{cpu_name()}, threads: {threads}, CPUExecutionProvider, f32, onnxruntime {ort.__version__}"
+        self.device = f"{cpu_name()}, threads: {threads}, CPUExecutionProvider, fp32, onnxruntime {ort.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits (B, C, h, w) of images, uint8 (B, H, W, 3).

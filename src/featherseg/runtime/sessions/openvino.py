@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.errors import ArtifactError, ConfigError, did_you_mean, require
-from ..containers import WEIGHTS_KEY, openvino_info, sha256
+from ...core.errors import ArtifactError, require
+from ...core.files import sha256
+from ...core.machine import cpu_name
+from ...core.precision import check_precision
+from ..containers import WEIGHTS_KEY, openvino_info
 from .base import (
+    Session,
     check_ports,
     check_size,
     checked_threads,
-    cpu_name,
     fixed_size,
     logits_artifact,
     refusal,
@@ -25,9 +28,12 @@ from .base import (
     sessions,
 )
 
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+"""Our words for precisions, and those of OpenVINO's setting."""
+
 
 @sessions.register("openvino")
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """OpenVINO on the CPU, from its own format or an ONNX file. Any number of threads may run it at once.
 
     Images of a batch go through the network one after the other (see :func:`pin_batch`).
@@ -35,7 +41,7 @@ class OpenVinoSession:
     Args:
         path: the exported ``.xml``, with its ``.bin`` beside it, or ``.onnx`` file.
         threads: threads to run on; all that the process may use where not given.
-        precision: ``"f32"`` (exact), or ``"bf16"`` or ``"f16"``, which are faster where the processor has them.
+        precision: ``"fp32"`` (exact), or ``"bf16"`` or ``"fp16"``, which are faster where the processor has them.
             Always passed on: by itself OpenVINO takes bf16 on some processors.
 
     Raises:
@@ -46,18 +52,17 @@ class OpenVinoSession:
 
     name = "openvino"
     suffixes = (".xml", ".onnx")
+    thread_safe = True
 
-    def __init__(self, path: str | Path, threads: int | None = None, precision: str = "f32") -> None:
-        threads = checked_threads(threads)
-        known = ("f32", "bf16", "f16")
-        if precision not in known:
-            raise ConfigError(f"precision is {precision!r}; {did_you_mean(precision, known)}")
+    def __init__(self, path: str | Path, threads: int | None = None, precision: str = "fp32") -> None:
+        threads, hint = checked_threads(threads), HINTS[check_precision(precision, HINTS)]
+        self.precision = precision
         openvino = require("openvino", "openvino", "Running with OpenVINO")
         self.artifact = logits_artifact(path)
         if Path(path).suffix.lower() == ".xml":
             _check_weights(Path(path))
         settings = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": str(threads),
             "PERFORMANCE_HINT": "LATENCY",
         }

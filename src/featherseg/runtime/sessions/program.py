@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import require
+from ...core.machine import cpu_name
 from ..containers import is_compiled
-from .base import checked_threads, cpu_name, logits_artifact, refusal, run_failure, sessions
+from .base import Session, checked_threads, logits_artifact, refusal, run_failure, sessions
 
 
 @sessions.register("torch")
-class ProgramSession:
+class ProgramSession(Session):
     """PyTorch on the CPU, from a program of torch.export or the machine code that AOTInductor made of one.
 
     Opening such a file runs code that is in it: open none from people you do not trust.
@@ -36,7 +37,6 @@ class ProgramSession:
             checked_threads(threads)
         self._torch = require("torch", "train", "Running a .pt2 file")
         self.artifact = logits_artifact(path)
-        self.size = None
         if threads is not None:
             self._torch.set_num_threads(threads)
         compiled = is_compiled(Path(path))
@@ -48,7 +48,7 @@ class ProgramSession:
                 self._program = self._torch.export.load(str(path)).module()
         except Exception as error:  # torch reads archives, JSON and symbols, each with errors of its own
             raise refusal(path, "torch", error) from error
-        words = [cpu_name(), f"threads: {self._torch.get_num_threads()}", "f32", *["compiled"] * compiled]
+        words = [cpu_name(), f"threads: {self._torch.get_num_threads()}", "fp32", *["compiled"] * compiled]
         self.device = f"{', '.join(words)}, torch {self._torch.__version__}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

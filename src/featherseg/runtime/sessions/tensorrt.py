@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ArtifactError, ConfigError, require
-from ..containers import read_companion, sha256
-from .base import check_ports, check_size, fixed_size, logits_artifact, run_failure, sessions
+from ...core.files import sha256
+from ..containers import read_companion
+from .base import Session, check_ports, check_size, fixed_size, logits_artifact, run_failure, sessions
 from .cuda import Driver, DriverError, Memory
 
 PACKAGES = ("tensorrt", "tensorrt_rtx")
@@ -18,7 +19,7 @@ PACKAGES = ("tensorrt", "tensorrt_rtx")
 
 
 @sessions.register("tensorrt")
-class TensorRTSession:
+class TensorRTSession(Session):
     """An engine on an NVIDIA GPU, with the package that built it.
 
     Args:
@@ -33,6 +34,7 @@ class TensorRTSession:
 
     name = "tensorrt"
     suffixes = (".engine",)
+    precision = None  # as it was built
 
     def __init__(self, path: str | Path, gpu: int = 0) -> None:
         path = Path(path)

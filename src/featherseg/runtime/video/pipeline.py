@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 
@@ -48,6 +48,21 @@ class FramePrediction(Protocol):
 
 
 P = TypeVar("P", bound=FramePrediction)
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """What can be told the size of the frames beforehand, as a ``Segmenter`` can."""
+
+    def planned(self, frame_size: tuple[int, int], /) -> Callable[[ImageArray], Any]:
+        """Return what segments frames of one (height, width), and is quicker where the engine can plan ahead."""
+
+
+@runtime_checkable
+class Located(Protocol):
+    """What says where it runs, as a ``Segmenter`` does."""
+
+    device: str
 
 
 @dataclass(frozen=True)
@@ -171,14 +186,13 @@ def segment_video(
     if decoded.silent:
         notes.append(f"{source.name} stopped after {count} frames (it does not answer any more)")
     seconds = time.perf_counter() - source.started
-    device = str(getattr(getattr(segment, "session", segment), "device", "unknown device"))
+    device = segment.device if isinstance(segment, Located) else "unknown device"
     return VideoResult(count, seconds, laps.latency(device), target, decoded.dropped, source.skipped, tuple(notes))
 
 
 def _planned(segment: Callable[[ImageArray], P], image: ImageArray) -> Callable[[ImageArray], P]:
     """Return what segments frames of the first one's size, planned for it where that makes it quicker."""
-    plan = getattr(segment, "planned", None)
-    return segment if plan is None else plan(image.shape[:2])
+    return segment.planned((image.shape[0], image.shape[1])) if isinstance(segment, Planning) else segment
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from ...core.errors import ConfigError
 from ...core.types import ImageArray
 from ..postprocess import upsample_argmax
 from ..segmenter import Prediction, Segmenter
-from ..sessions.base import Session
 
 SCENE_AGREEMENT = 0.5
 """Share of logits with the same winner below which a frame shows another scene; within one, nearly all agree."""
@@ -38,9 +37,9 @@ class Smoothed:
         self._average: NDArray[np.float32] | None = None
 
     @property
-    def session(self) -> Session:
-        """What runs the network."""
-        return self.segmenter.session
+    def device(self) -> str:
+        """Where and how it runs, for people."""
+        return self.segmenter.device
 
     def planned(self, frame_size: tuple[int, int]) -> Smoothed:
         """Return one for frames of a (height, width); see :meth:`featherseg.runtime.segmenter.Segmenter.planned`."""

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ...core.errors import ArtifactError, ConfigError, did_you_mean, first_line
+from ...core.precision import parse_precision, renamed_keys
 from ...core.types import ClassSet, Latency
 
 FORMAT = "featherseg ship report"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 has today's words for precisions; 1 is still read."""
 LATENCY_PARTS = ("net", "total")
 PERCENTILES = ("p50", "p90", "p99")
 NAN = float("nan")
@@ -71,7 +73,7 @@ class ShippedFile:
     Args:
         name: of the file, without folders.
         target: what it was exported for, such as ``"onnx"`` or ``"openvino"``.
-        precision: of weights and arithmetic, such as ``"f32"`` or ``"int8"``.
+        precision: of weights and arithmetic, such as ``"fp32"`` or ``"int8"``.
         bytes: size, files beside it that it needs included; 0 for a file that could not be made.
         sha256: of the file, 64 hexadecimal digits; empty for a file that could not be made.
         session: engine and device that ran it: processor, threads, precision, versions.
@@ -81,7 +83,7 @@ class ShippedFile:
         agreement: share of pixels, 0–1, that have the network's class.
         parity: largest difference of a logit, relative to the largest logit; the worst of all sizes.
         latency_ms: ``{"net": {"p50", "p90", "p99"}, "total": {…}}``; see :func:`latency_table`. Empty if not measured.
-        twin_latency_ms: median of the whole path of its float32 twin, timed in the same run, in turns.
+        twin_latency_ms: median of the whole path of its fp32 twin, timed in the same run, in turns.
         slower: whether it is slower than that twin.
         passed: whether its verification passed.
         failures: one sentence for each limit it is past.
@@ -137,18 +139,19 @@ class ShippedFile:
         values["iou"] = _with_nan(data["iou"], data["iou"])
         values["latency_ms"] = {part: _with_nan(row, row) for part, row in data["latency_ms"].items()}
         values["failures"] = tuple(data["failures"])
+        values["precision"] = parse_precision(data["precision"])
         return cls(**values)
 
 
 @dataclass(frozen=True)
 class WorstImage:
-    """An image on which a file's mask is far from the float network's; see :func:`.worst.worst_images`.
+    """An image on which a file's mask is far from the fp32 network's; see :func:`.worst.worst_images`.
 
     Args:
         name: stem of the image.
         file: name of the file.
         agreement: share of the pixels, 0–1, with the same class in both masks.
-        miou_float: mIoU of this image alone with the float network; NaN where it has no labelled pixel.
+        miou_fp32: mIoU of this image alone with the fp32 network; NaN where it has no labelled pixel.
         miou_file: the same with the file.
         panels: pictures as ``data:`` addresses, by title, in the order they are shown.
         seen: names of the classes that occur in the pictures.
@@ -157,7 +160,7 @@ class WorstImage:
     name: str
     file: str
     agreement: float
-    miou_float: float
+    miou_fp32: float
     miou_file: float
     panels: dict[str, str]
     seen: tuple[str, ...]
@@ -169,7 +172,7 @@ class WorstImage:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorstImage:
         """Rebuild it from :meth:`to_dict`'s result."""
-        values = _with_nan(data, ("agreement", "miou_float", "miou_file"))
+        values = _with_nan(renamed_keys(data), ("agreement", "miou_fp32", "miou_file"))
         return cls(**values | {"panels": dict(data["panels"]), "seen": tuple(data["seen"])})
 
 
@@ -185,10 +188,10 @@ class ShipReport:
         dataset: what they were measured on: name and split.
         images: how many images that are.
         hardware: processor, threads, versions, … by name.
-        steps: the way here, the float baseline first.
+        steps: the way here, the fp32 baseline first.
         files: what came out.
         worst: images on which a file does worst.
-        float_iou: IoU by class name, 0–1, of the float network that the files were made from.
+        fp32_iou: IoU by class name, 0–1, of the fp32 network that the files were made from.
 
     Raises:
         ConfigError: no step, a name that occurs twice, or a class that is not in `classes`.
@@ -204,23 +207,23 @@ class ShipReport:
     steps: tuple[Step, ...]
     files: tuple[ShippedFile, ...]
     worst: tuple[WorstImage, ...] = ()
-    float_iou: dict[str, float] = field(default_factory=dict)
+    fp32_iou: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.steps:
-            raise ConfigError(f"report {self.name!r} has no steps; give at least the float baseline")
-        _check_fractions(f"report {self.name!r}", {f"float IoU of {name}": iou for name, iou in self.float_iou.items()})
+            raise ConfigError(f"report {self.name!r} has no steps; give at least the fp32 baseline")
+        _check_fractions(f"report {self.name!r}", {f"fp32 IoU of {name}": iou for name, iou in self.fp32_iou.items()})
         names = [file.name for file in self.files]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ConfigError(f"file {twice!r} occurs twice in report {self.name!r}; give each file its own name")
-        for source in (self.float_iou, *(file.iou for file in self.files)):
+        for source in (self.fp32_iou, *(file.iou for file in self.files)):
             if stray := next((name for name in source if name not in self.classes.names), None):
                 hint = did_you_mean(stray, self.classes.names)
                 raise ConfigError(f"report {self.name!r} has an IoU of unknown class {stray!r}; {hint}")
 
     @property
     def baseline(self) -> Step:
-        """The float network before any step."""
+        """The fp32 network before any step."""
         return self.steps[0]
 
     def to_dict(self) -> dict[str, Any]:
@@ -235,7 +238,7 @@ class ShipReport:
             "protocol": self.protocol,
             "hardware": dict(self.hardware),
             "classes": self.classes.to_dict(),
-            "float_iou": _as_json(self.float_iou),
+            "fp32_iou": _as_json(self.fp32_iou),
             "steps": [step.to_dict() for step in self.steps],
             "files": [file.to_dict() for file in self.files],
             "worst": [image.to_dict() for image in self.worst],
@@ -253,6 +256,7 @@ class ShipReport:
         written = data.get("format_version")
         if not isinstance(written, int) or written > FORMAT_VERSION:
             raise ArtifactError(f"it has format {written}, and this featherseg reads up to {FORMAT_VERSION}; update it")
+        data = renamed_keys(data)
         try:
             return cls(
                 name=data["name"],
@@ -265,7 +269,7 @@ class ShipReport:
                 steps=tuple(map(Step.from_dict, data["steps"])),
                 files=tuple(map(ShippedFile.from_dict, data["files"])),
                 worst=tuple(map(WorstImage.from_dict, data["worst"])),
-                float_iou=_with_nan(data["float_iou"], data["float_iou"]),
+                fp32_iou=_with_nan(data["fp32_iou"], data["fp32_iou"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__}: {first_line(error)}"

@@ -73,7 +73,7 @@ def _head(report: ShipReport) -> str:
     slower = sum(file.passed and file.slower for file in report.files)
     mark, style = ("✓", "good") if passed == count > 0 else ("✗", "bad")
     words = f"{passed} of {count} files passed their verification"
-    words += f"; {slower} of those slower than float and not recommended" if slower else ""
+    words += f"; {slower} of those slower than fp32 and not recommended" if slower else ""
     about = f"{report.created} · {len(report.classes)} classes · {report.dataset}, {report.images} images"
     return (
         f"<header><h1>{escape(report.name)}</h1>"

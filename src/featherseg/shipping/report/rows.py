@@ -43,7 +43,7 @@ def file_rows(report: ShipReport) -> Rows:
             formatting.size(file.bytes),
             formatting.fixed(file.latency("total", "p50"), 1),
             formatting.fixed(file.latency("total", "p99"), 1),
-            "failed" if not file.passed else "slower than float32, not recommended" if file.slower else "passed",
+            "failed" if not file.passed else "slower than fp32, not recommended" if file.slower else "passed",
         )
         for file in report.files
     ]

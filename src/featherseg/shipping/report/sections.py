@@ -19,7 +19,7 @@ MAX_CLASSES = 24
 """Classes in the first chart of IoU. Of more, those that lose most are in it, and all of them in one to unfold."""
 
 _MARKS = (
-    "● file that passed · ○ step · ◎ float baseline, with dotted lines to both axes · ✕ failed or rolled back · "
+    "● file that passed · ○ step · ◎ fp32 baseline, with dotted lines to both axes · ✕ failed or rolled back · "
     "dashed: front of the best, left of and above which nothing was measured"
 )
 
@@ -32,9 +32,9 @@ def files_table(report: ShipReport) -> str:
     head = f"<th></th><th>file</th><th>verdict</th><th>target</th>{_heads(figures)}"
     rows = "".join(_file_row(report.baseline, i, file) for i, file in enumerate(report.files))
     legend = (
-        "Small figures: against the float baseline, and the 90th and 99th percentile of a latency, whose large one is "
-        "the median. Net: the network alone; total: from frame to mask. Agreement: pixels with the float network's "
-        "class. Of twin: median total over that of the float32 file it was made from, timed in the same run, in turns."
+        "Small figures: against the fp32 baseline, and the 90th and 99th percentile of a latency, whose large one is "
+        "the median. Net: the network alone; total: from frame to mask. Agreement: pixels with the fp32 network's "
+        "class. Of twin: median total over that of the fp32 file it was made from, timed in the same run, in turns."
     )
     return f'{_table(head, rows)}<p class="soft">{legend}</p>'
 
@@ -65,7 +65,7 @@ def _verdict(file: ShippedFile) -> tuple[str, str]:
     """Return a style and the verdict in formatting."""
     if not file.passed:
         return "bad", "✗ failed"
-    return ("warn", "! slower than float: not recommended") if file.slower else ("good", "✓ passed")
+    return ("warn", "! slower than fp32: not recommended") if file.slower else ("good", "✓ passed")
 
 
 def steps_table(report: ShipReport) -> str:
@@ -94,7 +94,7 @@ def _step_row(base: Step, index: int, step: Step) -> str:
         formatting.fixed(step.latency_p50_ms, 1),
     )
     cells = "".join(_number(figure, note if index else "") for figure, note in zip(figures, notes, strict=True))
-    state = "<small>float baseline</small>" if index == 0 else "" if step.kept else '<b class="warn">rolled back</b>'
+    state = "<small>fp32 baseline</small>" if index == 0 else "" if step.kept else '<b class="warn">rolled back</b>'
     name = f'<td><span class="name">{escape(step.name)}</span> {state}</td>'
     row = f"<td>{_key(f'S{index}', 0)}</td>{name}<td>{escape(step.kind)}</td>{cells}"
     kind = "kept" if step.kept else "gone"
@@ -140,7 +140,7 @@ def _point_title(name: str, miou: float, latency_ms: float) -> str:
 
 
 def size_chart(report: ShipReport) -> str:
-    """Return a bar for the size of the float baseline's file and of each file."""
+    """Return a bar for the size of the fp32 baseline's file and of each file."""
     base = report.baseline
     entries = [(f"S0 {base.name}", 0, base.bytes)]
     entries += [(f"{file_key(i)} {file.name}", i + 1, file.bytes) for i, file in enumerate(report.files)]
@@ -153,8 +153,8 @@ def size_chart(report: ShipReport) -> str:
 
 
 def class_chart(report: ShipReport) -> str:
-    """Return grouped bars of each class's IoU: the float network's and each file's."""
-    series = [("float", 0, report.float_iou)] * bool(report.float_iou)
+    """Return grouped bars of each class's IoU: the fp32 network's and each file's."""
+    series = [("fp32", 0, report.fp32_iou)] * bool(report.fp32_iou)
     measured = [(i, file) for i, file in enumerate(report.files) if file.iou]
     series += [(file_key(i), i + 1, file.iou) for i, file in measured]
     if not series:
@@ -175,7 +175,7 @@ def class_chart(report: ShipReport) -> str:
 
     names = report.classes.names
     legend = _keys(
-        [("float", 0, "float network")] * bool(report.float_iou) + [(file_key(i), i + 1, f.name) for i, f in measured]
+        [("fp32", 0, "fp32 network")] * bool(report.fp32_iou) + [(file_key(i), i + 1, f.name) for i, f in measured]
     )
     if len(names) <= MAX_CLASSES:
         return legend + chart(names)
@@ -190,7 +190,7 @@ def _iou_text(key: str, value: float) -> str:
 
 def _loss(report: ShipReport, name: str) -> float:
     """Return how much IoU a class loses in the file where it loses most; absent ones lose nothing."""
-    losses = [report.float_iou.get(name, math.nan) - file.iou.get(name, math.nan) for file in report.files]
+    losses = [report.fp32_iou.get(name, math.nan) - file.iou.get(name, math.nan) for file in report.files]
     return max((loss for loss in losses if not math.isnan(loss)), default=-math.inf)
 
 
@@ -209,7 +209,7 @@ def _worst_image(report: ShipReport, image: WorstImage) -> str:
     )
     colors = dict(zip(report.classes.names, report.classes.colors, strict=True))
     known = [(name, colors[name]) for name in image.seen if name in colors]
-    mious = f"mIoU of this image {formatting.percent(image.miou_float)} → {formatting.percent(image.miou_file)}"
+    mious = f"mIoU of this image {formatting.percent(image.miou_fp32)} → {formatting.percent(image.miou_file)}"
     title = f"{image.name} · {image.file}" if image.file else image.name
     return (
         f"<h3>{escape(title)}: {formatting.share(image.agreement)} agreement, {mious}</h3>"

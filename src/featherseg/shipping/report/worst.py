@@ -1,4 +1,4 @@
-"""The images on which an exported file's masks are furthest from the float network's, as panels to look at."""
+"""The images on which an exported file's masks are furthest from the fp32 network's, as panels to look at."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PANEL_SIDE = 640
 IGNORED = (214, 218, 224)
 """Colour of ignored pixels, as in :mod:`featherseg.evaluation.visualize`: of the paper, not of a class."""
 DIFFERENCES = {
-    "only the float network is right": (222, 60, 40),
+    "only the fp32 network is right": (222, 60, 40),
     "only the file is right": (0, 114, 220),
     "both are wrong, otherwise": (240, 190, 0),
     "the truth is ignored": (170, 90, 200),
@@ -40,7 +40,7 @@ GREYS = 32
 
 def worst_images(
     dataset: SegmentationDataset,
-    segment_float: Segment,
+    segment_fp32: Segment,
     segment_file: Segment,
     count: int = 4,
     *,
@@ -53,7 +53,7 @@ def worst_images(
 
     Args:
         dataset: labelled images.
-        segment_float: the float network's way of making masks.
+        segment_fp32: the fp32 network's way of making masks.
         segment_file: the exported file's.
         count: how many images; all where the dataset has fewer.
         file: name of the file, for the titles.
@@ -70,10 +70,10 @@ def worst_images(
     found: list[_Candidate] = []
     for i in range(len(dataset)):
         image, target = dataset.read(i)
-        masks = segment_float(image), segment_file(image)
+        masks = segment_fp32(image), segment_file(image)
         if not target.shape == masks[0].shape == masks[1].shape:
             raise ConfigError(
-                f"image {dataset.stem(i)}: truth is {target.shape}, the float mask {masks[0].shape} and the file's "
+                f"image {dataset.stem(i)}: truth is {target.shape}, the fp32 mask {masks[0].shape} and the file's "
                 f"{masks[1].shape}; give ways of making masks of the image's size"
             )
         agreement = float(np.count_nonzero(masks[0] == masks[1]) / target.size)
@@ -137,15 +137,15 @@ def _finish(candidate: _Candidate, classes: ClassSet, file: str) -> WorstImage:
     panels = candidate.panels
     palette = classes.palette()
     palette[classes.ignore_index] = IGNORED
-    titles = ("truth", "float network", "file")
+    titles = ("truth", "fp32 network", "file")
     pictures = {"image": _jpeg(panels.image)}
     pictures |= {title: _png(mask, palette) for title, mask in zip(titles, panels.masks, strict=True)}
     pictures["where they differ"] = _differences(panels)
     ids = np.unique(np.stack(panels.masks))
     seen = tuple(classes.names[i] for i in ids if i < len(classes))
     agreement, _, _ = candidate.rank
-    miou_float, miou_file = candidate.mious
-    return WorstImage(candidate.stem, file, agreement, miou_float, miou_file, pictures, seen)
+    miou_fp32, miou_file = candidate.mious
+    return WorstImage(candidate.stem, file, agreement, miou_fp32, miou_file, pictures, seen)
 
 
 def _differences(panels: _Panels) -> str:
