@@ -125,7 +125,7 @@ def pool_to(x: Tensor, size: int) -> Tensor:
     """
     for dim in (2, 3):
         length = x.shape[dim]
-        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        ends = [(i * length // size, ((i + 1) * length + size - 1) // size) for i in range(size)]
         x = torch.cat([x.narrow(dim, start, end - start).mean(dim, keepdim=True) for start, end in ends], dim)
     return x
 
