@@ -99,6 +99,9 @@ def test_any_number_of_cells_is_an_adaptive_average(share: float) -> None:
         ("espnetv2_edge", {"scale": 3.0}, r"scale is 3.0; choose one of 0.5, 1.0"),
         ("ddrnet", {"size": "39"}, "size is '39'; "),
         ("pidnet", {"size": "l"}, "size is 'l'; "),
+        ("regseg", {"size": "basic"}, "size is 'basic'; did you mean \"base\""),
+        ("stdc", {"backbone": 3}, "stdc's backbone is 3; choose 1 or 2"),
+        ("pp_liteseg", {"backbone": 0}, "pp_liteseg's backbone is 0; choose 1 or 2"),
     ],
 )
 def test_unknown_sizes_are_refused(name: str, options: dict[str, Any], message: str) -> None:

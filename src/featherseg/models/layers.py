@@ -53,9 +53,9 @@ class ConvBNAct(nn.Sequential):
 class DWConv(nn.Sequential):
     """Depthwise-separable convolution: 3×3 per channel, then 1×1 across channels, each with batch norm and ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, dilation: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, dilation: int = 1) -> None:
         super().__init__(
-            ConvBNAct(in_channels, in_channels, dilation=dilation, groups=in_channels),
+            ConvBNAct(in_channels, in_channels, stride=stride, dilation=dilation, groups=in_channels),
             ConvBNAct(in_channels, out_channels, 1),
         )
 
