@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from published_forward import FORWARDS, Weights
 from published_names import PUBLISHED
 from torch import Tensor
 
@@ -71,6 +72,35 @@ def test_published_tensors_are_all_ours(form: tuple[str, str]) -> None:
     found = {key: tuple(x.shape) for key, x in theirs.items() if not key.endswith("num_batches_tracked")}
     assert found == needed
     assert set(theirs) <= set(ours)
+
+
+def random_values(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give published tensors values that keep maps within bounds; batch norms are those of no fresh network."""
+    torch.manual_seed(0)
+    values = {}
+    for name, x in tensors.items():
+        if x.ndim > 1:
+            values[name] = torch.randn(x.shape) * (2 / x[0].numel()) ** 0.5
+        elif name.endswith(("running_var", "_variance")):
+            values[name] = torch.rand(x.shape) + 0.5
+        elif name.endswith("_tracked"):
+            values[name] = torch.zeros((), dtype=torch.long)
+        else:
+            values[name] = torch.randn(x.shape) * 0.3 + 0.5 * name.endswith("weight")
+    return values
+
+
+@pytest.mark.parametrize("form", PUBLISHED, ids="-".join)
+def test_published_tensors_do_here_what_they_do_there(form: tuple[str, str]) -> None:
+    options, tensors = PUBLISHED[form]
+    values = random_values(tensors())
+    model = create_model(form[0], 19, **options).eval()
+    model.load_state_dict(converted(form[0], values), strict=True)
+    image = torch.randn(1, 3, 128, 192)
+    with torch.no_grad():
+        ours, theirs = model.outputs(image)["out"], FORWARDS[form[0]](Weights(values), image)
+    assert theirs.std() > 1e-2, "logits that say nothing prove nothing"
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
 
 
 # Pooling that is exported for any size
