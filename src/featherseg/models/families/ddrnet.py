@@ -67,7 +67,9 @@ def _shortcut(in_channels: int, channels: int, stride: int) -> nn.Module:
 def _pooled(layers: nn.Module) -> nn.Module:
     """Return a :class:`ConvBNAct`, or nothing, that works on single pixels too."""
     if isinstance(layers, ConvBNAct):
-        layers[1] = PooledBatchNorm2d(layers[0].out_channels)
+        norm = layers[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        layers[1] = PooledBatchNorm2d(norm.num_features)
     return layers
 
 

@@ -139,7 +139,8 @@ class SizePyramid(nn.Module):
 
 def _part(length: int, share: float) -> int:
     """Return that share of a length, rounded up, in arithmetic that torch's exporter can follow."""
-    return torch.sym_max((length * round(10 * share) + 9) // 10, LEAST)
+    size: int = torch.sym_max((length * round(10 * share) + 9) // 10, LEAST)  # type: ignore[assignment]
+    return size
 
 
 def pool_between(x: Tensor, size: tuple[int, int], longest: int) -> Tensor:

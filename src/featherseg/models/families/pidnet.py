@@ -54,7 +54,7 @@ class PixelAttention(nn.Module):
     def forward(self, fine: Tensor, context: Tensor) -> Tensor:
         """Fuse maps (B, channels, h, w) and (B, channels, h', w') to (B, channels, h, w)."""
         agreement = self.fine(fine) * resize_like(self.context(context), fine)
-        share = agreement.sum(1, keepdim=True).sigmoid()
+        share: Tensor = agreement.sum(1, keepdim=True).sigmoid()
         return (1 - share) * fine + share * resize_like(context, fine)
 
 
