@@ -63,9 +63,10 @@ def test_figures_are_true(pair: tuple[SegmentationModel, PruneResult]) -> None:
         sum(p.numel() for p in model.parameters()),
         sum(p.numel() for p in result.model.parameters()),
     )
-    assert 0.2 < result.params_after / result.params_before < 0.6
+    # Networks of grouped convolutions, which stay whole, lose less than a half.
+    assert 0.2 < result.params_after / result.params_before < 0.65
     assert result.gmacs_before == count_gmacs(model, (64, 96))
-    assert result.gmacs_after == count_gmacs(result.model, (64, 96)) < 0.6 * result.gmacs_before
+    assert result.gmacs_after == count_gmacs(result.model, (64, 96)) < 0.65 * result.gmacs_before
     changed = {}
     for layer_name, layer in result.model.named_modules():
         old = dict(model.named_modules())[layer_name]
@@ -73,7 +74,7 @@ def test_figures_are_true(pair: tuple[SegmentationModel, PruneResult]) -> None:
             dim = int(isinstance(layer, nn.ConvTranspose2d))
             assert layer.out_channels == layer.weight.shape[dim]
             assert layer.in_channels == layer.weight.shape[1 - dim] * layer.groups
-            assert layer.groups in (1, layer.out_channels)
+            assert layer.groups in (1, layer.out_channels, old.groups)
             if layer.groups == 1 and layer.out_channels != old.out_channels:
                 changed[layer_name] = (old.out_channels, layer.out_channels)
                 # Some channels of a layer may be tied to ones that are kept, such as the image's.
@@ -158,7 +159,8 @@ def test_onnx_does_what_torch_does(name: str, tmp_path: Path) -> None:
     from featherseg.runtime.sessions.base import open_session
 
     pruned = halved(name)[1].model.eval()
-    path = export_onnx(pruned, tmp_path / "x.onnx", describe(pruned, CLASSES), example_size=(64, 96))
+    # Larger than some networks' last stride: torch takes a side of one for a constant.
+    path = export_onnx(pruned, tmp_path / "x.onnx", describe(pruned, CLASSES), example_size=(128, 192))
     session = open_session(path, threads=1)
     for size in ((64, 96), (97, 131)):
         images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)

@@ -29,7 +29,19 @@ from ..models.widths import Convolution, is_depthwise
 Units = NDArray[np.int64]
 """Numbers of channels; 0 stands for all that is not the network's own to remove, such as the image's colours."""
 
-MOVES = {"cat", "chunk", "expand", "permute", "reshape", "select", "slice", "split", "split_with_sizes", "squeeze"}
+MOVES = {
+    "cat",
+    "chunk",
+    "expand",
+    "index_select",
+    "permute",
+    "reshape",
+    "select",
+    "slice",
+    "split",
+    "split_with_sizes",
+    "squeeze",
+}
 MOVES |= {"stack", "transpose", "unbind", "unsqueeze", "view", "_reshape_alias", "_unsafe_view"}
 """Operators that put values elsewhere and change none; what they do to channels is seen by doing it to numbers."""
 ELEMENTWISE = {"alias", "detach", "hardswish", "_prelu_kernel", "_to_copy"}

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from ..core.types import MIN_SIZE, InputSpec
 
 
-def resize_like(x: Tensor, reference: Tensor) -> Tensor:
-    """Resize maps (B, C, h, w) bilinearly to the height and width of `reference` (B, C', H, W)."""
-    return F.interpolate(x, size=reference.shape[-2:], mode="bilinear", align_corners=False)
+def resize_like(x: Tensor, reference: Tensor, *, align_corners: bool = False) -> Tensor:
+    """Resize maps (B, C, h, w) bilinearly to the height and width of `reference` (B, C', H, W).
+
+    `align_corners` is for networks whose published weights were trained so.
+    """
+    return F.interpolate(x, size=reference.shape[-2:], mode="bilinear", align_corners=align_corners)
 
 
 class SegmentationModel(nn.Module):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .base import resize_like
 
 
 class ConvBNAct(nn.Sequential):
@@ -49,9 +53,9 @@ class ConvBNAct(nn.Sequential):
 class DWConv(nn.Sequential):
     """Depthwise-separable convolution: 3×3 per channel, then 1×1 across channels, each with batch norm and ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, dilation: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, dilation: int = 1) -> None:
         super().__init__(
-            ConvBNAct(in_channels, in_channels, dilation=dilation, groups=in_channels),
+            ConvBNAct(in_channels, in_channels, stride=stride, dilation=dilation, groups=in_channels),
             ConvBNAct(in_channels, out_channels, 1),
         )
 
@@ -84,6 +88,46 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(x)
+
+
+class PyramidPooling(nn.Module):
+    """Pyramid pooling (PSPNet, arXiv 1612.01105): averages over grids of cells, beside the map, projected together.
+
+    Args:
+        in_channels: channels of the map; each grid is reduced to a quarter of them.
+        project: what follows; it takes twice as many channels.
+        sizes: cells of the four grids, a side.
+        align_corners: how grids are resized to the map.
+    """
+
+    def __init__(
+        self, in_channels: int, project: nn.Module, *, sizes: Sequence[int] = (1, 2, 4, 6), align_corners: bool = False
+    ) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.align_corners = align_corners
+        self.reduce = nn.ModuleList(nn.Conv2d(in_channels, in_channels // 4, 1, bias=False) for _ in sizes)
+        self.project = project
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, h, w) to what `project` gives of (B, 2·in_channels, h, w)."""
+        grids = [reduce(pool_to(x, size)) for reduce, size in zip(self.reduce, self.sizes, strict=True)]
+        grids = [resize_like(grid, x, align_corners=self.align_corners) for grid in grids]
+        y: Tensor = self.project(torch.cat([x, *grids], dim=1))
+        return y
+
+
+def pool_to(x: Tensor, size: int) -> Tensor:
+    """Average maps (B, C, h, w) over `size` × `size` cells, which overlap where a side is no multiple of it.
+
+    It is ``adaptive_avg_pool2d``, which ONNX cannot hold for more than one input size: there, torch's exporter
+    writes the cells of its example. Means of slices follow any size.
+    """
+    for dim in (2, 3):
+        length = x.shape[dim]
+        ends = [(i * length // size, ((i + 1) * length + size - 1) // size) for i in range(size)]
+        x = torch.cat([x.narrow(dim, start, end - start).mean(dim, keepdim=True) for start, end in ends], dim)
+    return x
 
 
 def init_weights(module: nn.Module) -> None:
