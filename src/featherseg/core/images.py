@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,11 @@ def read_image(path: str | Path) -> ImageArray:
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def write_image(path: str | Path, image: ImageArray) -> Path:
+Writer = Callable[[Path, Callable[[BinaryIO], object]], Path]
+"""Writes a file: :func:`featherseg.core.files.write_atomically`, or what keeps a record of it too."""
+
+
+def write_image(path: str | Path, image: ImageArray, writer: Writer = write_atomically) -> Path:
     """Write RGB uint8 (H, W, 3) in the format that the suffix names; JPEG at quality 92."""
     path = Path(path)
     kind = Image.registered_extensions().get(path.suffix.lower())
@@ -84,15 +89,15 @@ def write_image(path: str | Path, image: ImageArray) -> Path:
         raise DataError(f"{path}: pictures cannot be written as {path.suffix!r}; use .png or .jpg")
     options = {"quality": 92} if kind == "JPEG" else {}
     content = _encoded(Image.fromarray(image), kind, **options)
-    return write_atomically(path, lambda file: file.write(content))
+    return writer(path, lambda file: file.write(content))
 
 
-def write_mask(path: str | Path, mask: MaskArray, classes: ClassSet) -> Path:
+def write_mask(path: str | Path, mask: MaskArray, classes: ClassSet, writer: Writer = write_atomically) -> Path:
     """Write class ids, uint8 (H, W), as a palette PNG: ids for programs, colours for people."""
     picture = Image.fromarray(np.ascontiguousarray(mask))
     picture.putpalette(classes.palette().tobytes())
     content = _encoded(picture, "PNG")
-    return write_atomically(Path(path), lambda file: file.write(content))
+    return writer(Path(path), lambda file: file.write(content))
 
 
 def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
