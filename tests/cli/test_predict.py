@@ -210,4 +210,5 @@ class TestNothingOfAPersonsIsReplaced:
         assert run("export", trained.run, "-o", path, "-q").refused("mine.onnx")
         assert path.read_bytes() == b"mine"
         path.unlink()
-        assert run("export", trained.run, "-o", path, "-q").code == run("export", trained.run, "-o", path, "-q").code == 0
+        for _ in range(2):
+            assert run("export", trained.run, "-o", path, "-q").code == 0

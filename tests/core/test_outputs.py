@@ -57,9 +57,14 @@ def test_all_are_asked_for_before_one_is_written(tmp_path: Path) -> None:
 def test_a_write_that_was_cut_short_leaves_the_older_file_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     Outputs().write(path, lambda file: file.write(b"old"))
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk"):
-        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-        Outputs().write(path, lambda file: file.write(b"new"))
+
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(OSError, match="disk"):
+            Outputs().write(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"old"
     Outputs().write(path, lambda file: file.write(b"newer"))
     assert path.read_bytes() == b"newer"
@@ -73,7 +78,8 @@ def test_names_of_any_kind(name: str, tmp_path: Path) -> None:
 
 
 def test_a_moved_folder_keeps_its_record(tmp_path: Path) -> None:
-    put(tmp_path / "old" / "a.txt" if (tmp_path / "old").mkdir() is None else tmp_path, "first")
+    (tmp_path / "old").mkdir()
+    put(tmp_path / "old" / "a.txt", "first")
     (tmp_path / "old").rename(tmp_path / "new")
     put(tmp_path / "new" / "a.txt", "second")
 

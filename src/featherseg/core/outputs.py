@@ -49,7 +49,7 @@ class Outputs:
         """Return whether nothing of a person's is at `path`; devices and folders are not judged here."""
         if not path.is_file():
             return not path.is_symlink() or path.exists()
-        digests = self._record(path.parent).get(path.name)
+        digests = self._record(path.parent).get(path.name, set())
         return bool(digests) and _digest(path) in digests
 
     def write(self, path: Path, write: Callable[[BinaryIO], object]) -> Path:
@@ -83,7 +83,7 @@ class Outputs:
         return self._known[home]
 
     def _note(self, path: Path, digest: str) -> None:
-        """Add a line to a folder's record. One write to the end of it, so that two programs do not spoil each other's."""
+        """Add a line to a folder's record, in one write to its end: two programs at once spoil nothing."""
         digests = self._record(path.parent).setdefault(path.name, set())
         if digest in digests:
             return

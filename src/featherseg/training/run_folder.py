@@ -70,7 +70,7 @@ class RunFolder:
             )
         if taken := [name for name in OWN_FILES if (self.path / name).exists()]:
             raise ConfigError(
-                f"{self.path} is no run folder but holds {taken[0]}, which a run would replace; choose another name or out"
+                f"{self.path} is no run folder but holds {taken[0]}, which a run replaces; choose another name or out"
             )
 
     def create(self, config: Config, classes: ClassSet, *, resume: bool = False) -> None:
