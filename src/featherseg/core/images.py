@@ -134,5 +134,4 @@ def read_ids(path: str | Path) -> NDArray[np.integer]:
     Raises:
         DataError: as for :func:`read_mask`.
     """
-    values: NDArray[np.integer] = read_mask(path).values
-    return values
+    return read_mask(path).values

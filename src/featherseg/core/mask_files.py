@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class MaskFile:
         alpha: the values are 0 and 1, from the transparency: the colours say nothing.
     """
 
-    values: NDArray[np.generic]
+    values: NDArray[Any]
     mode: str
     form: str
     palette: NDArray[np.uint8] | None = None

@@ -104,9 +104,9 @@ class RawMask:
         palette: packed colour by id, int32 (256,), of a palette file.
         alpha: the values are 0 and 1, from the transparency: the colours say nothing.
         floats: the file holds floats, all of them whole.
-        bilevel: a pixel has one bit.
         bits: of a channel.
         format: Pillow's name of the file's format; "JPEG" for whatever is compressed so.
+        bilevel: a pixel has one bit.
     """
 
     values: NDArray[np.int32]
@@ -115,9 +115,9 @@ class RawMask:
     palette: NDArray[np.int32] | None
     alpha: bool
     floats: bool
-    bilevel: bool
     bits: int
     format: str
+    bilevel: bool = False
 
 
 def read_raw(path: Path) -> RawMask:
