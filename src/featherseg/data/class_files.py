@@ -106,6 +106,8 @@ def read_classes(file: Path) -> tuple[ClassSet, LabelTable]:
 def _class_file(data: dict[str, Any], file: Path) -> ClassFile:
     names, values = data["names"], data.get("ids", range(len(data["names"])))
     ignored = data.get("ignore_index", IGNORE_INDEX)
+    if ignored < 0:
+        raise ValueError(f"ignore_index is {ignored}; give the value that mask files hold, 0 or more")
     # With ids stated, ignore_index is a mask value as they are, and may be any: ADE20K ignores 0, CORINE 999.
     kept = ignored if "ids" not in data or len(names) <= ignored <= IGNORE_INDEX else IGNORE_INDEX
     classes = ClassSet.from_dict({**data, "ignore_index": kept})
@@ -117,7 +119,7 @@ def _class_file(data: dict[str, Any], file: Path) -> ClassFile:
             raise DataError(f"class file {file} gives {what} {entry} to {count} classes; give each its own")
     if kept != ignored and ignored in values:
         raise DataError(f"class file {file} ignores {ignored}, the id of {names[list(values).index(ignored)]!r}")
-    ids = {value: kept for value in (kept, ignored) if value >= 0} | {value: i for i, value in enumerate(values)}
+    ids = {value: kept for value in (kept, ignored)} | {value: i for i, value in enumerate(values)}
     try:
         LabelTable(ids)
     except ConfigError as error:

@@ -1,8 +1,8 @@
 """How a folder's mask files are stored, where one file alone does not tell what its values mean.
 
 Two things only a look at all files shows. Drawing programs order a palette by how often its colours occur, so that an
-id means different classes in different files, and the colours are what was meant. And tools that save a foreground write
-255 with eight bits but 1 with one bit, so that in a mixture 255 is the foreground too, not what is ignored.
+id means different classes in different files, and the colours are what was meant. And tools that save a foreground
+write 255 with eight bits but 1 with one bit, so that in a mixture 255 is the foreground too, not what is ignored.
 """
 
 from __future__ import annotations

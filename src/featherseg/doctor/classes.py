@@ -37,6 +37,13 @@ SPARSE = 4
 MIXED = 0.5
 """A mask with more unknown pixels than this is not one of these classes'."""
 
+OFTEN, OFTEN_PIXELS = 0.25, 0.005
+"""Shares of the masks and of the pixels from which on a value is no slip of the pen."""
+FEW = 0.5
+"""Of an average class's pixels: what is unlabelled has fewer than this."""
+LEFT_OVER = ("background", "other", "others", "void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "none")
+"""What people call the class of whatever is not named."""
+
 Seen = tuple[NDArray[np.int32], NDArray[np.int64], bool]
 
 
@@ -172,6 +179,8 @@ def _check(plain: Sequence[Facts], base: Meaning, root: Path, findings: Findings
     elif 0 not in ids and count in ids and count not in base.ids and max(ids.keys() - ignored) == count:
         base = replace(base, ids={value: value for value in ignored} | {i + 1: i for i in range(count)})
         _blame(plain, "ids-shifted", lambda f: not f.mask.colour, root, findings)
+    elif not base.states_ids and 0 in ids and count >= 2 and count in ids and count not in base.ids:
+        base = _judge_zero(plain, base, ids, root, findings)
     for colour in (False, True):
         tally = _tally(plain, base)[colour]
         unknown = [v for v in tally if v not in base.table(colour)]
@@ -180,6 +189,27 @@ def _check(plain: Sequence[Facts], base: Meaning, root: Path, findings: Findings
             base = replace(base, snap=True)
     for f in plain:
         _judge_values(f, base, root, findings)
+    return base
+
+
+def _judge_zero(plain: Sequence[Facts], base: Meaning, ids: Counter[int], root: Path, findings: Findings) -> Meaning:
+    """Find out whether 0 is unlabelled where the values go up to the number of the names, as ADE20K has it.
+
+    It is, if every value from 0 to n occurs, n in many masks, 0 on few pixels, and the first name is none for what is
+    left over. Else a slip of the pen, or a class without a name, is as likely: nothing is concluded then.
+    """
+    classes, count = base.classes, len(base.classes)
+    used = {value for value in ids if base.ids.get(value) != classes.ignore_index}
+    holders = sum(count in f.mask.values for f in plain)
+    often = holders >= OFTEN * len(plain) and ids[count] >= OFTEN_PIXELS * ids.total()
+    few = ids[0] < FEW / (count + 1) * ids.total()
+    if used == set(range(count + 1)) and often and few and classes.names[0].strip(" _").casefold() not in LEFT_OVER:
+        _blame(plain, "zero-unlabelled", lambda f: not f.mask.colour, root, findings)
+        ignored = {value: label for value, label in base.ids.items() if label == classes.ignore_index}
+        return replace(base, ids=ignored | {0: classes.ignore_index} | {i + 1: i for i in range(count)})
+    if often or used == set(range(count + 1)):
+        shown_names = f"{classes.names[0]}, …, {classes.names[-1]}"
+        findings.add("zero-unclear", f"{count} names ({shown_names}), and {count} in {holders} masks")
     return base
 
 
