@@ -161,3 +161,54 @@ def test_the_network_that_comes_along_segments_and_says_what_it_is(
     ended = run("predict", photos / "photo0.png", "-o", tmp_path / "out", "--json")
     assert len(json.loads(ended.out)["masks"]) == 1
     assert run("predict", "mine.onnx").refused("mine.onnx is a network", "name images")
+
+
+class TestNothingOfAPersonsIsReplaced:
+    def test_predicting_into_the_dataset(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        shutil.copytree(photos, tmp_path / "set" / "images")
+        (tmp_path / "set" / "masks").mkdir()
+        truth = tmp_path / "set" / "masks" / "photo1.png"
+        Image.fromarray(np.ones((8, 8), np.uint8)).save(truth)
+        before = truth.read_bytes()
+        for words in ((), ("--resume",), ("--no-overlays",)):
+            ended = run("predict", trained.file, tmp_path / "set" / "images", "-o", tmp_path / "set", "-q", *words)
+            assert ended.refused("photo1.png exists and is not as featherseg wrote it")
+        assert truth.read_bytes() == before
+        assert sorted(p.name for p in (tmp_path / "set").rglob("*.*")) == ["photo0.png", "photo1.png", "photo1.png"]
+
+    def test_a_corrected_prediction(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        call = ("predict", trained.file, photos, "-o", tmp_path / "out", "-q")
+        assert run(*call).code == run(*call).code == run(*call, "--resume").code == 0
+        mask = tmp_path / "out" / "masks" / "photo0.png"
+        with Image.open(mask) as picture:
+            corrected = picture.copy()
+        corrected.putpixel((0, 0), 1 - min(corrected.getpixel((0, 0)), 1))
+        corrected.save(mask)
+        assert run(*call).refused("photo0.png")
+        assert run(*call, "--resume").refused("photo0.png")
+
+    def test_other_outputs(self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path) -> None:
+        mine = tmp_path / "mine.png"
+        shutil.copy(photos / "photo0.png", mine)
+        before = mine.read_bytes()
+        assert run("eval", trained.file, "--confusion", mine, "-q").refused("mine.png")
+        assert run("doctor", photos.parent, "--html", mine, "-q").refused("mine.png")
+        weights = tmp_path / "mine.safetensors"
+        weights.write_bytes(b"mine")
+        assert run("prune", trained.run, "--ratio", "0.1", "-o", weights).refused("mine.safetensors")
+        assert run("report", trained.run, "-o", mine).refused("mine.png")
+        assert mine.read_bytes() == before
+        assert weights.read_bytes() == b"mine"
+
+    def test_exporting_over_a_file(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
+        path = tmp_path / "mine.onnx"
+        path.write_bytes(b"mine")
+        assert run("export", trained.run, "-o", path, "-q").refused("mine.onnx")
+        assert path.read_bytes() == b"mine"
+        path.unlink()
+        for _ in range(2):
+            assert run("export", trained.run, "-o", path, "-q").code == 0

@@ -96,7 +96,7 @@ def test_class_files_that_cannot_be(tmp_path: Path, text: str, words: str) -> No
 
 def test_a_class_file_asked_for_must_be_there(tmp_path: Path) -> None:
     make(tmp_path, {"a": [[0]]})
-    assert "no.toml does not exist; check data.options.classes" in refusal(tmp_path, classes="no.toml")
+    assert "no.toml does not exist; check its path" in refusal(tmp_path, classes="no.toml")
 
 
 # Classes inferred

@@ -11,11 +11,13 @@ import pytest
 import zoo
 from PIL import Image
 
+from featherseg.cli.main import main
 from featherseg.core.config import load_config
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.data.datasets import SegmentationDataset, create_dataset
+from featherseg.doctor import mend
 from featherseg.doctor.examine import examine
-from featherseg.doctor.mend import make_clean_copy, require_new_folder
+from featherseg.doctor.mend import CleanCopy, make_clean_copy, require_new_folder
 
 
 def mended(name: str, tmp_path: Path) -> dict[str, SegmentationDataset]:
@@ -23,7 +25,10 @@ def mended(name: str, tmp_path: Path) -> dict[str, SegmentationDataset]:
     root.mkdir()
     animal.base(root)
     animal.build(root)
-    copy = make_clean_copy(examine(root), tmp_path / "out")
+    return opened_copy(make_clean_copy(examine(root), tmp_path / "out"))
+
+
+def opened_copy(copy: CleanCopy) -> dict[str, SegmentationDataset]:
     data = load_config(copy.config).data
     return {split: create_dataset(data.name, data.root, split, **data.options) for split in copy.splits}
 
@@ -72,6 +77,7 @@ def by_colour(ids: np.ndarray) -> np.ndarray:
         ("jpeg_colours", same, 0.9),
         ("smoothed_colours", same, 0.9),
         ("mask_of_half_the_size", same, 0.9),
+        ("foregrounds_of_one_bit_and_of_eight", foreground, 1),
     ],
 )
 def test_masks_hold_what_was_meant(
@@ -103,6 +109,113 @@ def test_images_are_rgb_and_upright(name: str, tolerance: float, tmp_path: Path)
     assert np.abs(image.astype(int) - zoo.picture(0)[0]).mean() <= tolerance
     with Image.open(next((tmp_path / "out" / "images" / "train").glob("a_scene.*"))) as file:
         assert (file.mode, file.format, file.getexif().get(0x0112, 1)) == ("RGB", "PNG", 1)
+
+
+def test_what_is_unlabelled_becomes_ignored(tmp_path: Path) -> None:
+    ids = samples(mended("unlabelled_is_0", tmp_path))["a_scene"][1]
+    expected = zoo.picture(0)[1]
+    expected[:3] = 255
+    assert (ids == expected).all()
+
+
+@pytest.mark.parametrize("name", ["a_class_without_a_name", "the_last_id_plus_one_by_mistake"])
+def test_whether_0_is_unlabelled_is_asked(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is 0 unlabelled, or n a class without a name\?.*ids = \[1, …, n\]") as info:
+        mended(name, tmp_path)
+    assert "\n" not in str(info.value)
+
+
+class TestNoLabelIsLost:
+    def test_values_that_are_no_class_but_in_every_mask(self, tmp_path: Path) -> None:
+        root = zoo.clean_voc(tmp_path / "data")
+        masks = root / "VOCdevkit" / "VOC2012" / "SegmentationClass"
+        for path in masks.iterdir():  # in the colours of a project of one's own, as labelling programs export them
+            with Image.open(path) as file:
+                ids = np.array(file)
+            zoo.save(path, np.array([(0, 0, 0), (48, 112, 32), (176, 112, 32)], np.uint8)[ids % 3])
+        with pytest.raises(
+            DataError, match=r"labels would be lost: \d+\.\d % of the pixels hold values that are no cla"
+        ):
+            make_clean_copy(examine(root), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_class_that_goes_lost_on_the_way(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = zoo.clean_folder(tmp_path / "data")
+        (tmp_path / "out").mkdir()
+        examination = examine(root)
+        real = mend.decode
+        monkeypatch.setattr(mend, "decode", lambda *args: np.minimum(real(*args), 1))
+        with pytest.raises(DataError, match=r"class 'road' would have|class 'car' would be gone"):
+            make_clean_copy(examination, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_by_the_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        animal = zoo.ZOO["a_class_of_its_own_in_every_mask"]
+        (tmp_path / "data").mkdir()
+        animal.base(tmp_path / "data")
+        animal.build(tmp_path / "data")
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", str(tmp_path / "data"), "--fix", str(tmp_path / "out"), "-q"])
+        assert ended.value.code == 2
+        assert not (tmp_path / "out").exists()
+
+    def test_thin_classes_in_masks_that_are_made_smaller(self, tmp_path: Path) -> None:
+        root = zoo.clean_folder(tmp_path / "data")
+        for i in range(zoo.TRAIN + zoo.VAL):
+            ids = np.kron(np.minimum(zoo.picture(i)[1], 1), np.ones((8, 8), np.uint8))
+            ids[:, 3::128] = 2  # a wire of one pixel, an eighth of a pixel of the image
+            zoo.save(zoo.mask(root, i), ids)
+        copy = make_clean_copy(examine(root), tmp_path / "out")
+        assert copy.kept == {"car": zoo.TRAIN + zoo.VAL}
+        assert "thin classes kept in masks that were resized: car in 12" in copy.summary()
+        for i, (_, ids) in enumerate(samples(opened_copy(copy)).values()):
+            assert (ids == 2).mean() == pytest.approx(1 / 128, rel=0.1), i
+
+
+def photos(root: Path, turns: dict[str, int], *, stored: bool, size: tuple[int, int] = zoo.SIZE) -> None:
+    """Photos that EXIF turns, with masks as a tool makes them that looks at EXIF, or does not."""
+    for i, (name, orientation) in enumerate(turns.items()):
+        scene, ids = (Image.fromarray(part) for part in zoo.picture(i, size))
+        back = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+        turn, exif = back[orientation], Image.Exif()
+        exif[0x0112] = orientation
+        for part in ("images", "masks"):
+            (root / part).mkdir(parents=True, exist_ok=True)
+        lying = scene if turn is None else scene.transpose(turn)
+        lying.save(root / "images" / f"{name}.jpg", exif=exif, quality=95)
+        (ids if turn is None or not stored else ids.transpose(turn)).save(root / "masks" / f"{name}.png")
+    zoo.write_classes(root)
+
+
+TURNED = {"a": 6, "b": 3, "c": 1, "d": 8, "e": 3, "f": 6}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_masks_of_photos_that_stand_on_their_head(stored: bool, tmp_path: Path) -> None:
+    photos(tmp_path / "data", TURNED, stored=stored)
+    examination = examine(tmp_path / "data")
+    assert {f.id: f.count for f in examination.findings if f.id.endswith("rotated")} == (
+        {"image-rotated": 5, "mask-not-rotated": 5} if stored else {"image-rotated": 5}
+    )
+    found = samples(opened_copy(make_clean_copy(examination, tmp_path / "out")))
+    for i, name in enumerate(TURNED):
+        assert (found[name][1] == zoo.picture(i)[1]).all(), name
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, zoo.SIZE), (6, (64, 64))])
+def test_where_nothing_tells_how_masks_lie_nothing_is_mended(
+    orientation: int, size: tuple[int, int], tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    photos(root, dict.fromkeys("abcd", orientation), stored=True, size=size)
+    examination = examine(root)
+    assert {f.id: f.count for f in examination.findings}["orientation-unclear"] == 4
+    copy = make_clean_copy(examination, tmp_path / "out")
+    for path in (tmp_path / "out" / "images").rglob("*.jpg"):
+        assert path.read_bytes() == (root / "images" / path.name).read_bytes()
+    loaded = {ds.stem(i): ds.read(i)[1] for ds in [create_dataset("folder", root, "all")] for i in range(len(ds))}
+    for name, (_, ids) in samples(opened_copy(copy)).items():
+        assert (ids == loaded[name]).all()
 
 
 def test_values_that_are_no_class_become_ignored(tmp_path: Path) -> None:

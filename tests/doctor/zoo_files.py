@@ -236,6 +236,26 @@ def image_turned_and_mask_not(root: Path) -> None:
     save(mask(root), np.rot90(picture(0)[1]).copy())
 
 
+def save_turned_by(root: Path, orientation: int, turn: int, size: tuple[int, int]) -> None:
+    """Save the first picture turned, with EXIF data that turn it back, and its mask turned with it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    scene, ids = picture(0, size)
+    image(root).unlink()
+    Image.fromarray(np.rot90(scene, turn).copy()).save(image(root).with_suffix(".jpg"), exif=exif, quality=95)
+    save(mask(root), np.rot90(ids, turn).copy())
+
+
+@animal("orientation-unclear", names=("orientation 3",))
+def upside_down_and_nothing_tells(root: Path) -> None:
+    save_turned_by(root, 3, 2, SIZE)
+
+
+@animal("orientation-unclear", names=("orientation 6",))
+def square_and_nothing_tells(root: Path) -> None:
+    save_turned_by(root, 6, 1, (64, 64))
+
+
 @animal("image-blank")
 def blank_image(root: Path) -> None:
     save(image(root), np.full((*SIZE, 3), 90, np.uint8))

@@ -141,7 +141,8 @@ def a_colour_too_many(root: Path) -> None:
         colours[10:20, 10:20] = (1, 2, 3)
         return colours
 
-    each_mask(root, change)
+    each_mask(root, lambda ids: np.array(COLORS, np.uint8)[ids])
+    each_mask(root, change, only=[0])
 
 
 @animal("mask-all-ignored", names=("masks/train/a_scene.png",))
@@ -163,6 +164,51 @@ def ids_from_one(root: Path) -> None:
 def ids_from_one_without_names(root: Path) -> None:
     (root / "classes.toml").unlink()
     each_mask(root, lambda ids: ids + 1)
+
+
+@animal("zero-unlabelled")
+def unlabelled_is_0(root: Path) -> None:
+    def change(ids: np.ndarray) -> np.ndarray:
+        above = ids + 1
+        above[:3] = 0
+        return above
+
+    each_mask(root, change)
+
+
+@animal("zero-unclear", "unknown-ids", names=("3 names (sky, …, car)",), hopeless=True)
+def a_class_without_a_name(root: Path) -> None:
+    def change(ids: np.ndarray) -> np.ndarray:
+        ids[40:, 40:] = 3
+        return ids
+
+    each_mask(root, change)
+
+
+@animal("zero-unclear", "unknown-ids", hopeless=True)
+def the_last_id_plus_one_by_mistake(root: Path) -> None:
+    def change(ids: np.ndarray) -> np.ndarray:
+        ids[10:14, 10:14] = 3
+        return ids
+
+    each_mask(root, change, only=[0])
+
+
+@animal("mask-0-255", names=("masks/train/b_scene.png",))
+def foregrounds_of_one_bit_and_of_eight(root: Path) -> None:
+    (root / "classes.toml").unlink()
+    each_mask(root, lambda ids: (ids > 0).astype(np.uint8) * 255)
+    for i in range(0, TRAIN + VAL, 2):
+        Image.fromarray(picture(i)[1] > 0).save(mask(root, i))
+
+
+@animal("unknown-ids", hopeless=True)
+def a_class_of_its_own_in_every_mask(root: Path) -> None:
+    def change(ids: np.ndarray) -> np.ndarray:
+        ids[40:, 40:] = 9
+        return ids
+
+    each_mask(root, change)
 
 
 @animal("ids-sparse")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from featherseg.core.errors import DataError, FeathersegError
+from featherseg.data.class_files import read_classes
 from featherseg.data.datasets import FileDataset, create_dataset
-from featherseg.data.readers.folder import read_classes
 
 GOOD = {"names": ["sky", "road", "car"], "colors": [[1, 2, 3], [4, 5, 6], [7, 8, 9]], "ids": [0, 7, 300]}
 MASK = np.array([[0, 7, 300], [255, 0, 7]], np.uint16)

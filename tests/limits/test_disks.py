@@ -93,7 +93,7 @@ import os, sys
 sys.path[:0] = sys.argv[2].split(os.pathsep)
 from featherseg.core.config import load_config
 from featherseg.data.datasets import create_dataset
-from featherseg.data.readers.folder import read_classes
+from featherseg.data.class_files import read_classes
 from featherseg.core.errors import FeathersegError
 from featherseg.core.images import read_image
 from featherseg.training.results import read_run

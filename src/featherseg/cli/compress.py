@@ -40,6 +40,7 @@ def prune(
     """
     need_training("Pruning")
     from ..compress.prune import prune as prune_model
+    from ..core.outputs import writing
     from ..models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from .app import parse_size
     from .tables import print_json, print_text
@@ -47,17 +48,18 @@ def prune(
     if out.suffix.lower() != ".safetensors":
         raise ConfigError(f"--out is {out}; weights are written as .safetensors")
     checkpoint = load_checkpoint(run)
-    result = prune_model(
-        checkpoint.model,
-        ratio,
-        target_gmacs=gmacs,
-        target_params=params,
-        target_latency_ms=latency,
-        ranking=ranking,
-        example_size=parse_size(size) or (360, 480),
-        protect=protect,
-    )
-    save_checkpoint(out, Checkpoint(result.model, checkpoint.classes, checkpoint.training))
+    with writing(out):
+        result = prune_model(
+            checkpoint.model,
+            ratio,
+            target_gmacs=gmacs,
+            target_params=params,
+            target_latency_ms=latency,
+            ranking=ranking,
+            example_size=parse_size(size) or (360, 480),
+            protect=protect,
+        )
+        save_checkpoint(out, Checkpoint(result.model, checkpoint.classes, checkpoint.training))
     if json:
         print_json({"path": str(out), **result.to_dict()})
         return
@@ -98,9 +100,11 @@ def quantize(
     from ..compress.calibration import calibration_images
     from ..compress.quantize import QuantizeConfig
     from ..compress.quantize import quantize as quantize_file
+    from ..core.outputs import writing
     from ..core.progress import show_progress
     from ..evaluation.opening import open_labelled
     from ..runtime.artifact import read_artifact
+    from ..runtime.containers import possible_parts
     from .tables import print_json, print_text
 
     show_progress(not quiet)
@@ -108,13 +112,15 @@ def quantize(
     val_set = open_labelled(file, training, root=data, kind=kind, split=split)
     train_set = open_labelled(file, training, root=data, kind=kind, split=str(training.get("split", "train")))
     suffix = ".xml" if engine == "openvino" else ".onnx"
-    result = quantize_file(
-        file,
-        out or file.with_name(f"{file.stem}_int8{suffix}"),
-        calibration_images(train_set, calibration),
-        val_set,
-        QuantizeConfig(max_drop=max_drop, flavour=engine, threads=threads),
-    )
+    path = out or file.with_name(f"{file.stem}_int8{suffix}")
+    with writing(*possible_parts(path)):
+        result = quantize_file(
+            file,
+            path,
+            calibration_images(train_set, calibration),
+            val_set,
+            QuantizeConfig(max_drop=max_drop, flavour=engine, threads=threads),
+        )
     if json:
         print_json(result.to_dict())
         return

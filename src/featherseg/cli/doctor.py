@@ -38,6 +38,7 @@ def doctor(
     Args:
         data: folder of the data.
     """
+    from ..core.outputs import Outputs, writing
     from ..core.progress import counting, show_progress
     from ..doctor.examine import examine
     from ..doctor.mend import make_clean_copy, require_new_folder
@@ -46,12 +47,15 @@ def doctor(
     from .tables import print_json, print_text
 
     show_progress(not quiet)
-    if fix is not None:
-        require_new_folder(fix, data)  # before minutes of looking at files
+    if fix is not None:  # before minutes of looking at files
+        require_new_folder(fix, data)
+    if html is not None:
+        Outputs().require([html.expanduser()])
     with counting("examining") as update:
         examination = examine(data, kind, classes, stride=stride, progress=update)
     if html is not None:
-        write_page(examination, html)
+        with writing(html):
+            write_page(examination, html)
     report = examination.to_dict()
     if not json:
         print_text(report_text(examination))

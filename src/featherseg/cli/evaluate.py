@@ -38,6 +38,7 @@ def eval_(
         model: run folder, weights or .onnx file.
     """
     from ..core.images import IMAGE_SUFFIXES, write_image
+    from ..core.outputs import Outputs
     from ..core.progress import counting, show_progress
     from ..evaluation.opening import open_labelled, open_segmenter
     from ..evaluation.scores import evaluate
@@ -48,6 +49,9 @@ def eval_(
     show_progress(not quiet)
     if confusion is not None and confusion.suffix.lower() not in IMAGE_SUFFIXES:
         raise ConfigError(f"--confusion is {confusion}, which names no picture; end it in .png")
+    outputs = Outputs()
+    if confusion is not None:  # before minutes of scoring
+        outputs.require([confusion])
     segmenter = open_segmenter(model, size=parse_size(size), threads=threads)
     dataset = open_labelled(model, segmenter.artifact.training, root=data, kind=kind, split=split)
     with counting("evaluate", len(dataset)) as progress:
@@ -57,4 +61,4 @@ def eval_(
     else:
         print_scores(result)
     if confusion is not None:  # after the scores, which are not lost where it cannot be written
-        write_image(confusion, confusion_picture(result.matrix, result.classes))
+        write_image(confusion, confusion_picture(result.matrix, result.classes), outputs.write)

@@ -50,12 +50,14 @@ def export(
     """
     need_training("Exporting")
     from ..compress.weights_int8 import INT8_WEIGHTS, store_int8
+    from ..core.outputs import writing
     from ..core.progress import counting, show_progress
     from ..evaluation.opening import open_labelled
     from ..exporting.targets import export as export_file
     from ..exporting.targets import targets
     from ..exporting.verify import export_verified
     from ..models.checkpoint import load_checkpoint
+    from ..runtime.containers import possible_parts
     from .app import parse_size
     from .tables import print_json, print_text
 
@@ -72,14 +74,15 @@ def export(
     path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}{target.suffix}"
     options: dict[str, Any] = {"size": parse_size(fixed)} if fixed else {}
     if unproven:
-        export_file(to, checkpoint, path, None, precision=precision, **options)
+        with writing(*possible_parts(path)):
+            export_file(to, checkpoint, path, None, precision=precision, **options)
         if json:
             print_json({"path": str(path), "bytes": _bytes(path), "passed": None})
         else:
             print_text(f"{path}, {_bytes(path) / 1e6:.2f} MB, not verified: prove it where it runs")
         return
     dataset = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
-    with counting("verify", len(dataset)) as progress:
+    with writing(*possible_parts(path)), counting("verify", len(dataset)) as progress:
         if weights == "int8":
             result = export_verified(checkpoint, path, dataset, INT8_WEIGHTS, transform=store_int8, progress=progress)
         else:

@@ -101,9 +101,11 @@ def report(
     Args:
         runs: run folders.
     """
+    from ..core.outputs import writing
     from ..training.results import write_results, write_scores
     from .tables import print_text
 
-    if scores is not None:
-        write_scores(runs, scores)
-    print_text(f"{len(runs)} runs in {write_results(runs, out)}")
+    with writing(out, scores):
+        if scores is not None:
+            write_scores(runs, scores)
+        print_text(f"{len(runs)} runs in {write_results(runs, out)}")

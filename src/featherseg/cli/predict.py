@@ -95,6 +95,7 @@ def video(
         featherseg video --source 0 -o camera.mp4 --limit 500
         featherseg video mine.onnx --source rtsp://camera/stream -o street.mp4
     """
+    from ..core.outputs import writing
     from ..core.progress import bars, logger, show_progress
     from ..evaluation.opening import open_segmenter, split_model
     from ..runtime.video.pipeline import segment_video
@@ -123,7 +124,8 @@ def video(
             speed = progress.tasks[task].speed
             progress.update(task, advance=1, rate=f"{speed:.1f} frames/s" if speed else "")
 
-        result = segment_video(segment, opened, out, on_frame=advance, mode=mode or "overlay", limit=limit)
+        with writing(out):
+            result = segment_video(segment, opened, out, on_frame=advance, mode=mode or "overlay", limit=limit)
     for note in result.notes:
         logger.warning(note)
     if json:

@@ -13,8 +13,16 @@ TEMPORARY = ".writing-"
 """How names of files that are being written begin; only a killed process leaves one behind."""
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Let `write` fill a temporary file beside `path`, sync it, and rename it: the file is whole or not there."""
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], *, finished: Callable[[Path], object] | None = None
+) -> Path:
+    """Let `write` fill a temporary file beside `path`, sync it, and rename it: the file is whole or not there.
+
+    Args:
+        path: the file.
+        write: gets the temporary file, open for writing bytes.
+        finished: gets the temporary file's path before it is renamed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Names may have 255 bytes, up to four a letter, and the temporary one is longer.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name[:50]}.")
@@ -26,6 +34,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
         umask = os.umask(0)
         os.umask(umask)
         Path(name).chmod(0o666 & ~umask)  # mkstemp makes files private; give them the usual rights
+        if finished is not None:
+            finished(Path(name))
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

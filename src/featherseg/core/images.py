@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,13 @@ from PIL import Image, ImageOps
 
 from .errors import DataError, first_line
 from .files import write_atomically
+from .mask_files import MaskFile, mask_of
 from .text_files import shortened
 from .types import ClassSet, ImageArray, MaskArray
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 FORMATS = ("PNG", "JPEG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
 """What is decoded, whatever a file is called. Pillow reads forty more; for one of them, EPS, it runs Ghostscript."""
-LOSSY = frozenset({"JPEG", "MPO"})
-"""What Pillow calls JPEGs; the latter are those of telephones that hold a preview or depth too."""
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded: more than a 150-megapixel camera's, and what Pillow takes for a bomb above."""
 
@@ -76,7 +76,11 @@ def read_image(path: str | Path) -> ImageArray:
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def write_image(path: str | Path, image: ImageArray) -> Path:
+Writer = Callable[[Path, Callable[[BinaryIO], object]], Path]
+"""Writes a file: :func:`featherseg.core.files.write_atomically`, or what keeps a record of it too."""
+
+
+def write_image(path: str | Path, image: ImageArray, writer: Writer = write_atomically) -> Path:
     """Write RGB uint8 (H, W, 3) in the format that the suffix names; JPEG at quality 92."""
     path = Path(path)
     kind = Image.registered_extensions().get(path.suffix.lower())
@@ -84,15 +88,15 @@ def write_image(path: str | Path, image: ImageArray) -> Path:
         raise DataError(f"{path}: pictures cannot be written as {path.suffix!r}; use .png or .jpg")
     options = {"quality": 92} if kind == "JPEG" else {}
     content = _encoded(Image.fromarray(image), kind, **options)
-    return write_atomically(path, lambda file: file.write(content))
+    return writer(path, lambda file: file.write(content))
 
 
-def write_mask(path: str | Path, mask: MaskArray, classes: ClassSet) -> Path:
+def write_mask(path: str | Path, mask: MaskArray, classes: ClassSet, writer: Writer = write_atomically) -> Path:
     """Write class ids, uint8 (H, W), as a palette PNG: ids for programs, colours for people."""
     picture = Image.fromarray(np.ascontiguousarray(mask))
     picture.putpalette(classes.palette().tobytes())
     content = _encoded(picture, "PNG")
-    return write_atomically(Path(path), lambda file: file.write(content))
+    return writer(Path(path), lambda file: file.write(content))
 
 
 def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
@@ -106,24 +110,28 @@ def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
     return stream.getvalue()
 
 
-def read_ids(path: str | Path) -> NDArray[np.integer]:
-    """Read a mask file's own values: (H, W) ids of an index, grey or palette file, or (H, W, 3) colours.
+def read_mask(path: str | Path) -> MaskFile:
+    """Read a mask file's own values, and how they are stored.
 
     Raises:
         DataError: unreadable, floats, neither ids nor RGB, or saved as JPEG (in a TIFF, too), whose compression
             invents values along every border.
     """
     with open_image(Path(path)) as image:
-        if image.format in LOSSY or "jpeg" in str(image.info.get("compression")):
-            raise DataError(f"mask {path} is a JPEG, whose compression changes class ids; save masks as PNG")
-        if image.mode in ("RGB", "RGBA", "RGBX", "RGBa", "CMYK"):
-            return np.array(image.convert("RGB"))
-        if image.mode == "F":
-            raise DataError(f"mask {path} holds floats; save class ids as whole numbers in a PNG")
-        if image.mode in ("LAB", "YCbCr", "HSV"):
-            raise DataError(f"mask {path} has the colour model {image.mode}; save class ids, or RGB, in a PNG")
-        if image.mode in ("LA", "La", "PA"):
-            return np.array(image.getchannel(0))
-        if image.mode == "1":
-            return np.array(image.convert("L")) // 255
-        return np.array(image)
+        mask = mask_of(image)
+    if mask.form == "JPEG":
+        raise DataError(f"mask {path} is a JPEG, whose compression changes class ids; save masks as PNG")
+    if mask.mode == "F":
+        raise DataError(f"mask {path} holds floats; save class ids as whole numbers in a PNG")
+    if mask.mode in ("LAB", "YCbCr", "HSV"):
+        raise DataError(f"mask {path} has the colour model {mask.mode}; save class ids, or RGB, in a PNG")
+    return mask
+
+
+def read_ids(path: str | Path) -> NDArray[np.integer]:
+    """Read a mask file's own values: (H, W) ids of an index, grey or palette file, or (H, W, 3) colours.
+
+    Raises:
+        DataError: as for :func:`read_mask`.
+    """
+    return read_mask(path).values

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, DataError
-from ..core.images import read_ids
-from ..core.types import ClassSet, MaskArray
+from ..core.images import read_mask
+from ..core.types import IGNORE_INDEX, ClassSet, MaskArray
 
 UNKNOWN = -1
 
@@ -18,17 +18,28 @@ UNKNOWN = -1
 class LabelTable:
     """Maps mask values to class ids; a value outside the table is an error, never a guess.
 
+    Colour masks whose every pixel is a grey that is no class hold ids in all three channels, and are read as such.
+
     Args:
         ids: class id (or the ignored id) by value of an index, grey or palette mask.
         colors: class id by RGB colour of a colour mask; empty where masks are not in colour.
+        by_palette: palette masks are read by their colours, since their ids differ from file to file; 255 is ignored
+            whatever its colour is.
 
     Raises:
         ConfigError: a value is no 16-bit id, which is the most that mask files hold.
     """
 
-    def __init__(self, ids: Mapping[int, int], colors: Mapping[tuple[int, int, int], int] | None = None) -> None:
+    def __init__(
+        self,
+        ids: Mapping[int, int],
+        colors: Mapping[tuple[int, int, int], int] | None = None,
+        *,
+        by_palette: bool = False,
+    ) -> None:
         if wrong := [value for value in ids if not 0 <= value <= 0xFFFF]:
             raise ConfigError(f"mask value {wrong[0]} is out of range; give ids of 0 to 65535")
+        self._by_palette = by_palette
         self._ids = np.full(max(ids, default=0) + 1, UNKNOWN, np.int16)
         for value, label in ids.items():
             self._ids[value] = label
@@ -48,7 +59,28 @@ class LabelTable:
         Raises:
             DataError: unreadable, or holding a value that is not in the table.
         """
-        return self.apply(read_ids(path), path)
+        mask = read_mask(path)
+        values: NDArray[np.integer] = mask.values
+        if mask.palette is not None and self._by_palette:
+            return self._read_palette(values, mask.palette, path)
+        if mask.colour and mask.grey and not self._knows_all(values):
+            values = values[..., 0]
+        return self.apply(values, path)
+
+    def _knows_all(self, colors: NDArray[np.integer]) -> bool:
+        """Return whether each of the greys (H, W, 3) is a class's colour."""
+        greys = np.unique(colors[..., 0]).astype(np.int64) * 0x010101
+        return bool(np.isin(greys, self._keys).all())
+
+    def _read_palette(self, values: NDArray[np.integer], palette: NDArray[np.uint8], path: Path) -> MaskArray:
+        """Map the values of a palette file by their colours."""
+        used = np.unique(values[values != IGNORE_INDEX])
+        if used.size and int(used[-1]) >= len(palette):
+            raise DataError(f"mask {path} holds id {int(used[-1])}, which has no colour in its palette; save it again")
+        classes = np.full(256, IGNORE_INDEX, np.uint8)
+        classes[used] = self.apply(palette[used][None], path)[0]
+        mapped: MaskArray = classes[values]
+        return mapped
 
     def apply(self, values: NDArray[np.integer], path: Path) -> MaskArray:
         """Map values (H, W) or colours (H, W, 3); `path` is for messages."""

@@ -6,7 +6,7 @@ foreground, values that were smoothed are snapped. Where nothing is wrong it is 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..core.types import IGNORE_INDEX, ClassSet
 from ..data.labels import UNKNOWN
 from ..data.readers.folder import MAX_INFERRED
+from ..data.storage import colors_of_given, colors_of_votes, differ, palette_votes, usual_ids
 from .meaning import APART, Meaning, unpack
 from .pairing import shown
 from .probe import Facts, MaskFacts
@@ -35,6 +36,13 @@ SPARSE = 4
 """Smallest largest id at which gaps are told from classes that happen to be absent."""
 MIXED = 0.5
 """A mask with more unknown pixels than this is not one of these classes'."""
+
+OFTEN, OFTEN_PIXELS = 0.25, 0.005
+"""Shares of the masks and of the pixels from which on a value is no slip of the pen."""
+FEW = 0.5
+"""Of an average class's pixels: what is unlabelled has fewer than this."""
+LEFT_OVER = ("background", "other", "others", "void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "none")
+"""What people call the class of whatever is not named."""
 
 Seen = tuple[NDArray[np.int32], NDArray[np.int64], bool]
 
@@ -129,17 +137,13 @@ def _judge_grey_rgb(plain: Sequence[Facts], base: Meaning, given: bool, root: Pa
 
 def _judge_palettes(plain: Sequence[Facts], base: Meaning, given: bool, root: Path, findings: Findings) -> Meaning:
     """Find palettes in which a colour has another id than in most files; the colours are what was meant then."""
-    votes: dict[int, Counter[int]] = defaultdict(Counter)
-    for f in plain:
-        if f.mask.palette is None:
-            continue
-        uses = Counter(f.mask.palette.tolist())
-        for value, color in zip(f.mask.values.tolist(), f.mask.palette.tolist(), strict=True):
-            if color >= 0 and uses[color] == 1 and value != IGNORE_INDEX:
-                votes[color][value] += 1
-    usual = {color: ids.most_common(1)[0][0] for color, ids in votes.items()}
-    if all(len(ids) == 1 for ids in votes.values()):
+    palettes = [f.mask for f in plain if f.mask.palette is not None]
+    votes = palette_votes(
+        list(zip(m.values.tolist(), m.palette.tolist(), strict=True)) for m in palettes if m.palette is not None
+    )
+    if not differ(votes):
         return base
+    usual = usual_ids(votes)
     for f in plain:
         if f.mask.palette is not None:
             pairs = zip(f.mask.values.tolist(), f.mask.palette.tolist(), strict=True)
@@ -148,17 +152,9 @@ def _judge_palettes(plain: Sequence[Facts], base: Meaning, given: bool, root: Pa
                 text = f"{shown(f.pair.mask, root)}: {color} is {wrong[0]}, elsewhere {usual[wrong[1]]}"
                 findings.add("palette-differs", text)
     if given:
-        known = dict(base.colors)
-        if not set(votes) <= set(known):
-            known = {color: base.ids[value] for color, value in usual.items() if value in base.ids}
+        known = colors_of_given(votes, base.ids, base.colors)
         return replace(base, colors=known | {IGNORED_COLOR: base.classes.ignore_index}, by_palette=True)
-    # Most frequent first: it keeps its id, and one that would share it takes the next that is free.
-    order: dict[int, int] = {}
-    for color in sorted(votes, key=lambda c: (-votes[c].total(), usual[c])):
-        taken = set(order.values())
-        order[color] = usual[color] if usual[color] not in taken else min(set(range(len(votes) + 1)) - taken)
-    colors = {color: place for place, color in enumerate(sorted(order, key=lambda c: order[c]))}
-    return replace(base, colors=colors, by_palette=True)
+    return replace(base, colors=colors_of_votes(votes), by_palette=True)
 
 
 def _tally(masks: Sequence[Facts], meaning: Meaning, *, flat: bool = False) -> tuple[Counter[int], Counter[int]]:
@@ -177,12 +173,14 @@ def _check(plain: Sequence[Facts], base: Meaning, root: Path, findings: Findings
     classes, ids = base.classes, _tally(plain, base)[0]
     ignored = {value for value, label in base.ids.items() if label == classes.ignore_index}
     count = len(classes)
-    if set(ids) == {0, 255} and 255 in ignored and count >= 2:
-        base = replace(base, ids={0: base.ids.get(0, 0), 255: 1})
-        _blame(plain, "mask-0-255", lambda f: not f.mask.colour, root, findings)
+    if count == 2 and not base.states_ids and 255 in ignored and (set(ids) == {0, 255} or _white_is_one(plain)):
+        base = replace(base, ids={0: base.ids.get(0, 0), 1: 1, 255: 1})
+        _blame(plain, "mask-0-255", lambda f: not f.mask.colour and not f.mask.bilevel, root, findings)
     elif 0 not in ids and count in ids and count not in base.ids and max(ids.keys() - ignored) == count:
         base = replace(base, ids={value: value for value in ignored} | {i + 1: i for i in range(count)})
         _blame(plain, "ids-shifted", lambda f: not f.mask.colour, root, findings)
+    elif not base.states_ids and 0 in ids and count >= 2 and count in ids and count not in base.ids:
+        base = _judge_zero(plain, base, ids, root, findings)
     for colour in (False, True):
         tally = _tally(plain, base)[colour]
         unknown = [v for v in tally if v not in base.table(colour)]
@@ -192,6 +190,33 @@ def _check(plain: Sequence[Facts], base: Meaning, root: Path, findings: Findings
     for f in plain:
         _judge_values(f, base, root, findings)
     return base
+
+
+def _judge_zero(plain: Sequence[Facts], base: Meaning, ids: Counter[int], root: Path, findings: Findings) -> Meaning:
+    """Find out whether 0 is unlabelled where the values go up to the number of the names, as ADE20K has it.
+
+    It is, if every value from 0 to n occurs, n in many masks, 0 on few pixels, and the first name is none for what is
+    left over. Else a slip of the pen, or a class without a name, is as likely: nothing is concluded then.
+    """
+    classes, count = base.classes, len(base.classes)
+    used = {value for value in ids if base.ids.get(value) != classes.ignore_index}
+    holders = sum(count in f.mask.values for f in plain)
+    often = holders >= OFTEN * len(plain) and ids[count] >= OFTEN_PIXELS * ids.total()
+    few = ids[0] < FEW / (count + 1) * ids.total()
+    if used == set(range(count + 1)) and often and few and classes.names[0].strip(" _").casefold() not in LEFT_OVER:
+        _blame(plain, "zero-unlabelled", lambda f: not f.mask.colour, root, findings)
+        ignored = {value: label for value, label in base.ids.items() if label == classes.ignore_index}
+        return replace(base, ids=ignored | {0: classes.ignore_index} | {i + 1: i for i in range(count)})
+    if often or used == set(range(count + 1)):
+        shown_names = f"{classes.names[0]}, …, {classes.names[-1]}"
+        findings.add("zero-unclear", f"{count} names ({shown_names}), and {count} in {holders} masks")
+    return base
+
+
+def _white_is_one(masks: Sequence[Facts]) -> bool:
+    """Return whether some masks have one bit, and 255 of the others, which hold 0 and 255 alone, is what 1 is there."""
+    wide = {value for f in masks if not f.mask.bilevel and not f.mask.colour for value in f.mask.values.tolist()}
+    return any(f.mask.bilevel for f in masks) and wide <= {0, 255} and 255 in wide
 
 
 def _judge_values(f: Facts, meaning: Meaning, root: Path, findings: Findings) -> None:
@@ -285,9 +310,10 @@ def _classes_of_ids(
 ) -> Meaning | None:
     used = sorted(set(tally) - {IGNORE_INDEX})
     ignored = {IGNORE_INDEX: IGNORE_INDEX}
-    if set(tally) == {0, 255}:
-        _blame(masks, "mask-0-255", lambda f: True, root, findings)
-        return replace(base, classes=ClassSet(("background", "foreground")), ids={0: 0, 255: 1}, colors={})
+    if set(tally) == {0, 255} or _white_is_one(masks):
+        _blame(masks, "mask-0-255", lambda f: not f.mask.bilevel, root, findings)
+        ids = {0: 0, 255: 1} if set(tally) == {0, 255} else {0: 0, 1: 1, 255: 1}
+        return replace(base, classes=ClassSet(("background", "foreground")), ids=ids, colors={})
     largest = max(used, default=0)
     if largest >= MAX_INFERRED:
         found = dominant(_tally(masks, base, flat=True)[0], False)

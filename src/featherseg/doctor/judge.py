@@ -16,6 +16,7 @@ from .classes import label_counts, seen
 from .layout import TRAIN_NAMES
 from .meaning import Meaning
 from .near_duplicates import near, recordings
+from .orientation import Lie, labels_lie, silent
 from .pairing import shown
 from .probe import SIDEWAYS, Facts, ImageFacts
 from .rules import Findings
@@ -32,6 +33,7 @@ OTHER_NAMES = {"MPO": "JPEG"}
 
 def judge_images(facts: Sequence[Facts], stride: int, root: Path, findings: Findings) -> None:
     """Find what is wrong with single images and masks as files, and with their sizes."""
+    lie = labels_lie(facts)
     for f in facts:
         for path, trouble in ((f.pair.image, f.image.trouble), (f.pair.mask, f.mask.trouble)):
             if trouble is not None:
@@ -40,6 +42,7 @@ def judge_images(facts: Sequence[Facts], stride: int, root: Path, findings: Find
             findings.add("wrong-extension", f"{shown(f.pair.mask, root)} is {other}")
         if f.image.trouble is None:
             _judge_image(f.pair.image, f.image, stride, root, findings)
+            _judge_turn(f, lie, root, findings)
             _judge_sizes(f, root, findings)
     modes = Counter(f.image.mode for f in facts if f.image.trouble is None)
     if len(modes) > 1 and any(mode.startswith(("RGB", "CMYK", "YCbCr")) for mode in modes):
@@ -62,14 +65,25 @@ def _judge_image(path: Path, image: ImageFacts, stride: int, root: Path, finding
         findings.add("image-cmyk", name)
     if image.see_through:
         findings.add("image-alpha", name)
-    if image.turned != 1:
-        findings.add("image-rotated", f"{name}: orientation {image.turned}")
     if image.blank:
         findings.add("image-blank", name)
     if min(image.size) < MIN_SIZE:
         findings.add("image-small", f"{name}: {size}")
     elif image.size[0] % stride or image.size[1] % stride:
         findings.add("size-stride", f"{name}: {size} by {stride}")
+
+
+def _judge_turn(f: Facts, lie: Lie | None, root: Path, findings: Findings) -> None:
+    """Find a picture that EXIF turns, and what becomes of its mask where its size does not tell."""
+    if f.image.turned == 1:
+        return
+    text = f"{shown(f.pair.image, root)}: orientation {f.image.turned}"
+    if not silent(f) or lie is not None:
+        findings.add("image-rotated", text)
+        if silent(f) and lie == "stored":
+            findings.add("mask-not-rotated", f"{shown(f.pair.mask, root)}, as others of the folder tell")
+    else:
+        findings.add("orientation-unclear", text)
 
 
 def other_format(path: Path, form: str) -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ConfigError, DataError, first_line
-from ..core.text_files import parse_json, parse_toml, read_text
+from ..core.errors import ConfigError
 from ..core.types import IGNORE_INDEX, ClassSet
+from ..data.class_files import CLASS_SUFFIXES, read_class_file
 from ..data.labels import UNKNOWN
-from ..data.readers.folder import read_classes
 from ..data.readers.public import CAMVID_32, CAMVID_CLASSES, CAMVID_VOID, CITYSCAPES, CITYSCAPES_CLASSES, VOC_CLASSES
 
 APART = 40
@@ -44,6 +43,7 @@ class Meaning:
         by_palette: palette masks are read by their colours, since their ids differ from file to file.
         grey_rgb: RGB masks of greys hold ids.
         snap: a value that is none of these is taken for the nearest of them, in every file; else in JPEGs alone.
+        states_ids: a person said which values the masks hold; nothing else is concluded from what occurs.
     """
 
     classes: ClassSet
@@ -52,6 +52,7 @@ class Meaning:
     by_palette: bool = False
     grey_rgb: bool = False
     snap: bool = False
+    states_ids: bool = False
 
     @classmethod
     def identity(cls, classes: ClassSet) -> Meaning:
@@ -119,31 +120,29 @@ def meaning_of_kind(kind: str) -> Meaning:
 
 
 def meaning_of_file(file: Path) -> Meaning:
-    """Read a class file, see :func:`featherseg.data.readers.folder.folder`.
+    """Read a class file, see :mod:`featherseg.data.class_files`.
 
     Raises:
         DataError: it cannot be used.
     """
-    classes, _ = read_classes(file)
-    data = (parse_toml if file.suffix == ".toml" else parse_json)(read_text(file))
-    values = data.get("ids", range(len(classes)))
-    ids = {classes.ignore_index: classes.ignore_index} | {int(value): i for i, value in enumerate(values)}
-    return Meaning(classes, ids, {pack(color): i for i, color in enumerate(classes.colors)})
+    found = read_class_file(file)
+    colors = {pack(color): i for i, color in enumerate(found.classes.colors)}
+    return Meaning(found.classes, found.ids, colors, states_ids=found.states_ids)
 
 
 def meaning_of_words(words: str) -> Meaning:
     """Return what a user names as classes: a class file, or names with commas between them.
 
     Raises:
-        ConfigError: a name occurs twice or is empty.
+        ConfigError: a name occurs twice or is empty, or it is a path to no class file.
         DataError: the file cannot be used.
     """
     path = Path(words).expanduser()
-    if path.suffix in (".toml", ".json"):
-        try:
-            return meaning_of_file(path)
-        except OSError as error:
-            raise DataError(f"class file {path} cannot be read: {first_line(error)}; correct it") from error
+    if path.suffix.lower() in CLASS_SUFFIXES:
+        return meaning_of_file(path)
+    if "," not in words and (path.suffix or len(path.parts) > 1 or path.exists()):
+        kinds = ", ".join(CLASS_SUFFIXES)
+        raise ConfigError(f"--classes is {words!r}; give a file ending in {kinds}, or names such as road,sky,car")
     names = tuple(name.strip() for name in words.split(","))
     if not all(names):
         raise ConfigError(f"--classes is {words!r}; give a .toml file, or names such as road,sky,car")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import tomli_w
 from numpy.typing import NDArray
@@ -25,13 +24,16 @@ from ..core.files import write_atomically
 from ..core.images import write_image, write_mask
 from ..core.progress import OnProgress, no_progress
 from ..core.types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
-from ..data.labels import UNKNOWN
+from ..data.labels import UNKNOWN, LabelTable
+from ..data.mask_resize import resize_mask
 from ..data.readers.folder import made_split
+from ..data.shares import Account, check_shares, count_classes, outline_share
 from .classes import MIXED, label_counts, mask_is_image, seen, snaps
 from .examine import Examination, in_parallel
 from .judge import other_format
 from .layout import VAL_SHARE
 from .meaning import Meaning
+from .orientation import Lie, labels_lie, silent
 from .pairing import printable, shown
 from .probe import SIDEWAYS, Facts, ImageFacts, MaskFacts, upright_rgb
 from .raw import RawMask, Trouble, opened, read_raw
@@ -68,24 +70,34 @@ class CleanCopy:
         config: recipe that trains on it.
         splits: pairs by split.
         left_out: names of images that are not in it, each with the rule it broke.
+        kept: masks by class in which it is too thin for their new size, and was kept by its share.
     """
 
     root: Path
     config: Path
     splits: dict[str, int]
     left_out: tuple[tuple[str, str], ...]
+    kept: dict[str, int]
 
     def summary(self) -> str:
         """Return one line: what is in it, and what was left out and why."""
         parts = ", ".join(f"{count} {split}" for split, count in self.splits.items())
         reasons = ", ".join(f"{count} {rule}" for rule, count in Counter(r for _, r in self.left_out).most_common())
         rest = f"; left out: {reasons} (see {LEFT_OUT_NAME})" if reasons else ""
+        thin = ", ".join(f"{name} in {count}" for name, count in self.kept.items())
+        rest += f"; thin classes kept in masks that were resized: {thin}" if thin else ""
         return f"clean copy in {self.root}: {parts}{rest}; train with: featherseg train {self.config}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it, of JSON types only."""
         left_out = [{"image": name, "rule": rule} for name, rule in self.left_out]
-        return {"root": str(self.root), "config": str(self.config), "splits": self.splits, "left_out": left_out}
+        return {
+            "root": str(self.root),
+            "config": str(self.config),
+            "splits": self.splits,
+            "left_out": left_out,
+            "kept": self.kept,
+        }
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,15 @@ class _Job:
     out: Path
     meaning: Meaning
     classes: ClassSet
+    lie: Lie | None
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A pair in the copy: its labels counted in the source and as written, and the classes that were kept."""
+
+    account: Account
+    kept: tuple[int, ...]
 
 
 def require_new_folder(out: str | Path, source: str | Path) -> Path:
@@ -127,6 +148,9 @@ def make_clean_copy(
     Images that are fine are copied as they are, others become 8-bit RGB PNGs, upright. Masks become palette PNGs of
     class ids, 255 for ignored. ``left_out.txt`` names what is not there, ``train.txt`` and ``val.txt`` what is.
 
+    The shares of the classes are compared with the source's before the recipe is written; a copy in which one moved is
+    taken back.
+
     Args:
         examination: of the whole source.
         out: folder that is new or empty, and outside the source.
@@ -134,7 +158,7 @@ def make_clean_copy(
 
     Raises:
         ConfigError: a copy may not be made there.
-        DataError: fewer than two pairs would be left, or nobody can know the classes.
+        DataError: fewer than two pairs would be left, nobody can know the classes, or labels would be lost.
     """
     source = examination.layout.root
     out = require_new_folder(out, source)
@@ -142,6 +166,10 @@ def make_clean_copy(
     if meaning is None:
         rules = ", ".join(f.id for f in examination.findings if f.severity == "error") or "no mask is of use"
         raise DataError(f"{source}: the classes cannot be known ({rules}); name them with --classes")
+    if unclear := next((f for f in examination.findings if f.id == "zero-unclear"), None):
+        raise DataError(
+            f"{source}: {unclear.rule.title} ({unclear.examples[0]}) Nothing is mended; {unclear.rule.remedy}"
+        )
     reasons = [reason_to_leave_out(f, meaning) for f in examination.facts]
     for place in examination.spare:
         reasons[place] = reasons[place] or "duplicate-images"
@@ -152,14 +180,25 @@ def make_clean_copy(
         raise DataError(f"{source}: {len(kept)} pairs would be left of it ({rules or 'no pairs'}); mend it by hand")
     classes = ClassSet(meaning.classes.names, meaning.classes.colors, IGNORE_INDEX)
     jobs = _plan(examination, kept, out, meaning, classes)
-    gone = dict[int, str]()
-    for done, (job, trouble) in enumerate(zip(jobs, in_parallel(_write_pair, jobs), strict=True), 1):
-        if trouble is not None:  # changed since it was examined
-            gone[id(job)] = trouble.rule
+    written: list[_Job] = []
+    results: list[_Written] = []
+    for done, (job, result) in enumerate(zip(jobs, in_parallel(_write_pair, jobs), strict=True), 1):
+        if isinstance(result, Trouble):  # changed since it was examined
+            left_out.append((job.facts, result.rule))
+        else:
+            written.append(job)
+            results.append(result)
         progress(done, len(jobs))
-    written = [job for job in jobs if id(job) not in gone]
-    left_out += [(job.facts, gone[id(job)]) for job in jobs if id(job) in gone]
-    return _write_rest(examination, out, written, [(shown(f.pair.image, source), r) for f, r in left_out], classes)
+    try:
+        check_shares([result.account for result in results], classes.names)
+    except DataError as error:
+        for path in out.iterdir():  # which was new or empty
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        out.rmdir()
+        raise DataError(f"{source}: no clean copy was made, since labels would be lost: {error}") from error
+    thin = Counter(classes.names[i] for result in results for i in result.kept)
+    names = [(shown(f.pair.image, source), rule) for f, rule in left_out]
+    return _write_rest(examination, out, written, names, classes, dict(thin))
 
 
 def reason_to_leave_out(f: Facts, meaning: Meaning) -> str | None:
@@ -191,7 +230,7 @@ def _plan(
     examination: Examination, kept: Sequence[Facts], out: Path, meaning: Meaning, classes: ClassSet
 ) -> list[_Job]:
     """Give each pair its split and its name: two names that differ in case only would meet on some disks."""
-    layout = examination.layout
+    layout, lie = examination.layout, labels_lie(examination.facts)
     renamed = {layout.val_split: "val", layout.train_split: "train"}
     splits = [renamed.get(f.pair.split, printable(f.pair.split)) for f in kept]
     if not {"train", "val"} <= set(splits):
@@ -210,36 +249,53 @@ def _plan(
             number += 1
             name = f"{stem}_{number}"
         taken.add((split, name.casefold()))
-        jobs.append(_Job(f, split, name, out, meaning, classes))
+        jobs.append(_Job(f, split, name, out, meaning, classes, lie))
     return jobs
 
 
-def _write_pair(job: _Job) -> Trouble | None:
-    """Write one pair; return what keeps it from being read, if anything does."""
+def _write_pair(job: _Job) -> Trouble | _Written:
+    """Write one pair; return what was written, or what keeps the pair from being read."""
     image, pair = job.facts.image, job.facts.pair
     home = job.out / "images" / job.split
     try:
         mask = decode(read_raw(pair.mask), job.facts.mask, job.meaning)
         rgb = None
-        if not _fine(pair.image, image):
+        if not _fine(pair.image, image, turn=image.turned != 1 and not (job.lie is None and silent(job.facts))):
             with opened(pair.image, "image") as picture:
                 rgb = upright_rgb(picture)
     except Trouble as trouble:
         return trouble
-    mask = _fitted(mask, image)
+    mask, kept, slack = _fitted(mask, job)
     if rgb is None:
         path = home / f"{job.name}{pair.image.suffix.lower()}"
         with pair.image.open("rb") as source:
             write_atomically(path, lambda file: shutil.copyfileobj(source, file))
     else:
         write_image(home / f"{job.name}.png", rgb)
-    write_mask(job.out / "masks" / job.split / f"{job.name}.png", mask, job.classes)
-    return None
+    path = write_mask(job.out / "masks" / job.split / f"{job.name}.png", mask, job.classes)
+    return _Written(_account(job, path, slack), kept)
 
 
-def _fine(path: Path, image: ImageFacts) -> bool:
-    """Return whether an image can be copied as it is."""
-    plain = image.mode == "RGB" and image.bits == 8 and image.frames == 1 and image.turned == 1
+def _account(job: _Job, path: Path, slack: NDArray[np.float64] | float) -> Account:
+    """Return a pair's labels as they were counted when it was examined, and as its file in the copy holds them."""
+    counts, pixels = label_counts(job.facts.mask, job.meaning), job.facts.mask.pixels
+    written = LabelTable.identity(job.classes).read(path)
+    # Of masks with hundreds of values that are snapped, those that are rarest were not counted.
+    uncounted = (pixels - int(counts.sum())) / pixels
+    classes = len(job.classes)
+    return Account(
+        counts[:classes],
+        int(counts[256]),
+        pixels,
+        count_classes(written, classes),
+        written.size,
+        slack + uncounted,
+    )
+
+
+def _fine(path: Path, image: ImageFacts, *, turn: bool) -> bool:
+    """Return whether an image can be copied as it is; `turn` says that it has to be turned upright."""
+    plain = image.mode == "RGB" and image.bits == 8 and image.frames == 1 and not turn
     return plain and not image.see_through and not other_format(path, image.form)
 
 
@@ -257,17 +313,25 @@ def decode(raw: RawMask, facts: MaskFacts, meaning: Meaning) -> MaskArray:
     return ids
 
 
-def _fitted(mask: MaskArray, image: ImageFacts) -> MaskArray:
-    """Return a mask turned or resized to its image."""
+def _fitted(mask: MaskArray, job: _Job) -> tuple[MaskArray, tuple[int, ...], NDArray[np.float64] | float]:
+    """Return a mask turned or resized to its image, the classes too thin for that, and how far shares may move."""
+    image = job.facts.image
+    lies = image.turned in SIDEWAYS and mask.shape == image.size[::-1] != image.size
+    if lies or (job.lie == "stored" and silent(job.facts)):
+        mask = np.asarray(Image.fromarray(mask).transpose(TURNS[image.turned]))
     if mask.shape == image.size:
-        return mask
-    if image.turned in SIDEWAYS and mask.shape == image.size[::-1]:
-        return np.asarray(Image.fromarray(mask).transpose(TURNS[image.turned]))
-    return np.asarray(cv2.resize(mask, image.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+        return mask, (), 0.0
+    resized, kept = resize_mask(mask, image.size)
+    return resized, kept, outline_share(mask, image.size, len(job.classes))
 
 
 def _write_rest(
-    examination: Examination, out: Path, jobs: Sequence[_Job], left_out: Sequence[tuple[str, str]], classes: ClassSet
+    examination: Examination,
+    out: Path,
+    jobs: Sequence[_Job],
+    left_out: Sequence[tuple[str, str]],
+    classes: ClassSet,
+    kept: dict[str, int],
 ) -> CleanCopy:
     """Write the lists, the class file, and the recipe as the last."""
     splits = {
@@ -292,7 +356,7 @@ def _write_rest(
     config = out / CONFIG_NAME
     source = printable(str(examination.layout.root))
     _write_text(config, HEAD.format(source=source, name=CONFIG_NAME) + tomli_w.dumps(tree))
-    return CleanCopy(out, config, {split: len(names) for split, names in splits.items()}, tuple(left_out))
+    return CleanCopy(out, config, {split: len(names) for split, names in splits.items()}, tuple(left_out), kept)
 
 
 def _crop_side(side: float) -> int:

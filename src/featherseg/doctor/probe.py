@@ -87,6 +87,7 @@ class MaskFacts:
         grey: those are all greys.
         alpha: its values are its transparency.
         floats: it holds floats.
+        bilevel: a pixel has one bit.
         distinct: how many values it has.
         values: the most frequent ones, int32.
         counts: their pixels.
@@ -105,6 +106,7 @@ class MaskFacts:
     grey: bool = False
     alpha: bool = False
     floats: bool = False
+    bilevel: bool = False
     distinct: int = 0
     values: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -220,6 +222,7 @@ def _mask_facts(raw: RawMask, image: ImageFacts) -> MaskFacts:
         grey=raw.grey,
         alpha=raw.alpha,
         floats=raw.floats,
+        bilevel=raw.bilevel,
         distinct=len(values),
         values=values[order],
         counts=counts[order],

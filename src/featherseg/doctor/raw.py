@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..core.errors import first_line
-from ..core.images import FORMATS, LOSSY, MAX_PIXELS
+from ..core.images import FORMATS, MAX_PIXELS
+from ..core.mask_files import mask_of
 from ..core.types import IGNORE_INDEX
 
 ORIENTATION = 0x0112
@@ -22,8 +23,6 @@ BITS_PER_SAMPLE = 258
 """TIFF's tag."""
 NO_COLOR, IGNORED_COLOR = -1, 1 << 24
 """Stand in a palette for ids beyond its end, and for 255, which is ignored whatever its colour is."""
-OPAQUE = 128
-"""Alpha from here on is foreground, in masks that hold nothing else."""
 
 
 class Trouble(Exception):
@@ -107,6 +106,7 @@ class RawMask:
         floats: the file holds floats, all of them whole.
         bits: of a channel.
         format: Pillow's name of the file's format; "JPEG" for whatever is compressed so.
+        bilevel: a pixel has one bit.
     """
 
     values: NDArray[np.int32]
@@ -117,56 +117,44 @@ class RawMask:
     floats: bool
     bits: int
     format: str
+    bilevel: bool = False
 
 
 def read_raw(path: Path) -> RawMask:
-    """Read a mask file, whatever its kind.
+    """Read a mask file, whatever its kind, as the loaders read it.
 
     Raises:
         Trouble: unreadable, or floats that are no ids.
     """
     with opened(path, "mask") as image:
-        bits, form, palette, grey, floats = bit_depth(path, image), _format(image), None, False, False
-        alpha = _alpha_only(image)
-        colour = not alpha and image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-        if alpha:
-            values = (np.asarray(image.getchannel("A")) >= OPAQUE).astype(np.int32)
-        elif colour:
-            rgb = np.asarray(image.convert("RGB"), np.int32)
-            grey = bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all())
-            values = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
-        elif image.mode == "F":
-            array = np.asarray(image)
-            if not (np.isfinite(array).all() and (array == np.round(array)).all() and 0 <= array.min() <= array.max()):
-                raise Trouble("mask-float", "values that are not whole")
-            values, floats = np.minimum(array, 65535).astype(np.int32), True
-        else:
-            # As read_ids of featherseg.core.images does, which the loaders use.
-            if image.mode == "1":
-                values = np.asarray(image, np.uint8).astype(np.int32)
-            else:
-                values = np.array(image.getchannel(0) if image.mode in ("LA", "PA") else image, np.int32)
-            if image.mode == "P":
-                palette = _palette(image)
-        return RawMask(values, colour, grey, palette, alpha, floats, bits, form)
+        bits, mask = bit_depth(path, image), mask_of(image)
+    values: NDArray[np.int32]
+    if mask.colour:
+        rgb = mask.values.astype(np.int32)
+        values = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
+    elif mask.mode == "F":
+        array: NDArray[np.float32] = mask.values.astype(np.float32)
+        if not (np.isfinite(array).all() and (array == np.round(array)).all() and 0 <= array.min() <= array.max()):
+            raise Trouble("mask-float", "values that are not whole")
+        values = np.minimum(array, 65535).astype(np.int32)
+    else:
+        values = mask.values.astype(np.int32)
+    return RawMask(
+        values,
+        colour=mask.colour,
+        grey=mask.colour and mask.grey,
+        palette=None if mask.palette is None else _palette(mask.palette),
+        alpha=mask.alpha,
+        floats=mask.mode == "F",
+        bilevel=mask.bilevel,
+        bits=bits,
+        format=mask.form,
+    )
 
 
-def _format(image: Image.Image) -> str:
-    lossy = image.format in LOSSY or "jpeg" in str(image.info.get("compression"))
-    return "JPEG" if lossy else image.format or ""
-
-
-def _alpha_only(image: Image.Image) -> bool:
-    """Return whether the transparency has a shape and the colours have none."""
-    if image.mode not in ("RGBA", "LA"):
-        return False
-    *colors, alpha = [image.getchannel(band).getextrema() for band in image.getbands()]
-    return alpha[0] != alpha[1] and all(low == high for low, high in colors)
-
-
-def _palette(image: Image.Image) -> NDArray[np.int32]:
+def _palette(colors: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Return packed colours by id."""
-    flat = np.array((image.getpalette("RGB") or [])[:768], np.int32).reshape(-1, 3)
+    flat = colors.astype(np.int32)
     table = np.full(256, NO_COLOR, np.int32)
     table[: len(flat)] = (flat[:, 0] << 16) | (flat[:, 1] << 8) | flat[:, 2]
     table[IGNORE_INDEX] = IGNORED_COLOR

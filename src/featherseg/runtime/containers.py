@@ -65,6 +65,12 @@ def file_parts(path: Path) -> list[Path]:
     return [path, *(each for each in beside if each.is_file())]
 
 
+def possible_parts(path: Path) -> list[Path]:
+    """Return the files that exporting to `path` may write."""
+    beside = {".xml": [path.with_suffix(".bin")], ".engine": [companion_path(path)]}
+    return [path, *beside.get(path.suffix.lower(), [])]
+
+
 def write_companion(path: Path, text: str, built_with: str) -> Path:
     """Write the companion of the finished file at `path`.
 

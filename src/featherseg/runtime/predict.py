@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import DataError
-from ..core.images import list_images, read_ids, read_image, write_image
+from ..core.images import list_images, read_ids, read_image, write_image, write_mask
+from ..core.outputs import Outputs
 from ..core.progress import OnProgress, no_progress
 from .segmenter import Prediction, Segmenter, coverage
 
@@ -74,8 +75,9 @@ def predict(
         progress: called with the numbers of images done and of all.
 
     Raises:
-        DataError: an image cannot be read, a file cannot be written, or would replace an image; what was done before
-            stays.
+        ConfigError: a result would replace a file that featherseg did not write, or that was edited since; nothing was
+            written.
+        DataError: an image cannot be read, or a file cannot be written; what was done before stays.
 
     Example:
         >>> segmenter = featherseg.Segmenter("street.onnx")
@@ -83,31 +85,41 @@ def predict(
         >>> result.masks[0].name, len(result.overlays)
         ('s0.png', 10)
     """
-    out = Path(out)
+    jobs = [_Job(path, Path(out), overlays) for path in images]
+    outputs = Outputs()
+    kept = {job.image for job in jobs if resume_from is not None and _newer(job.results, [job.image, resume_from])}
+    outputs.require(file for job in jobs for file in (job.results[:1] if job.image in kept else job.results))
     masks: list[Path] = []
     pictures: list[Path] = []
     shares: Counter[str] = Counter()
-    for done, path in enumerate(images, start=1):
-        mask, picture = out / "masks" / f"{path.stem}.png", out / "overlays" / f"{path.stem}.jpg"
-        if path.resolve() in (mask.resolve(), picture.resolve()):
-            raise DataError(f"{path} would be replaced by its own result; choose another folder than {out}")
-        results = [mask, picture] if overlays else [mask]
-        if resume_from is not None and _newer(results, [path, resume_from]):
+    for done, job in enumerate(jobs, start=1):
+        mask, *overlay = job.results
+        if job.image in kept:
             shares.update(coverage(np.asarray(read_ids(mask), np.uint8), segmenter.artifact.classes))
         else:
-            prediction: Prediction = segmenter(read_image(path))
+            prediction: Prediction = segmenter(read_image(job.image))
             try:
-                if overlays:
-                    write_image(picture, prediction.overlay())
-                prediction.save(mask)
+                for picture in overlay:
+                    write_image(picture, prediction.overlay(), outputs.write)
+                write_mask(mask, prediction.mask, prediction.classes, outputs.write)
             except OSError as error:
                 raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
             shares.update(prediction.coverage())
         masks.append(mask)
-        pictures += results[1:]
-        progress(done, len(images))
+        pictures += overlay
+        progress(done, len(jobs))
     means = {name: share / len(masks) for name, share in shares.items()} if masks else {}
     return PredictResult(tuple(masks), tuple(pictures), means)
+
+
+class _Job:
+    """An image and the files that become of it."""
+
+    def __init__(self, image: Path, out: Path, overlays: bool) -> None:
+        self.image = image
+        self.results = [out / "masks" / f"{image.stem}.png"]
+        if overlays:
+            self.results.append(out / "overlays" / f"{image.stem}.jpg")
 
 
 def _newer(results: Iterable[Path], sources: Iterable[Path]) -> bool:

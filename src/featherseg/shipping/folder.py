@@ -144,14 +144,17 @@ def check_replaceable(folder: str | Path) -> None:
         raise ConfigError(f"{folder} is a file; give another name for the model folder")
     try:
         read_report(place)
-        listed = {line.split()[1] for line in (place / SUMS).read_text(encoding="utf-8").splitlines()}
+        listed = {line.split()[1]: line.split()[0] for line in (place / SUMS).read_text("utf-8").splitlines()}
     except (ArtifactError, OSError, ValueError, IndexError) as error:
         raise ConfigError(
             f"{folder} exists and is no whole model folder of featherseg's; give another name or remove it"
         ) from error
-    strangers = {path.name for path in place.iterdir()} - listed - LITTER - {SUMS}
+    strangers = {path.name for path in place.iterdir()} - listed.keys() - LITTER - {SUMS}
     if strangers:
         raise ConfigError(f"{folder} holds {min(strangers)!r}, which featherseg did not write; move it elsewhere first")
+    edited = [name for name, digest in listed.items() if (place / name).is_file() and sha256(place / name) != digest]
+    if edited:
+        raise ConfigError(f"{folder} holds {min(edited)!r}, which was edited since; move the folder elsewhere first")
 
 
 def plain_png(pixels: NDArray[np.uint8], classes: ClassSet | None = None) -> bytes:

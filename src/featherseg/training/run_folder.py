@@ -22,6 +22,8 @@ from ..models.checkpoint import Checkpoint, load_state, save_checkpoint, save_st
 from .failures import go_on, room_for
 from .run_log import read_log
 
+OWN_FILES = ("classes.json", "env.json", "log.jsonl", "result.json")
+"""What a run writes beside weights, whose names nobody else has."""
 PACKAGES = ("featherseg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "opencv-python-headless")
 
 
@@ -54,7 +56,7 @@ class RunFolder:
                 self._locked = False
 
     def require_new(self) -> None:
-        """Refuse a folder that holds a run already.
+        """Refuse a folder that holds a run already, or files of a person's that a run would replace.
 
         Raises:
             ConfigError: it does.
@@ -62,6 +64,10 @@ class RunFolder:
         if (self.path / "config.toml").exists():
             raise ConfigError(
                 f"{self.path} holds a run already; go on with it by --resume {self.path}, or choose another name or out"
+            )
+        if taken := [name for name in OWN_FILES if (self.path / name).exists()]:
+            raise ConfigError(
+                f"{self.path} is no run folder but holds {taken[0]}, which a run replaces; choose another name or out"
             )
 
     def create(self, config: Config, classes: ClassSet, *, resume: bool = False) -> None:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ...core.errors import ConfigError, DataError, did_you_mean, first_line
+from ...core.errors import ConfigError, DataError
 from ...core.images import list_images, open_image, read_ids
-from ...core.text_files import parse_json, parse_toml, read_text, shortened
 from ...core.types import IGNORE_INDEX, ClassSet
+from ..class_files import read_class_file
 from ..datasets import FileDataset, datasets, require_folder
 from ..labels import LabelTable
+from ..storage import Storage, colors_of_votes, look_at, unpack
 
 MAX_INFERRED = 64
 """More distinct values than this are not taken for classes: the masks are photographs or were anti-aliased."""
-
-CLASS_KEYS = ("names", "colors", "ids", "ignore_index")
 
 
 @datasets.register("folder")
@@ -45,8 +43,9 @@ def folder(
         split: ``train``, ``val``, ``all`` or a subfolder's name.
         images: images' subfolder.
         masks: masks' subfolder: index, grey or palette PNGs of class ids, or RGB in the classes' colours.
-        classes: TOML or JSON file with ``names`` and optionally ``colors``, ``ids`` (mask value a class) and
-            ``ignore_index``; by default ``classes.toml`` or ``classes.json`` in `root`, else inferred.
+        classes: file with names and optionally colours, ids (mask value a class) and ``ignore_index``, see
+            :mod:`featherseg.data.class_files`; by default ``classes.toml`` or ``classes.json`` in `root`, else they are
+            inferred.
         val_share: share of the made validation split, over 0 and under 1.
         seed: of the made split.
     """
@@ -72,8 +71,8 @@ def folder(
 
     file = root / classes if classes else next((f for f in _class_files(root) if f.is_file()), None)
     if file is not None:
-        class_set, table = read_classes(file)
-        notes: tuple[str, ...] = ()
+        found, storage = read_class_file(file), look_at([mask for _, mask in every])
+        class_set, table, notes = found.classes, found.table(storage), _storage_notes(storage)
     else:
         class_set, table, notes = infer_classes([mask for _, mask in every])
     return FileDataset("folder", split, class_set, tuple(pairs[split]), table, notes)
@@ -100,71 +99,6 @@ def match_stems(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     return [(image, found["masks"][stem]) for stem, image in found["images"].items()]
 
 
-def read_classes(file: Path) -> tuple[ClassSet, LabelTable]:
-    """Read a class file; see :func:`folder` for its keys.
-
-    Raises:
-        DataError: missing, neither TOML nor JSON, without a list of names, with unknown keys, or with an id or
-            colour that stands for two classes.
-    """
-    try:
-        text = read_text(file)
-        data: Any = parse_toml(text) if file.suffix == ".toml" else parse_json(text)
-    except FileNotFoundError as error:
-        raise DataError(f"class file {file} does not exist; check data.options.classes") from error
-    except OSError as error:
-        raise DataError(f"class file {file} cannot be read ({error.strerror}); check its permissions") from error
-    except ValueError as error:  # JSON, TOML and Unicode errors are ValueErrors
-        raise DataError(f"class file {file} cannot be read: {first_line(error)}; correct it") from error
-    if isinstance(data, dict) and (unknown := [key for key in data if key not in CLASS_KEYS]):
-        hint = did_you_mean(unknown[0], CLASS_KEYS)
-        raise DataError(f"class file {file} has an unknown key {shortened(repr(unknown[0]))}; {hint}")
-    try:
-        _check_class_types(data)
-        class_set = ClassSet.from_dict(data)
-        values: list[int] = data.get("ids", list(range(len(class_set))))
-    except (KeyError, TypeError, ValueError) as error:
-        reason = shortened(str(error), 200)
-        raise DataError(f'class file {file} is malformed ({reason}); it needs names = ["road", "sky", …]') from error
-    if len(values) != len(class_set):
-        raise DataError(f"class file {file} has {len(class_set)} names but {len(values)} ids; give one id a class")
-    for what, entries in (("id", values), ("colour", class_set.colors)):
-        entry, count = Counter(entries).most_common(1)[0]
-        if count > 1:
-            raise DataError(f"class file {file} gives {what} {entry} to {count} classes; give each its own")
-    ids = {class_set.ignore_index: class_set.ignore_index} | {value: i for i, value in enumerate(values)}
-    try:
-        return class_set, LabelTable(ids, {color: i for i, color in enumerate(class_set.colors)})
-    except ConfigError as error:
-        raise DataError(f"class file {file}: {error}") from error
-
-
-def _check_class_types(data: Any) -> None:
-    """Refuse what a class file should not hold; ``int`` would take 1.9, true and "3" for ids without a word.
-
-    Raises:
-        TypeError, ValueError: always one line.
-    """
-    if not isinstance(data, dict):
-        raise TypeError(f"it holds a {type(data).__name__}, not keys and values")
-    if not isinstance(data["names"], list):
-        raise TypeError(f"names is {shortened(repr(data['names']))}; give a list of texts")
-    colors = data.get("colors", [])
-    if not isinstance(colors, list) or not all(isinstance(color, list) and len(color) == 3 for color in colors):
-        raise TypeError("colors is not a list of [red, green, blue]")
-    if not isinstance(data.get("ids", []), list):
-        raise TypeError(f"ids is {shortened(repr(data['ids']))}, not a list of whole numbers")
-    numbers = [
-        *data.get("ids", []),
-        data.get("ignore_index", IGNORE_INDEX),
-        *(part for color in colors for part in color),
-    ]
-    if wrong := [number for number in numbers if type(number) is not int]:
-        raise TypeError(f"{shortened(repr(wrong[0]))} is no whole number")
-    if max(len(data["names"]), len(colors)) > IGNORE_INDEX:
-        raise ValueError(f"it has {len(data['names'])} names and {len(colors)} colors; {IGNORE_INDEX} is the most")
-
-
 def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, ...]]:
     """Look through all masks for the values they hold, and make classes of them.
 
@@ -174,6 +108,12 @@ def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, .
     Returns:
         the classes, the table, and sentences that say what was inferred.
     """
+    storage = look_at(masks)
+    if storage.votes:
+        by_color = {unpack(color): i for color, i in colors_of_votes(storage.votes).items()}
+        classes = ClassSet(tuple(f"class_{i}" for i in range(len(by_color))), tuple(by_color))
+        note = f"inferred {len(classes)} classes from the palettes' colours; give them names in classes.toml"
+        return classes, LabelTable({}, by_color, by_palette=True), (*_storage_notes(storage), note)
     ids: set[int] = set()
     colors: set[tuple[int, int, int]] = set()
     for path in masks:
@@ -187,6 +127,8 @@ def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, .
                 f"mask {path} brings the distinct values to over {MAX_INFERRED}, too many to be classes; "
                 "describe the classes in classes.toml"
             )
+    if colors and all(red == green == blue for red, green, blue in colors):  # ids in all three channels
+        ids, colors = ids | {red for red, _, _ in colors}, set()
     if ids and colors:
         raise DataError(f"some masks beside {masks[0]} hold ids and others colours; save all of them one way")
     if colors:
@@ -200,6 +142,10 @@ def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, .
         raise DataError(
             f"masks beside {masks[0]} hold only 255, which is ignored; describe the classes in classes.toml"
         )
+    if ids <= {0, 1, 255} and storage.white:
+        classes = ClassSet(("background", "foreground"))
+        note = "masks hold 0 and 1 with one bit, 0 and 255 with eight: taken as background and foreground"
+        return classes, LabelTable({0: 0, 1: 1, 255: 1}), (note,)
     if ids == {0, 255}:
         classes = ClassSet(("background", "foreground"))
         note = "masks hold only 0 and 255: taken as background and foreground, not as ignored"
@@ -213,6 +159,16 @@ def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, .
     if missing:
         notes.append(f"no mask holds id {', '.join(map(str, missing))}")
     return classes, LabelTable.identity(classes), tuple(notes)
+
+
+def _storage_notes(storage: Storage) -> tuple[str, ...]:
+    """Return what was concluded from all masks together, a sentence each."""
+    notes = []
+    if storage.votes:
+        notes.append("palettes give one colour different ids in different masks: they are read by colour")
+    if storage.white:
+        notes.append("masks of one bit hold 0 and 1, those of eight bits 0 and 255: 255 is read as 1")
+    return tuple(notes)
 
 
 def _palette(mask: Path, count: int) -> tuple[tuple[int, int, int], ...]:
