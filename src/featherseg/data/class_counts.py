@@ -102,9 +102,7 @@ def require_contrast(train: Census, val: Census, classes: ClassSet) -> None:
 
 
 def census_warnings(train: Census, val: Census, names: Sequence[str]) -> list[str]:
-    """Return a line for classes that never occur in the training masks, one for those that validation has, and one
-    for those that it lacks.
-    """
+    """Return a line each for classes that are not learnt, are scored without being learnt, or are never scored."""
     absent = [name for name, pixels in zip(names, train.pixels, strict=True) if not pixels]
     scored = [name for name, pixels in zip(names, val.pixels, strict=True) if pixels and name in absent]
     lines = []
