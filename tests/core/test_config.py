@@ -129,3 +129,52 @@ def test_configurations_are_frozen_and_share_nothing() -> None:
     assert Config().model == ModelConfig()
     assert Config().model.options == {}
     assert Config().loss.out == ({"name": "cross_entropy"},)
+
+
+@pytest.mark.parametrize("text", ["2024", "1e3", "true", "inf", "2024-05-01", "[photos]", "007", r"C:\new", "a=b"])
+def test_texts_are_taken_as_they_are_typed(text: str) -> None:
+    config = load_config(None, [f"data.root={text}", f"name={text}"])
+    assert (config.data.root, config.name) == (text, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (r'"C:\tiles\new"', r"C:\tiles\new"),
+        (r"'C:\tiles\new'", r"C:\tiles\new"),
+        (r'"C:\\tiles\\new"', r"C:\tiles\new"),
+        (r'"\\server\new"', r"\\server\new"),
+        (r"C:\Users\ann", r"C:\Users\ann"),
+        ('"some where"', "some where"),
+    ],
+)
+def test_windows_paths_with_and_without_quotes(text: str, path: str) -> None:
+    assert load_config(None, [f"data.root={text}"]).data.root == path
+    assert load_config(None, [f"data.options.classes={text}"]).data.options["classes"] == path
+
+
+@pytest.mark.parametrize(("text", "number"), [(".5", 0.5), ("5.", 5.0), ("1e-3", 1e-3), ("+.5e0", 0.5), ("01", 1)])
+def test_numbers_as_people_write_them(text: str, number: float) -> None:
+    config = load_config(None, [f"optim.lr={text}", f"model.options.width={text}"])
+    assert config.optim.lr == config.model.options["width"] == number
+
+
+def test_spaces_and_truth_as_people_write_them() -> None:
+    config = load_config(None, ["train.epochs = 3", "data.cache=False", "train.channels_last=True"])
+    assert (config.train.epochs, config.data.cache, config.train.channels_last) == (3, False, True)
+    assert load_config(None, ["train.device=0"]).train.device == "0"  # refused later, by name, not as a number
+    assert load_config(None, ["data.options.year=2012"]).data.options["year"] == 2012
+
+
+def test_windows_paths_in_recipes(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    for text, words in ((r'root = "C:\photos"', "single quotes"), (r'root = "C:\new"', "tab or line break")):
+        recipe.write_text(f"[data]\n{text}\n")
+        assert words in error_line(ConfigError, load_config, recipe)
+    recipe.write_text("[data]\nroot = 'C:\\photos'\n")
+    assert load_config(recipe).data.root == r"C:\photos"
+
+
+def test_quotes_that_toml_does_not_take_are_refused() -> None:
+    assert "leave the quotes out" in refusal(r'data.options.group="^\d+"')
+    assert load_config(None, [r"data.options.group=^\d+"]).data.options["group"] == r"^\d+"

@@ -14,7 +14,7 @@ from artifact_fixtures import picture
 from featherseg.core.errors import ConfigError
 from featherseg.core.types import ClassSet, InputSpec
 from featherseg.runtime.artifact import Artifact
-from featherseg.runtime.fitting import GRID, Fit, Piece, pieces
+from featherseg.runtime.fitting import GRID, Fit, Piece, check_fit, pieces
 from featherseg.runtime.postprocess import upsample_argmax
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.sessions.base import Session
@@ -264,3 +264,8 @@ def test_extent_counts_whole_logits_where_networks_do() -> None:
     whole = slice(0, 41), slice(0, 64)
     assert Piece(0, 0, (41, 64), (41, 64), (64, 64), whole).extent((8, 8)) == (5.125, 8)
     assert Piece(0, 0, (41, 64), (41, 64), (64, 64), whole, whole_logits=True).extent((8, 8)) == (6, 8)
+
+
+def test_tiles_without_a_size_name_the_option_of_the_command_too() -> None:
+    with pytest.raises(ConfigError, match=r"the option --size HxW"):
+        check_fit("tile", None, 8)

@@ -132,3 +132,40 @@ def test_the_command_says_what_it_chose(
     for word in ("laid out as folder", "augment.crop=[64, 96]: images are 64x96", "model.name"):
         assert word in ended.err
     assert run("train", folder, "--quiet").refused("runs/photos holds a run already")
+
+
+def test_choices_follow_the_settings_as_they_finally_are(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 20)
+    start = quick_start(folder, ["train.epochs=2", "data.batch_size=2"])
+    assert start.config.optim.lr == pytest.approx(3e-3 * (2 / 8) ** 0.5)
+    assert "for 2 images a step" in reasons(start)["optim.lr"]
+    assert start.config.train.eval_every == 1
+    assert "train.eval_every" not in reasons(start)
+    start = quick_start(folder, ["data.batch_size=2"])
+    assert start.config.train.epochs == 188  # 1500 steps x 2 / 16 images
+    assert "1504 batches of 2" in reasons(start)["train.epochs"]
+    start = quick_start(folder, ["data.options={val_share=0.5}", "optim.accumulate=4"])
+    assert start.config.data.batch_size == 5  # half of the ten that are left to train on
+    assert "10 training images" in reasons(start)["data.batch_size"]
+    assert start.config.optim.lr == pytest.approx(3e-3 * (20 / 8) ** 0.5, rel=1e-3)
+
+
+def test_choices_follow_optimiser_weights_crop_and_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = photos(tmp_path / "photos", 20)
+    start = quick_start(folder, ["optim.name=sgd"])
+    assert "SGD" in reasons(start)["optim.lr"]
+    weights = ["model.name=fastsegnet", "model.options.encoder_weights=imagenet", "optim.lr=0.01"]
+    assert quick_start(folder, weights).config.optim.encoder_lr == pytest.approx(0.001)
+    assert quick_start(folder, ["augment.crop=[512, 640]"]).config.data.batch_size == 2
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    start = quick_start(photos(tmp_path / "many", 60), ["train.device=cpu"])
+    assert start.config.data.batch_size == 8
+    assert "on a CPU" in reasons(start)["data.batch_size"]
+
+
+def test_a_section_that_the_user_sets_whole_is_not_chosen_from(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 20)
+    data = f'data={{name="folder", root="{folder}", batch_size=3}}'
+    start = quick_start(folder, [data])
+    assert start.config.data.batch_size == 3
+    assert not [setting for setting in reasons(start) if setting.startswith("data.")]

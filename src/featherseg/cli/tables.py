@@ -49,7 +49,13 @@ def print_scores(result: EvalResult) -> None:
         (name, percent(iou), percent(f1))
         for name, iou, f1 in zip(result.classes.names, result.iou, result.boundary_f1_per_class, strict=True)
     ]
-    rows.append(("mean", percent(result.miou), percent(result.boundary_f1)))
+    rows.append(
+        (
+            f"mean, of {result.alone} alone" if result.alone else "mean",
+            percent(result.miou),
+            percent(result.boundary_f1),
+        )
+    )
     rows.append(("pixel accuracy", percent(result.pixel_accuracy), ""))
     print_table("", ("class", "IoU", "boundary F1"), rows)
     print_text(result.summary())

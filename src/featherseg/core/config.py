@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -29,6 +30,10 @@ Name = Annotated[str, msgspec.Meta(max_length=200)]
 Size = tuple[Count, Count]
 
 
+_WINDOWS_PATH = re.compile(r'''"([A-Za-z]:\\(?!\\)[^"]*|\\\\[^\\"][^"]*)"''')
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of the sections: immutable, strict about keys."""
 
@@ -44,6 +49,7 @@ class ModelConfig(Section, frozen=True):
     init: str = ""
 
     def __post_init__(self) -> None:
+        _refuse_control_characters(init=self.init)
         _refuse_reserved(self.options, {"name": "model.name", "num_classes": "the dataset's classes"})
 
 
@@ -64,6 +70,7 @@ class DataConfig(Section, frozen=True):
     cache: bool = True
 
     def __post_init__(self) -> None:
+        _refuse_control_characters(root=self.root)
         reserved = {"name": "data.name", "root": "data.root", "split": "data.train_split and data.val_split"}
         _refuse_reserved(self.options, reserved)
 
@@ -248,7 +255,8 @@ def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ())
         except ConfigError:
             raise
         except ValueError as error:
-            raise ConfigError(f"recipe {path} is not TOML: {first_line(error)}") from error
+            hint = "; write Windows paths between single quotes" if "\\" in first_line(error) else ""
+            raise ConfigError(f"recipe {path} is not TOML: {first_line(error)}{hint}") from error
     for override in overrides:
         _apply(tree, override)
     return config_from_dict(tree)
@@ -290,17 +298,56 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     shown = shortened(repr(override))
     if not equals or not key:
         raise ConfigError(f"override {shown} is not key=value; write for example optim.lr=0.001")
-    try:
-        parsed = parse_toml(f"value = {text}")
-    except ValueError:
-        parsed = {}
-    value = parsed["value"] if list(parsed) == ["value"] else text  # a second line would be lost without a word
-    *sections, last = key.split(".")
+    *sections, last = key.strip().split(".")
+    value = _read_value(text.strip(), _kind_of(key.strip()))
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"override {shown}: {shortened(repr(section))} is a value, not a section")
     tree[last] = value
+
+
+def _read_value(text: str, kind: Any) -> Any:
+    """Return what the right side of ``key=value`` says: TOML, or a bare text, which paths and names may be.
+
+    Args:
+        text: as it was typed.
+        kind: type of the setting; None of an option, of which only its builder knows the type.
+
+    Raises:
+        ConfigError: quotes around what TOML does not take for a text.
+    """
+    quoted = text[:1] in ('"', "'")
+    # Between double quotes TOML takes \t of C:\tiles for a tab; who means one backslash with two writes two.
+    if path := _WINDOWS_PATH.fullmatch(text):
+        return path[1]
+    if kind is str and not quoted:  # a folder may be called 2024, 1e3, true or 2024-05-01
+        return text
+    try:
+        parsed = parse_toml(f"value = {text}")
+    except ValueError:
+        parsed = {}
+    if list(parsed) == ["value"]:  # a second line would be lost without a word
+        return parsed["value"]
+    if quoted and text[-1:] == text[:1]:
+        raise ConfigError(f"{shortened(text)} is no text as TOML has it; leave the quotes out, or use single ones")
+    if text in ("True", "False"):
+        return text == "True"
+    for number in (int, float):  # 007, .5 and 5. are no TOML
+        if _NUMBER.fullmatch(text):
+            with suppress(ValueError):
+                return number(text)
+    return text
+
+
+def _kind_of(key: str) -> Any:
+    """Return the type of the setting that a dotted key names, without bounds; None where it names an option."""
+    kind: Any = Config
+    for part in key.split("."):
+        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+            return None
+        kind = next((field.type for field in msgspec.structs.fields(kind) if field.name == part), None)
+    return str if get_origin(kind) is Annotated and get_args(kind)[0] is str else kind
 
 
 def _explain(tree: dict[str, Any], place: str, reason: str) -> str:
@@ -323,6 +370,16 @@ def _refuse_reserved(options: dict[str, Any], reserved: dict[str, str]) -> None:
     for key in options:
         if key in reserved:
             raise ValueError(f"option {key!r} is not given here but by {reserved[key]}")
+
+
+def _refuse_control_characters(**settings: str) -> None:
+    """Refuse paths in which TOML took a backslash for the start of a tab or line break."""
+    for name, text in settings.items():
+        if any(ord(letter) < 32 for letter in text):
+            raise ValueError(
+                f"{name} is {shortened(repr(text))}, with a tab or line break in it; write Windows paths between "
+                "single quotes"
+            )
 
 
 def _check_terms(place: str, terms: tuple[dict[str, Any], ...]) -> None:

@@ -7,7 +7,9 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic, TypeVar
+
+T = TypeVar("T")
 
 TEMPORARY = ".writing-"
 """How names of files that are being written begin; only a killed process leaves one behind."""
@@ -47,3 +49,22 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal digits; read in pieces, whatever its size."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class FileMemo(Generic[T]):
+    """What was found out about files, as long as they stay as they are: splits of a folder are opened one by one."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int, int, bytes], T] = {}
+
+    def get(self, path: Path, find: Callable[[], T], key: bytes = b"") -> T:
+        """Return what `find` finds in a file, found once for each `key`.
+
+        Raises:
+            OSError: the file is not there, or may not be looked at.
+        """
+        stat = path.stat()
+        place = str(path), stat.st_mtime_ns, stat.st_size, key
+        if place not in self._known:
+            self._known[place] = find()
+        return self._known[place]

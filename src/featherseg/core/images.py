@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from .errors import DataError, first_line
 from .files import write_atomically
 from .mask_files import MaskFile, mask_of
+from .order import natural
 from .text_files import shortened
 from .types import ClassSet, ImageArray, MaskArray
 
@@ -30,11 +31,11 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the pictures directly in `folder`, sorted by name; hidden files are left out."""
+    """Return the pictures directly in `folder` in natural order; hidden files are left out."""
     found = (
         p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
     )
-    return sorted(found)
+    return natural(found)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.types import MaskArray
+from ..core.errors import DataError
+from ..core.types import ClassSet, MaskArray
 from .cache import CachedDataset
 from .datasets import FileDataset, SegmentationDataset
 
@@ -26,11 +27,13 @@ class Census:
         pixels: labelled pixels of each class, (num_classes,).
         seen: masks that were counted.
         total: masks there are.
+        ignored: pixels that are not labelled.
     """
 
     pixels: NDArray[np.int64]
     seen: int
     total: int
+    ignored: int = 0
 
     @property
     def share(self) -> NDArray[np.float64]:
@@ -38,24 +41,68 @@ class Census:
         share: NDArray[np.float64] = self.pixels / max(int(self.pixels.sum()), 1)
         return share
 
+    @property
+    def present(self) -> int:
+        """How many classes have a pixel."""
+        return int(np.count_nonzero(self.pixels))
+
     def __str__(self) -> str:
         return f"{self.total}" if self.seen == self.total else f"{self.seen} of {self.total}"
 
 
 def take_census(dataset: SegmentationDataset) -> Census:
-    """Count a split's classes: in all masks that lie decoded, else in ``LIMIT`` at most, evenly spread."""
+    """Count a split's classes: in all masks that lie decoded, else in ``LIMIT`` at most, evenly spread.
+
+    Where fewer than two classes occur in those, all masks count: a training is refused for it.
+    """
     total = len(dataset)
-    count = total if isinstance(dataset, CachedDataset) else min(total, LIMIT)
+    census = _counted(dataset, total if isinstance(dataset, CachedDataset) else min(total, LIMIT))
+    return census if census.present > 1 or census.seen == total else _counted(dataset, total)
+
+
+def _counted(dataset: SegmentationDataset, count: int) -> Census:
+    total = len(dataset)
     indices = np.linspace(0, total - 1, count).round().astype(int)
     pixels = np.zeros(256, np.int64)
     with ThreadPoolExecutor(4) as pool:  # decoders release the interpreter lock
         for counts in pool.map(lambda index: _count(_mask(dataset, int(index))), indices):
             pixels += counts
-    return Census(pixels[: len(dataset.classes)], count, total)
+    return Census(pixels[: len(dataset.classes)], count, total, int(pixels[dataset.classes.ignore_index]))
+
+
+def require_contrast(train: Census, val: Census, classes: ClassSet) -> None:
+    """Refuse a training in which nothing can be told apart, or nothing be scored, before its first epoch.
+
+    Raises:
+        DataError: there is one class only, the training masks hold one at most, or the validation masks none.
+    """
+    first = classes.names[0]
+    if len(classes) == 1:
+        raise DataError(
+            f"{first!r} is the only class, so that there is nothing to tell it from and every network is right; make "
+            f"a class of what is not {first!r} too"
+        )
+    check = "see what the values stand for with featherseg doctor"
+    if not train.present:
+        raise DataError(
+            f"no pixel of the {train} training masks is labelled: all their values are ignored; {check}, and list the "
+            "classes' values as ids in classes.toml"
+        )
+    if train.present == 1:
+        only = classes.names[int(train.pixels.argmax())]
+        what = f"no class but {only!r}" + (" and ignored pixels" if train.ignored else "")
+        binary = train.ignored and len(classes) == 2 and classes.ignore_index == 255
+        remedy = "masks of 0 and 255 need ids = [0, 255] in classes.toml" if binary else f"label more, or {check}"
+        raise DataError(f"the {train} training masks hold {what}, so that there is nothing to tell apart; {remedy}")
+    if not val.present:
+        raise DataError(
+            f"no pixel of the {val} validation masks is labelled, so that no epoch can be chosen; set data.val_split "
+            "to a split with labels"
+        )
 
 
 def census_warnings(train: Census, val: Census, names: Sequence[str]) -> list[str]:
-    """Return a line for classes that never occur in the training masks, and one for those that validation has."""
+    """Return a line each for classes that are not learnt, are scored without being learnt, or are never scored."""
     absent = [name for name, pixels in zip(names, train.pixels, strict=True) if not pixels]
     scored = [name for name, pixels in zip(names, val.pixels, strict=True) if pixels and name in absent]
     lines = []
@@ -67,6 +114,15 @@ def census_warnings(train: Census, val: Census, names: Sequence[str]) -> list[st
         lines.append(
             f"warning: {', '.join(scored)} occurs in the validation masks alone; its IoU of 0 counts in the mIoU"
         )
+    unseen = [n for n, there, pixels in zip(names, train.pixels, val.pixels, strict=True) if there and not pixels]
+    if val.present == 1:
+        only = names[int(val.pixels.argmax())]
+        lines.append(
+            f"warning: the {val} validation masks hold {only} alone; scores say nothing of the other classes, and "
+            "hardly tell one epoch from another"
+        )
+    elif unseen:
+        lines.append(f"warning: no pixel of {', '.join(unseen)} in {val} validation masks; no score says how well")
     return lines
 
 

@@ -47,6 +47,11 @@ class LabelTable:
         self._keys = np.array(sorted(packed), np.int64)
         self._labels = np.array([packed[key] for key in sorted(packed)], np.int16)
 
+    @property
+    def key(self) -> bytes:
+        """The same for tables that read every mask alike, and for no others."""
+        return b"|".join(array.tobytes() for array in (self._ids, self._keys, self._labels))
+
     @classmethod
     def identity(cls, classes: ClassSet) -> LabelTable:
         """Return the table for masks that hold class ids (or the classes' colours) already."""

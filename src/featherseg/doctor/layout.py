@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ConfigError, DataError, did_you_mean
-from ..data.readers.folder import made_split
+from ..core.errors import ConfigError, DataError, FeathersegError, did_you_mean
+from ..core.order import natural, natural_key
+from ..data.datasets import FileDataset, create_dataset
 from ..data.readers.public import VOC_YEARS
+from ..data.splits import made_split
 from .meaning import Meaning, meaning_of_file, meaning_of_kind
 from .pairing import Pair, bare, deeper_pictures, inside, match, pictures, printable, read_list, shown, subfolders
 from .rules import Findings
@@ -25,8 +27,6 @@ TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "valid", "validation", "dev", "test")
 UNLABELLED = ("test", "unlabeled", "unlabelled")
 """Splits that rightly have no masks."""
-VAL_SHARE = 0.2
-"""As the folder loader's."""
 
 
 @dataclass
@@ -218,7 +218,7 @@ def _list_side_by_side(layout: Layout) -> None:
         else:
             for path in ordered:
                 layout.findings.add("image-without-mask", shown(path, layout.root))
-    _add_made_split(layout, sorted(found))
+    _add_made_split(layout, sorted(found, key=lambda pair: natural_key(pair[0])))
 
 
 def _read_class_file(layout: Layout) -> None:
@@ -241,8 +241,19 @@ def _add_made_split(layout: Layout, pairs: list[tuple[Path, Path]]) -> None:
     if len(pairs) < 2:
         _add(layout, "train", pairs)
         return
-    for split, part in made_split(pairs, VAL_SHARE, 0).items():
+    splits = _loaders_split(layout, pairs) if layout.direct else None
+    for split, part in (splits or made_split(pairs)).items():
         _add(layout, split, part)
+
+
+def _loaders_split(layout: Layout, pairs: list[tuple[Path, Path]]) -> dict[str, list[tuple[Path, Path]]] | None:
+    """Return the split that the loader draws, which looks at what is in the masks; None where it refuses the folder."""
+    try:
+        dataset = create_dataset(layout.kind, layout.root, "val", **layout.options)
+    except (FeathersegError, OSError):
+        return None
+    val = {image for image, _ in dataset.pairs} if isinstance(dataset, FileDataset) else set[Path]()
+    return {split: [pair for pair in pairs if (pair[0] in val) == (split == "val")] for split in ("train", "val")}
 
 
 # Public datasets
@@ -306,10 +317,10 @@ def _list_camvid(layout: Layout) -> None:
 
 def _add_named(layout: Layout, split: str, images: dict[str, Path], masks: dict[str, Path]) -> None:
     """Add the pairs of images and masks that are matched by what their names have in common."""
-    _add(layout, split, sorted((images[name], masks[name]) for name in images.keys() & masks.keys()))
-    for name in sorted(images.keys() - masks.keys()):
+    _add(layout, split, ((images[name], masks[name]) for name in natural(images.keys() & masks.keys())))
+    for name in natural(images.keys() - masks.keys()):
         layout.findings.add("image-without-mask", shown(images[name], layout.root))
-    for name in sorted(masks.keys() - images.keys()):
+    for name in natural(masks.keys() - images.keys()):
         layout.findings.add("mask-without-image", shown(masks[name], layout.root))
 
 

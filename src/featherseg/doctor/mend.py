@@ -22,16 +22,16 @@ from ..core.config import config_from_dict
 from ..core.errors import ConfigError, DataError
 from ..core.files import write_atomically
 from ..core.images import write_image, write_mask
+from ..core.order import natural
 from ..core.progress import OnProgress, no_progress
 from ..core.types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
 from ..data.labels import UNKNOWN, LabelTable
 from ..data.mask_resize import resize_mask
-from ..data.readers.folder import made_split
 from ..data.shares import Account, check_shares, count_classes, outline_share
+from ..data.splits import draw_split
 from .classes import MIXED, label_counts, mask_is_image, seen, snaps
 from .examine import Examination, in_parallel
 from .judge import other_format
-from .layout import VAL_SHARE
 from .meaning import Meaning
 from .orientation import Lie, labels_lie, silent
 from .pairing import printable, shown
@@ -235,11 +235,12 @@ def _plan(
     splits = [renamed.get(f.pair.split, printable(f.pair.split)) for f in kept]
     if not {"train", "val"} <= set(splits):
         pool = [i for i, split in enumerate(splits) if split in ("train", "val")]
-        by_path = {kept[i].pair.image: i for i in pool}
-        drawn = made_split([(kept[i].pair.image, kept[i].pair.mask) for i in pool], VAL_SHARE, 0)
-        for split, pairs in drawn.items():
-            for image, _ in pairs:
-                splits[by_path[image]] = split
+        present = [np.flatnonzero(label_counts(f.mask, meaning)[: len(classes)]).tolist() for f in kept]
+        names = [kept[i].pair.image.stem for i in pool]
+        drawn = draw_split(names, classes=len(classes), contents=lambda at: present[pool[at]]) if pool[1:] else ([], [])
+        for split, places in zip(("train", "val"), drawn, strict=True):
+            for at in places:
+                splits[pool[at]] = split
     taken: set[tuple[str, str]] = set()
     jobs = []
     for f, split in zip(kept, splits, strict=True):
@@ -335,7 +336,7 @@ def _write_rest(
 ) -> CleanCopy:
     """Write the lists, the class file, and the recipe as the last."""
     splits = {
-        split: sorted(job.name for job in jobs if job.split == split)
+        split: natural(job.name for job in jobs if job.split == split)
         for split in sorted({job.split for job in jobs}, key=lambda s: (s != "train", s != "val", s))
     }
     for split, names in splits.items():

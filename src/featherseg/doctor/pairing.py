@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.images import IMAGE_SUFFIXES
+from ..core.order import natural, natural_key
 from ..data.readers.public import MAX_SPLIT_BYTES
 from .rules import Findings
 
@@ -49,7 +50,7 @@ def printable(text: str) -> str:
 def pictures(folder: Path, root: Path, findings: Findings) -> list[Path]:
     """Return the pictures directly in `folder` in the order of their names, as the loaders list them."""
     try:
-        entries = sorted(folder.iterdir())
+        entries = natural(folder.iterdir())
     except PermissionError:
         findings.add("no-permission", f"{shown(folder, root)}/: permission denied")
         return []
@@ -78,7 +79,7 @@ def pictures(folder: Path, root: Path, findings: Findings) -> list[Path]:
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in `folder`, hidden ones left out; none where it cannot be read."""
     try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir())
+        return natural(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir())
     except OSError:
         return []
 
@@ -88,7 +89,7 @@ def deeper_pictures(folder: Path, root: Path, findings: Findings) -> None:
     for place in (place for place in subfolders(folder) if not place.is_symlink()):
         for home, folders, names in os.walk(place):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
+            for name in natural(names):
                 if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
                     findings.add("not-read", shown(Path(home) / name, root))
 
@@ -111,7 +112,7 @@ def match(images: Sequence[Path], masks: Sequence[Path], root: Path, findings: F
         findings.add("image-without-mask", shown(image, root))
     for mask in lonely_masks.values():
         findings.add("mask-without-image", shown(mask, root))
-    return sorted(pairs)
+    return sorted(pairs, key=lambda pair: natural_key(pair[0]))
 
 
 def _one_a_stem(files: Iterable[Path], root: Path, findings: Findings, prefer: str) -> dict[str, Path]:

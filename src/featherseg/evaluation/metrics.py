@@ -304,6 +304,12 @@ class EvalResult:
             protocol=dict(protocol),
         )
 
+    @property
+    def alone(self) -> str:
+        """Name of the one class that the means are over; empty where there are more: 100 % of one class is no feat."""
+        occurring = [name for name in self.classes.names if name not in self.absent]
+        return occurring[0] if len(occurring) == 1 else ""
+
     def summary(self) -> str:
         """Return one line: split, mIoU and the protocol it was measured by."""
         p = self.protocol
@@ -312,7 +318,7 @@ class EvalResult:
         )
         rule = p["rule"] + (f": {', '.join(self.absent)}" if self.absent else "")
         words = [f"{p['dataset']} {p['split']}", f"{p['images']} images", p["resolution"], scales]
-        words += ["flipped"] * bool(p["flip"]) + [rule]
+        words += ["flipped"] * bool(p["flip"]) + [rule] + [f"the mean is of {self.alone} alone"] * bool(self.alone)
         return f"{p['split']} mIoU {percent(self.miou)} ({', '.join(words)})"
 
     def __str__(self) -> str:
@@ -320,7 +326,8 @@ class EvalResult:
         rows = zip(self.classes.names, self.iou, self.boundary_f1_per_class, strict=True)
         lines = [self.summary(), f"{'':{width}}    IoU  boundary F1"]
         lines += [f"{name:{width}}  {percent(iou):>5}  {percent(f1):>11}" for name, iou, f1 in rows]
-        lines.append(f"{'mean':{width}}  {percent(self.miou):>5}  {percent(self.boundary_f1):>11}")
+        mean = f"only {self.alone}" if self.alone else "mean"
+        lines.append(f"{mean:{width}}  {percent(self.miou):>5}  {percent(self.boundary_f1):>11}")
         lines.append(f"{'pixel accuracy':{width}}  {percent(self.pixel_accuracy):>5}")
         return "\n".join(lines)
 

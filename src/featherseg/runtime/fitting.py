@@ -125,7 +125,10 @@ def check_fit(fit: Fit | None, size: Size | None, stride: int) -> Fit | None:
         raise ConfigError(f"unknown fit {fit!r}; {did_you_mean(fit, get_args(Fit))}")
     if size is None:
         if fit is not None:
-            raise ConfigError(f"fit is {fit!r}, but there is no size to fit frames to; give size=(height, width) too")
+            raise ConfigError(
+                f"fit is {fit!r}, but there is no size to fit frames to; give size=(height, width) "
+                "too (the option --size HxW)"
+            )
         return None
     if fit == "tile":
         whole = tuple(max(-(-side // stride) * stride, MIN_SIZE) for side in size)

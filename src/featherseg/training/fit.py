@@ -14,7 +14,7 @@ from ..core.config import Config
 from ..core.errors import CheckpointError, ConfigError
 from ..core.progress import counting, hidden, logger
 from ..data.cache import CachedDataset, fits_cache
-from ..data.class_counts import Census, census_warnings, take_census
+from ..data.class_counts import Census, census_warnings, require_contrast, take_census
 from ..data.datasets import SegmentationDataset, create_dataset
 from ..data.loader import EpochBatches, TrainSamples, train_loader
 from ..data.on_device import DeviceBatches, looks_on_device
@@ -104,7 +104,9 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     if data.cache:
         train_set, val_set = (cached(dataset) for dataset in (train_set, val_set))
     census = take_census(train_set)
-    for line in census_warnings(census, take_census(val_set), train_set.classes.names):
+    val_census = take_census(val_set)
+    require_contrast(census, val_census, train_set.classes)
+    for line in census_warnings(census, val_census, train_set.classes.names):
         logger.warning(line)
 
     weights = class_weights(config, census)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ..core.config import Config, load_config
-from ..core.errors import ConfigError, DataError
-from ..core.machine import available_threads
+from ..core.errors import ConfigError
+from ..core.machine import DataError, available_threads
 from ..core.types import MIN_SIZE
 from ..data.datasets import SegmentationDataset, create_dataset
 from ..doctor.examine import Examination, quick_check
@@ -34,6 +34,8 @@ steps of 8 (the curve of camvid_fastsegnet in docs/results.md)."""
 EPOCHS = (10, 300)
 LR = 3e-3
 """Of AdamW with batches of 8; see docs/training.md for why it follows the square root of the batch."""
+SGD_LR = 0.01
+"""Of SGD with batches of 16, in proportion to the batch (Goyal et al., 2017, who scale from other batches likewise)."""
 RARE = 0.01
 """Share of the pixels under which a class is rare."""
 SAMPLE = 16
@@ -78,21 +80,48 @@ def quick_start(folder: str | Path, settings: Iterable[str] = ()) -> QuickStart:
         ConfigError: a setting is unknown or out of range.
     """
     folder, settings = Path(folder).expanduser(), list(settings)
-    given = {setting.partition("=")[0] for setting in settings}
     if (folder / RECIPE).is_file():
         note = f"settings are from {folder / RECIPE}"
         return QuickStart(load_config(folder / RECIPE, settings), (), (note,))
+    load_config(None, settings)  # before anything is looked at
     data = infer_data(folder)
     check = quick_check(folder, data.kind)
     _refuse_broken(check)
-    train_set = create_dataset(data.kind, data.root, data.train_split, **data.options)
-    choices = [*_of_data(folder, data), *_of_training(train_set, check)]
-    if not any(setting.startswith("model.") for setting in given):
-        choices += _of_network()
-    kept = tuple(choice for choice in choices if choice.setting not in given)
-    texts = [f"{choice.setting}={json.dumps(choice.value)}" for choice in kept]
+    plan = _Plan(settings)
+    _choose_data(plan, folder, data)
+    _choose_network(plan)
+    _choose_training(plan, check)
     warnings = [f"warning: {_words(finding)}" for finding in check.findings if finding.severity == "warning"]
-    return QuickStart(load_config(None, [*texts, *settings]), kept, (*data.notes, *warnings))
+    return QuickStart(plan.config, tuple(plan.choices), (*data.notes, *warnings))
+
+
+class _Plan:
+    """Choices made one after the other, each with all settings as they are by then, the user's above all.
+
+    Args:
+        settings: ``dotted.key=value`` of the user's.
+    """
+
+    def __init__(self, settings: Sequence[str]) -> None:
+        self.settings = settings
+        self.choices: list[SettingChoice] = []
+        self._given = [setting.partition("=")[0] for setting in settings]
+
+    @property
+    def config(self) -> Config:
+        """All settings, those not chosen yet at their defaults."""
+        texts = [f"{choice.setting}={json.dumps(choice.value)}" for choice in self.choices]
+        return load_config(None, [*texts, *self.settings])
+
+    def gave(self, setting: str) -> bool:
+        """Return whether the user set it, a part of it, or the section it is in."""
+        asked = f"{setting}."
+        return any(asked.startswith(f"{key}.") or f"{key}.".startswith(asked) for key in self._given)
+
+    def choose(self, setting: str, value: Any, reason: str) -> None:
+        """Choose a setting, unless the user did."""
+        if not self.gave(setting):
+            self.choices.append(SettingChoice(setting, value, reason))
 
 
 def _refuse_broken(check: Examination) -> None:
@@ -112,52 +141,70 @@ def _words(finding: Finding) -> str:
     return f"{finding.rule.title} ({finding.examples[0]}); {finding.rule.consequence}"
 
 
-def _of_data(folder: Path, data: InferredData) -> list[SettingChoice]:
+def _choose_data(plan: _Plan, folder: Path, data: InferredData) -> None:
     section = data.to_config()["data"]
     options = section.pop("options", {})
     settings = {f"data.{key}": value for key, value in section.items()}
     settings |= {f"data.options.{key}": value for key, value in options.items()}
-    name = SettingChoice("name", folder.resolve().name or "run", "the folder's")
-    return [name, *(SettingChoice(key, value, "the folder's layout") for key, value in settings.items())]
+    plan.choose("name", folder.resolve().name or "run", "the folder's")
+    for key, value in settings.items():
+        plan.choose(key, value, "the folder's layout")
 
 
-def _of_network() -> list[SettingChoice]:
+def _choose_network(plan: _Plan) -> None:
     """Choose network and weights: FastSegNet, from ImageNet's where they are to be had."""
-    name = SettingChoice("model.name", "fastsegnet", "the most accurate of the fast networks here")
+    if plan.gave("model"):
+        return
+    plan.choose("model.name", "fastsegnet", "the most accurate of the fast networks here")
     try:
         create_model("fastsegnet", 2, encoder_weights="imagenet")
     except ConfigError:
         why = "no ImageNet weights to be had here; from scratch the half learns as much from few images, twice as fast"
-        return [name, SettingChoice("model.options.width", 0.5, why)]
-    weights = SettingChoice("model.options.encoder_weights", "imagenet", "with few images nothing helps as much")
-    return [name, weights, SettingChoice("optim.encoder_lr", LR / 10, "weights that are good already move less")]
+        plan.choose("model.options.width", 0.5, why)
+    else:
+        plan.choose("model.options.encoder_weights", "imagenet", "with few images nothing helps as much")
 
 
-def _of_training(train_set: SegmentationDataset, check: Examination) -> list[SettingChoice]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def _choose_training(plan: _Plan, check: Examination) -> None:
+    data = plan.config.data
+    train_set = create_dataset(data.name, data.root, data.train_split, **data.options)
+    device = _device(plan.config.train.device)
     unit = {"cpu": "CPU", "cuda": "GPU"}[device]
     images = len(train_set)
     size = _median_size(train_set)
     crop = _crop(size, CROP_PIXELS[device])
-    batch = max(2, min(BATCH[device], images // 2))
+    plan.choose("augment.crop", crop, f"images are {size[0]}x{size[1]}; as much as a {unit} trains in good time")
+    height, width = plan.config.augment.crop
+    fitting = max(2, BATCH[device] * CROP_PIXELS[device] // max(height * width, CROP_PIXELS[device]))
+    why = f"{images} training images on a {unit}" + (f", crops of {height}x{width}" if fitting < BATCH[device] else "")
+    plan.choose("data.batch_size", max(2, min(fitting, images // 2)), why)
+
+    config = plan.config
+    batch = config.data.batch_size
     low, high = EPOCHS
     epochs = min(max(round(STEPS[device] * batch / images), low), high)
-    steps = epochs * max(images // batch, 1)
-    choices = [
-        SettingChoice("augment.crop", crop, f"images are {size[0]}x{size[1]}; as much as a {unit} trains in good time"),
-        SettingChoice("data.batch_size", batch, f"{images} training images on a {unit}"),
-        SettingChoice("train.epochs", epochs, f"{steps} steps"),
-        SettingChoice("optim.lr", round(LR * math.sqrt(batch / 8), 6), f"AdamW's usual rate for batches of {batch}"),
-        SettingChoice("data.workers", min(2, available_threads()), "read ahead while the network computes"),
-    ]
-    if epochs > 50:
-        choices.append(
-            SettingChoice("train.eval_every", epochs // 50, "fifty looks at the validation images are enough")
-        )
+    plan.choose("train.epochs", epochs, f"{epochs * max(images // batch, 1)} batches of {batch}")
+    seen = batch * config.optim.accumulate
+    if config.optim.name == "sgd":
+        plan.choose("optim.lr", round(SGD_LR * seen / 16, 6), f"SGD's usual rate for {seen} images a step")
+    else:
+        plan.choose("optim.lr", round(LR * math.sqrt(seen / 8), 6), f"AdamW's usual rate for {seen} images a step")
+    config = plan.config
+    if config.model.options.get("encoder_weights"):
+        plan.choose("optim.encoder_lr", round(config.optim.lr / 10, 9), "weights that are good already move less")
+    plan.choose("data.workers", min(2, available_threads()), "read ahead while the network computes")
+    if config.train.epochs > 50:
+        plan.choose("train.eval_every", config.train.epochs // 50, "fifty looks at the validation images are enough")
     if rare := _rare_classes(check):
         why = f"{rare} of the classes have under 1 % of the pixels each"
-        choices += [SettingChoice("augment.class_balance", 0.5, why), SettingChoice("loss.class_weights", "auto", why)]
-    return choices
+        plan.choose("augment.class_balance", 0.5, why)
+        plan.choose("loss.class_weights", "auto", why)
+
+
+def _device(name: str) -> str:
+    """Return which of the devices that choices are made for a training runs on."""
+    on_gpu = torch.cuda.is_available() if name == "auto" else name.startswith("cuda")
+    return "cuda" if on_gpu else "cpu"
 
 
 def _median_size(train_set: SegmentationDataset) -> tuple[int, int]:

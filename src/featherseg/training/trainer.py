@@ -100,6 +100,7 @@ class Trainer:
         self.ema: AveragedModel = build_ema(setup.objective.model, config.train.ema)
         self.epoch = self.saved = 0
         self.best_epoch, self.best_miou = 0, -1.0
+        self.better_epoch = 0  # the last that was not only as good; patience counts from it
         self.board = _board(run) if config.train.tensorboard and fabric.is_global_zero else None
 
     def train(self, resume: bool = False) -> RunResult:
@@ -211,6 +212,8 @@ class Trainer:
             },
         }
         if result.miou > self.best_miou:
+            self.better_epoch = self.epoch
+        if result.miou >= self.best_miou:  # of equals the later one, which has learnt for longer
             self.best_miou, self.best_epoch = result.miou, self.epoch
             if self.fabric.is_global_zero:
                 self.run.save("best", self._checkpoint(row))
@@ -242,7 +245,7 @@ class Trainer:
 
     def _out_of_patience(self) -> bool:
         patience = self.config.train.patience * self.config.train.eval_every
-        return bool(patience) and self.best_epoch > 0 and self.epoch - self.best_epoch >= patience
+        return bool(patience) and self.better_epoch > 0 and self.epoch - self.better_epoch >= patience
 
     @property
     def network(self) -> SegmentationModel:
@@ -276,6 +279,7 @@ class Trainer:
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_miou": self.best_miou,
+            "better_epoch": self.better_epoch,
         }
 
     def _restore(self) -> None:
@@ -290,6 +294,7 @@ class Trainer:
             self.schedule.last_epoch = state["schedule"]["last_epoch"]
             self.fabric.strategy.precision.load_state_dict(state["scaler"])
             self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
+            self.better_epoch = state.get("better_epoch", self.best_epoch)  # runs of 0.6 do not say
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"the training state in {self.run.path} is damaged or another network's ({first_line(error)}); "
@@ -309,7 +314,10 @@ class Trainer:
 
 
 def _row_text(row: dict[str, Any], epochs: int) -> str:
-    scores = f"val mIoU {100 * row['miou']:5.2f}  " if "miou" in row else ""
+    scores = ""
+    if "miou" in row:
+        one = " (of one class)" if sum(iou is not None for iou in row["iou"].values()) == 1 else ""
+        scores = f"val mIoU {100 * row['miou']:5.2f}{one}  "
     return (
         f"epoch {row['epoch']:3}/{epochs}  loss {row['loss']:.4f}  {scores}"
         f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...core.errors import ConfigError, DataError
+from ...core.files import FileMemo
 from ...core.images import list_images, open_image, read_ids
+from ...core.order import natural
 from ...core.types import IGNORE_INDEX, ClassSet
 from ..class_files import read_class_file
 from ..datasets import FileDataset, datasets, require_folder
 from ..labels import LabelTable
+from ..splits import VAL_SHARE, made_split, mask_contents
 from ..storage import Storage, colors_of_votes, look_at, unpack
 
 MAX_INFERRED = 64
@@ -28,32 +31,34 @@ def folder(
     images: str = "images",
     masks: str = "masks",
     classes: str | None = None,
-    val_share: float = 0.2,
+    val_share: float = VAL_SHARE,
     seed: int = 0,
+    group: str = "",
 ) -> FileDataset:
     """Open a folder of images and masks that are matched by file name without suffix.
 
     With ``images/train`` and ``masks/train`` (and so on) the splits are those folders; hidden ones do not count,
-    and those without masks only matter when asked for. Otherwise the split is
-    made: samples in the order of a hash of seed and name, the first `val_share` of them ``val``, the rest
-    ``train``; it does not depend on the machine or the order of files. ``all`` is every sample.
+    and those without masks only matter when asked for. Otherwise ``train`` and ``val`` are drawn by
+    :func:`featherseg.data.splits.draw_split`: every class is on both sides wherever possible, and neither the machine
+    nor the order of files matters. ``all`` is every sample.
 
     Args:
         root: the folder.
         split: ``train``, ``val``, ``all`` or a subfolder's name.
         images: images' subfolder.
         masks: masks' subfolder: index, grey or palette PNGs of class ids, or RGB in the classes' colours.
-        classes: file with names and optionally colours, ids (mask value a class) and ``ignore_index``, see
+        classes: file with names and optionally colours, ids (mask value per class) and ``ignore_index``, see
             :mod:`featherseg.data.class_files`; by default ``classes.toml`` or ``classes.json`` in `root`, else they are
             inferred.
-        val_share: share of the made validation split, over 0 and under 1.
-        seed: of the made split.
+        val_share: share of the drawn validation split, over 0 and under 1.
+        seed: of the drawn split.
+        group: regular expression that finds in a name what stays together in a drawn split, such as a recording.
     """
     require_folder(root, "dataset folder")
     if not 0 < val_share < 1:
         raise ConfigError(f"data.options.val_share is {val_share}; it must be over 0 and under 1")
     image_home, mask_home = require_folder(root / images, "images"), require_folder(root / masks, "masks")
-    if places := sorted(p for p in image_home.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    if places := natural(p for p in image_home.iterdir() if p.is_dir() and not p.name.startswith(".")):
         pairs = {
             place.name: match_stems(place, require_folder(mask_home / place.name, "masks"))
             for place in places
@@ -61,11 +66,13 @@ def folder(
         }
         every = [pair for part in pairs.values() for pair in part]
         pairs["all"] = every
+        if group:
+            raise ConfigError(f"data.options.group is for splits that are drawn; {image_home} has its own")
     else:
         every = match_stems(image_home, mask_home)
         if len(every) == 1 and split in ("train", "val"):
             raise DataError(f'{image_home} holds one image, which makes no split; add images, or use split "all"')
-        pairs = {"all": every} | made_split(every, val_share, seed)
+        pairs = {"all": every, "train": every, "val": every}
     if split not in pairs:
         raise DataError(f"split {split!r} not found under {image_home}; splits there: {', '.join(sorted(pairs))}")
 
@@ -75,6 +82,9 @@ def folder(
         class_set, table, notes = found.classes, found.table(storage), _storage_notes(storage)
     else:
         class_set, table, notes = infer_classes([mask for _, mask in every])
+    if not places and split in ("train", "val"):
+        contents = mask_contents([mask for _, mask in every], table, len(class_set))
+        pairs |= made_split(every, val_share, seed, group=group, classes=len(class_set), contents=contents)
     return FileDataset("folder", split, class_set, tuple(pairs[split]), table, notes)
 
 
@@ -117,11 +127,11 @@ def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, .
     ids: set[int] = set()
     colors: set[tuple[int, int, int]] = set()
     for path in masks:
-        values = read_ids(path)
-        if values.ndim == 3:
-            colors.update((int(r), int(g), int(b)) for r, g, b in np.unique(values.reshape(-1, 3), axis=0))
+        values = _distinct_values(path)
+        if values.ndim == 2:
+            colors.update((int(r), int(g), int(b)) for r, g, b in values)
         else:
-            ids.update(int(value) for value in np.unique(values))
+            ids.update(map(int, values))
         if max(len(colors), len(ids - {IGNORE_INDEX})) > MAX_INFERRED:
             raise DataError(
                 f"mask {path} brings the distinct values to over {MAX_INFERRED}, too many to be classes; "
@@ -171,6 +181,20 @@ def _storage_notes(storage: Storage) -> tuple[str, ...]:
     return tuple(notes)
 
 
+_distinct: FileMemo[NDArray[np.integer]] = FileMemo()
+
+
+def _distinct_values(mask: Path) -> NDArray[np.integer]:
+    """Return the ids (N,) or colours (N, 3) that a mask file holds."""
+
+    def find() -> NDArray[np.integer]:
+        values = read_ids(mask)
+        found = np.unique(values) if values.ndim == 2 else np.unique(values.reshape(-1, 3), axis=0)
+        return found[: MAX_INFERRED + 2]
+
+    return _distinct.get(mask, find)
+
+
 def _palette(mask: Path, count: int) -> tuple[tuple[int, int, int], ...]:
     """Return the first colours of a palette mask, or none where it has no usable palette."""
     with open_image(mask) as image:
@@ -179,17 +203,6 @@ def _palette(mask: Path, count: int) -> tuple[tuple[int, int, int], ...]:
         return ()
     colors = tuple((palette[3 * i], palette[3 * i + 1], palette[3 * i + 2]) for i in range(count))
     return colors if len(set(colors)) == count else ()
-
-
-def made_split(pairs: list[tuple[Path, Path]], val_share: float, seed: int) -> dict[str, list[tuple[Path, Path]]]:
-    """Return ``train`` and ``val`` pairs by a hash of seed and name; see :func:`folder`."""
-
-    def rank(pair: tuple[Path, Path]) -> str:
-        return hashlib.sha256(f"{seed}:{pair[0].stem}".encode()).hexdigest()
-
-    count = min(max(round(len(pairs) * val_share), 1), len(pairs) - 1)
-    chosen = set(sorted(pairs, key=rank)[:count])
-    return {"train": [p for p in pairs if p not in chosen], "val": [p for p in pairs if p in chosen]}
 
 
 def _class_files(root: Path) -> tuple[Path, ...]:

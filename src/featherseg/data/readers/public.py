@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...core.errors import ConfigError, DataError, first_line, require
 from ...core.images import list_images
+from ...core.order import natural
 from ...core.text_files import read_text, shortened
 from ...core.types import IGNORE_INDEX, ClassSet
 from ..datasets import FileDataset, datasets, require_folder, require_pairs
@@ -201,7 +202,7 @@ def cityscapes(root: Path, split: str = "train") -> FileDataset:
     """
     images = require_folder(root / "leftImg8bit" / split, f"Cityscapes split {split!r}")
     pairs = []
-    for image in sorted(images.glob("*/*_leftImg8bit.png")):
+    for image in natural(images.glob("*/*_leftImg8bit.png")):
         name = image.name.removesuffix("_leftImg8bit.png")
         pairs.append((image, root / "gtFine" / split / image.parent.name / f"{name}_gtFine_labelIds.png"))
     ids = dict.fromkeys((*range(34), IGNORE_INDEX), IGNORE_INDEX)

@@ -97,7 +97,7 @@ def open_source(source: str | Path | int, *, sound: bool = False) -> Source:
 
     Args:
         source: a path; a camera's number, from 0, or device; or a URL (``rtsp://``, ``http://``, ``udp://``, …).
-            Images of a folder play sorted by name at 25 frames per second.
+            Images of a folder play in natural order (frames 1, 2, … 10) at 25 frames per second.
         sound: whether to collect the sound too.
 
     Raises:
