@@ -1,4 +1,4 @@
-"""Small text files by people or strangers, TOML and JSON: with limits on all that could take time or memory.
+"""Text files by people or strangers, TOML, JSON and YAML: with limits on all that could take time or memory.
 
 Everything that is wrong with one is a :class:`ValueError` of one line; the caller says which file it is.
 """
@@ -9,9 +9,13 @@ import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from .errors import first_line
+import msgspec
+
+from .errors import first_line, require
+
+T = TypeVar("T")
 
 MAX_TEXT_BYTES = 256 << 10
 """Largest recipe or class file that is read; real ones have a few kB."""
@@ -65,6 +69,43 @@ def parse_json(text: str) -> Any:
         tree = json.loads(text)
     except RecursionError as error:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from error
+    check_tree(tree)
+    return tree
+
+
+def parse_typed(content: bytes, kind: type[T]) -> T:
+    """Return what large JSON says of what `kind` asks for; all else in it is passed over without being built.
+
+    Raises:
+        ValueError: it is no JSON, says something else, or is nested too deeply.
+    """
+    try:
+        return msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=kind, strict=True)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(shortened(first_line(error), 200)) from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Return what YAML says, of plain values only.
+
+    Aliases are refused: a file of 200 bytes can name a tree of billions of values with them.
+
+    Raises:
+        MissingExtraError: YAML needs the extra ``labels``.
+        ValueError: it is no YAML, has aliases or tags that run code, or is nested too deeply.
+    """
+    yaml = require("yaml", "labels", "Reading YAML")
+    try:
+        if any(isinstance(event, yaml.events.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has aliases (*name); write out what they stand for")
+        tree = yaml.load(text, yaml.SafeLoader)
+    except RecursionError as error:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from error
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError) as error:
+        # Of yaml's constructors too: dates of month 13, numbers of 5000 digits, keys that are lists.
+        raise ValueError(shortened(" ".join(str(error).split()) or type(error).__name__, 200)) from error
     check_tree(tree)
     return tree
 
