@@ -77,6 +77,13 @@ def read_image(path: str | Path) -> ImageArray:
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) of a picture as :func:`read_image` would, without decoding it."""
+    with open_image(Path(path)) as image:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF's orientations that exchange the two
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 Writer = Callable[[Path, Callable[[BinaryIO], object]], Path]
 """Writes a file: :func:`featherseg.core.files.write_atomically`, or what keeps a record of it too."""
 

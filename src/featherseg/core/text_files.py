@@ -9,9 +9,13 @@ import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from .errors import first_line, require
+
+T = TypeVar("T")
 
 MAX_TEXT_BYTES = 256 << 10
 """Largest recipe or class file that is read; real ones have a few kB."""
@@ -69,6 +73,20 @@ def parse_json(text: str) -> Any:
     return tree
 
 
+def parse_typed(content: bytes, kind: type[T]) -> T:
+    """Return what large JSON says of what `kind` asks for; all else in it is passed over without being built.
+
+    Raises:
+        ValueError: it is no JSON, says something else, or is nested too deeply.
+    """
+    try:
+        return msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=kind, strict=True)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(shortened(first_line(error), 200)) from error
+
+
 def parse_yaml(text: str) -> Any:
     """Return what YAML says, of plain values only.
 
@@ -80,12 +98,18 @@ def parse_yaml(text: str) -> Any:
     """
     yaml = require("yaml", "labels", "Reading YAML")
     try:
-        if any(isinstance(event, yaml.events.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it has aliases (*name); write out what they stand for")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):  # one after the other: its time grows with depth squared
+            if isinstance(event, yaml.events.AliasEvent):
+                raise ValueError("it has aliases (*name); write out what they stand for")
+            depth += isinstance(event, yaml.events.CollectionStartEvent)
+            depth -= isinstance(event, yaml.events.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
         tree = yaml.load(text, yaml.SafeLoader)
     except RecursionError as error:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from error
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError) as error:
+    except (yaml.YAMLError, ArithmeticError, LookupError, TypeError, AttributeError, ValueError) as error:
         # Of yaml's constructors too: dates of month 13, numbers of 5000 digits, keys that are lists.
         raise ValueError(shortened(" ".join(str(error).split()) or type(error).__name__, 200)) from error
     check_tree(tree)
@@ -110,6 +134,11 @@ def check_tree(tree: Any) -> None:
 def shortened(text: str, most: int = 80) -> str:
     """Return `text`, its middle left out where it has more than `most` characters."""
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"
+
+
+def plain(text: object, most: int = 80) -> str:
+    """Return what strangers wrote as it can stand in a line: shortened, and nothing in it that cannot be printed."""
+    return shortened("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)), most)
 
 
 def _walk(tree: Any) -> Iterator[tuple[int, Any]]:

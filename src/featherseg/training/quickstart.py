@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ..core.config import Config, load_config
-from ..core.errors import ConfigError
-from ..core.machine import DataError, available_threads
+from ..core.errors import ConfigError, DataError
+from ..core.machine import available_threads
 from ..core.types import MIN_SIZE
 from ..data.datasets import SegmentationDataset, create_dataset
 from ..doctor.examine import Examination, quick_check
@@ -83,11 +83,11 @@ def quick_start(folder: str | Path, settings: Iterable[str] = ()) -> QuickStart:
     if (folder / RECIPE).is_file():
         note = f"settings are from {folder / RECIPE}"
         return QuickStart(load_config(folder / RECIPE, settings), (), (note,))
-    load_config(None, settings)  # before anything is looked at
-    data = infer_data(folder)
+    plan = _Plan(settings)
+    given = plan.config.data.name  # read, and refused where it is wrong, before anything is looked at
+    data = infer_data(folder, given if plan.gave("data.name") else None)
     check = quick_check(folder, data.kind)
     _refuse_broken(check)
-    plan = _Plan(settings)
     _choose_data(plan, folder, data)
     _choose_network(plan)
     _choose_training(plan, check)
