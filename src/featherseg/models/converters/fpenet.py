@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ..families.fpenet import DILATIONS
 from .renaming import renamed
 
 RULES = (
@@ -27,5 +28,14 @@ RULES = (
 
 
 def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return published weights under our names."""
-    return renamed(weights, RULES)
+    """Return published weights under our names; each block's expansion is split into one for each of its dilations."""
+    ours: dict[str, Tensor] = {}
+    for name, tensor in renamed(weights, RULES).items():
+        block, expand, rest = name.partition(".expand.")
+        if not expand:
+            ours[name] = tensor
+            continue
+        # A batch norm's count of batches has no channels.
+        parts = tensor.chunk(len(DILATIONS)) if tensor.ndim else [tensor] * len(DILATIONS)
+        ours |= {f"{block}.expand.{i}.{rest}": part.clone() for i, part in enumerate(parts)}
+    return ours

@@ -32,7 +32,8 @@ class MaxPool(nn.Module):
         top_left, top_right = padded[..., :height:2, :width:2], padded[..., :height:2, 1::2]
         low_left, low_right = padded[..., 1::2, :width:2], padded[..., 1::2, 1::2]
         lower = torch.maximum(low_left, low_right) > torch.maximum(top_left, top_right)
-        right = torch.where(lower, low_right > low_left, top_right > top_left)
+        # ONNX Runtime cannot choose between booleans.
+        right = (lower & (low_right > low_left)) | (~lower & (top_right > top_left))
         return F.max_pool2d(x, 2, ceil_mode=True), lower, right
 
 

@@ -17,15 +17,16 @@ EXPANSION = 4
 
 
 class FPEBlock(nn.Module):
-    """Feature Pyramid Encoding: expand, give each quarter of the channels a dilation of its own, and project.
+    """Feature Pyramid Encoding: expand in four parts, give each a dilation of its own, and project them together.
 
-    Each quarter adds what the one of the next smaller dilation found, so that wide views have no gaps.
+    Each part adds what the one of the next smaller dilation found, so that wide views have no gaps.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, expansion: int = EXPANSION, stride: int = 1) -> None:
         super().__init__()
         part = out_channels * expansion // len(DILATIONS)
-        self.expand = ConvBNAct(in_channels, len(DILATIONS) * part, 1)
+        # One convolution of all parts would have to be split by number, which keeps its channels from being pruned.
+        self.expand = nn.ModuleList(ConvBNAct(in_channels, part, 1) for _ in DILATIONS)
         self.pyramid = nn.ModuleList(
             ConvBNAct(part, part, stride=stride, dilation=dilation, groups=part) for dilation in DILATIONS
         )
@@ -35,8 +36,8 @@ class FPEBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, h, w) to (B, out_channels, ⌈h/stride⌉, ⌈w/stride⌉)."""
         levels: list[Tensor] = []
-        for level, part in zip(self.pyramid, self.expand(x).chunk(len(DILATIONS), dim=1), strict=True):
-            found = level(part)
+        for expand, level in zip(self.expand, self.pyramid, strict=True):
+            found = level(expand(x))
             levels.append(found + levels[-1] if levels else found)
         y: Tensor = self.project(torch.cat(levels, dim=1))
         return x + y if self.residual else y
@@ -62,7 +63,8 @@ class MEU(nn.Module):
         low, high = self.low(low), self.high(high)
         what = self.what(high.mean((2, 3), keepdim=True))
         where = self.where(low.mean(1, keepdim=True))
-        return low * what + resize_corners(high, low) * where
+        fused: Tensor = low * what + resize_corners(high, low) * where
+        return fused
 
 
 @register_model(
@@ -72,8 +74,8 @@ class MEU(nn.Module):
 class FPENet(SegmentationModel):
     """FPENet as its published Cityscapes weights have it.
 
-    The classifier ends in batch norm and ReLU, so that no logit falls below zero; and the coarse maps are resized corner
-    onto corner. Both are of the weights' own program.
+    The classifier ends in batch norm and ReLU, so that no logit falls below zero, and coarse maps are resized corner
+    onto corner: both as in the program that made the weights.
 
     Args:
         num_classes: channels of the logits.
