@@ -1,4 +1,4 @@
-"""Names of the CGNet weights that zh320/realtime-semantic-segmentation-pytorch (Apache 2.0) published, to ours."""
+"""CGNet's weights as zh320/realtime-semantic-segmentation-pytorch publishes them (Apache 2.0)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ RULES = (
     (r"^stage1\.conv0\.", "down2."),
     (r"^stage1\.conv1\.", "stage2.0."),
     (r"^stage1\.conv2\.", "stage2.1."),
-    (r"^(down2|stage2\.[01])\.([01])\.", r"\1.0.\2."),
-    (r"^(down2|stage2\.[01])\.2\.activation\.", r"\1.1."),
     (r"\.conv\.", ".reduce."),
     (r"\.loc\.", ".local."),
     (r"\.sur\.", ".surrounding."),

@@ -1,4 +1,4 @@
-"""Names of the ENet weights that zh320/realtime-semantic-segmentation-pytorch (Apache 2.0) published, to ours."""
+"""ENet's weights as zh320/realtime-semantic-segmentation-pytorch publishes them (Apache 2.0)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ RULES = (
     (r"\.left_conv\.", ".skip."),
     (r"\.right_init_conv\.", ".branch."),
     (r"\.right_last_conv\.", ".expand."),
-    (r"^fullconv\.up_conv\.0\.2\.activation\.", "classifier.1."),
-    (r"^fullconv\.", "classifier."),
+    (r"^fullconv\.up_conv\.0\.", "classifier."),
     (r"\.up_conv\.", "."),
     (r"\.activation\.", "."),
 )
 
 
 def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return published weights under our names."""
+    """Return the published ``state_dict`` under the names of :class:`featherseg.models.families.enet.ENet`."""
     return renamed(weights, RULES)

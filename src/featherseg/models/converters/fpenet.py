@@ -1,4 +1,4 @@
-"""Names of the FPENet weights that zh320/realtime-semantic-segmentation-pytorch (Apache 2.0) published, to ours."""
+"""FPENet's weights as zh320/realtime-semantic-segmentation-pytorch publishes them (Apache 2.0)."""
 
 from __future__ import annotations
 

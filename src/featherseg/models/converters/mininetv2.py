@@ -1,4 +1,4 @@
-"""Names of the MiniNetV2 weights that zh320/realtime-semantic-segmentation-pytorch (Apache 2.0) published, to ours."""
+"""MiniNetV2's weights as zh320/realtime-semantic-segmentation-pytorch publishes them (Apache 2.0)."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ RULES = (
 
 
 def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return published weights under our names."""
+    """Return the published ``state_dict`` under the names of :class:`.families.mininetv2.MiniNetV2`."""
     return renamed(weights, RULES)

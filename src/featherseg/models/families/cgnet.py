@@ -58,8 +58,8 @@ class CGNet(SegmentationModel):
     def __init__(self, num_classes: int = 19) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.down2 = _conv(3, 32, stride=2)
-        self.stage2 = nn.Sequential(_conv(32, 32), _conv(32, 32))
+        self.down2 = ConvBNAct(3, 32, stride=2, act=nn.PReLU())
+        self.stage2 = nn.Sequential(*(ConvBNAct(32, 32, act=nn.PReLU()) for _ in range(2)))
         self.down4 = CGBlock(64, 64, dilation=2, stride=2)
         self.stage4 = nn.Sequential(CGBlock(64 + 3, 64, dilation=2), CGBlock(64, 64, dilation=2))
         self.down8 = CGBlock(128, 128, dilation=4, stride=2)
@@ -77,8 +77,3 @@ class CGNet(SegmentationModel):
         first8 = self.down8(torch.cat([x4, first4], dim=1))
         x8 = self.stage8(torch.cat([first8, resize_corners(image, first8)], dim=1))
         return {"out": self.classifier(torch.cat([x8, first8], dim=1)), "x4": x4, "x8": x8}
-
-
-def _conv(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:
-    """Return a 3×3 convolution with batch norm and PReLU."""
-    return nn.Sequential(ConvBNAct(in_channels, out_channels, stride=stride, act=False), nn.PReLU())

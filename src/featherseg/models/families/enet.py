@@ -56,7 +56,7 @@ class Bottleneck(nn.Module):
         middle = (
             [ConvBNAct(hidden, hidden, dilation=dilation)]
             if dilation
-            else [_factor(hidden, (5, 1)), _factor(hidden, (1, 5))]
+            else [ConvBNAct(hidden, hidden, (5, 1)), ConvBNAct(hidden, hidden, (1, 5))]
         )
         self.branch = nn.Sequential(ConvBNAct(channels, hidden, 1), *middle)
         self.expand = _expand(hidden, channels, dropout)
@@ -104,13 +104,6 @@ class UpBottleneck(nn.Module):
         return y
 
 
-def _factor(channels: int, kernel_size: tuple[int, int]) -> nn.Sequential:
-    """Return a convolution of one column or row, with batch norm and ReLU."""
-    padding = kernel_size[0] // 2, kernel_size[1] // 2
-    conv = nn.Conv2d(channels, channels, kernel_size, padding=padding, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-
-
 def _expand(hidden: int, channels: int, dropout: float) -> nn.Sequential:
     """Return the end of a branch, without batch norm."""
     return nn.Sequential(nn.Conv2d(hidden, channels, 1, bias=False), nn.Dropout(dropout))
@@ -146,7 +139,7 @@ class ENet(SegmentationModel):
         self.stage4 = nn.Sequential(Bottleneck(64), Bottleneck(64))
         self.up2 = UpBottleneck(64, 16)
         self.stage5 = Bottleneck(16)
-        self.classifier = nn.Sequential(ConvBNAct(16, num_classes, 1, act=False), nn.PReLU())
+        self.classifier = ConvBNAct(16, num_classes, 1, act=nn.PReLU())
         init_weights(self)
 
     def compute(self, image: Tensor) -> dict[str, Tensor]:
