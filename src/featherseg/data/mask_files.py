@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import DataError
-from ..core.images import LOSSY, open_image, read_ids
+from ..core.images import open_image, read_ids
+from ..core.mask_files import LOSSY
 from ..core.types import MaskArray
 from .labels import LabelTable
 
