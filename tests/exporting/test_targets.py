@@ -28,7 +28,8 @@ from featherseg.exporting.targets import (
     stamp_companion,
     targets,
 )
-from featherseg.exporting.verify import Tolerance, verify
+from featherseg.exporting.verdict import Tolerance
+from featherseg.exporting.verify import verify
 from featherseg.models.base import SegmentationModel
 from featherseg.models.checkpoint import Checkpoint
 from featherseg.runtime.artifact import Artifact, read_artifact

@@ -19,7 +19,8 @@ from export_fixtures import CLASSES, QUICK, Scenes, torch_mask
 from featherseg.core.errors import ConfigError, DataError, VerificationError
 from featherseg.core.types import ClassSet
 from featherseg.exporting import verify as verify_module
-from featherseg.exporting.verify import Parity, Quality, Tolerance, VerifyResult, export_verified, verify
+from featherseg.exporting.verdict import Parity, Quality, Tolerance, VerifyResult
+from featherseg.exporting.verify import export_verified, verify
 from featherseg.models.base import SegmentationModel
 from featherseg.models.checkpoint import Checkpoint
 from featherseg.models.factory import create_model

@@ -21,7 +21,7 @@ from ..core.errors import ArtifactError, ConfigError, require
 from ..core.types import MIN_SIZE, ImageArray
 from ..data.readers.synthetic import render_street
 from ..exporting.onnx import atomic_path, write_artifact
-from ..exporting.verify import Tolerance
+from ..exporting.verdict import Tolerance
 from ..runtime.artifact import read_artifact
 from ..runtime.segmenter import Segmenter
 

@@ -34,7 +34,8 @@ from .openvino import export_openvino, write_openvino_artifact
 from .program import export_program, write_program_artifact
 from .tensorrt import PRECISIONS as TENSORRT_PRECISIONS
 from .tensorrt import build_engine
-from .verify import Tolerance, VerifyResult, verify
+from .verdict import Tolerance, VerifyResult
+from .verify import verify
 
 TOLERANCES = {
     "fp32": Tolerance(),

@@ -12,7 +12,7 @@ import msgspec
 from ..core.config import ShipConfig
 from ..data.datasets import SegmentationDataset
 from ..exporting.targets import TOLERANCES
-from ..exporting.verify import Tolerance
+from ..exporting.verdict import Tolerance
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from ..data.datasets import create_dataset
 from ..evaluation.metrics import EvalResult
 from ..evaluation.scores import evaluate
 from ..evaluation.visualize import result_grid
-from ..exporting.verify import VerifyResult, export_verified
+from ..exporting.verdict import VerifyResult
+from ..exporting.verify import export_verified
 from ..models.checkpoint import load_checkpoint
 from ..runtime.segmenter import Segmenter
 from ..training.fit import fit

@@ -15,7 +15,8 @@ from ..core.types import ClassSet, ImageArray, Latency
 from ..evaluation.benchmark import time_in_turns
 from ..exporting.onnx import write_artifact
 from ..exporting.targets import Target, export_target_verified, targets
-from ..exporting.verify import Quality, VerifyResult, verify
+from ..exporting.verdict import Quality, VerifyResult
+from ..exporting.verify import verify
 from ..models.checkpoint import Checkpoint
 from ..runtime.artifact import read_artifact
 from ..runtime.containers import file_parts

@@ -27,7 +27,8 @@ from ..core.types import ImageArray, Latency
 from ..evaluation.opening import open_labelled
 from ..evaluation.scores import protocol
 from ..exporting.targets import targets
-from ..exporting.verify import VerifyResult, export_verified
+from ..exporting.verdict import VerifyResult
+from ..exporting.verify import export_verified
 from ..models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..models.facts import count_gmacs, count_parameters
 from ..runtime.artifact import read_artifact
