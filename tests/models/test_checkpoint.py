@@ -114,7 +114,7 @@ def test_other_suffixes_and_unregistered_networks_are_refused(tiny: Tiny, tmp_pa
         ({"options": {"width": 6, "pruned": {"encoder.0": 2}}}, "'encoder.0.weight' is (6, 3, 3, 3), but tiny"),
         ({"classes": {"names": []}}, "at least one class"),
         ({"classes": ...}, "damaged description"),
-        ({"input_spec": [1]}, "damaged description"),
+        ({"input_spec": [1]}, "not three usable numbers"),
         ({"training": ...}, "damaged description"),
     ],
 )
