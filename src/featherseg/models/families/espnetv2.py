@@ -46,11 +46,9 @@ class EESP(nn.Module):
 
 def _branch(channels: int, stride: int, dilation: int) -> nn.Sequential:
     """Return a dilated 3×3 convolution per channel and a 1×1 across channels, each with batch norm and PReLU."""
-    depthwise = nn.Conv2d(
-        channels, channels, 3, stride=stride, padding=dilation, dilation=dilation, groups=channels, bias=False
-    )
-    layers = [depthwise, nn.BatchNorm2d(channels), nn.PReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.PReLU())
+    depthwise = ConvBNAct(channels, channels, stride=stride, dilation=dilation, groups=channels, act=nn.PReLU())
+    # Biases are of no use before batch norm, but the published weights have them.
+    return nn.Sequential(*depthwise, nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.PReLU())
 
 
 class ResidualEESP(EESP):
@@ -93,7 +91,7 @@ class ESPNetv2(SegmentationModel):
         super().__init__()
         self.num_classes = num_classes
         self.pool = nn.AvgPool2d(3, stride=2, padding=1)
-        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32), nn.PReLU())
+        self.stem = ConvBNAct(3, 32, stride=2, act=nn.PReLU())
         self.down4 = Downsampler(32)
         self.down8 = Downsampler(64)
         self.stage8 = nn.Sequential(*(ResidualEESP(128) for _ in range(BLOCKS[0])))
@@ -102,7 +100,7 @@ class ESPNetv2(SegmentationModel):
         self.context = ConvBNAct(256, 128, 1)
         project = nn.Sequential(nn.Conv2d(512, 256, 1), nn.BatchNorm2d(256), nn.PReLU())
         self.pyramid = PyramidPooling(256, project, align_corners=True)
-        self.head = nn.Sequential(nn.Conv2d(256, 128, 3, padding=1, bias=False), nn.BatchNorm2d(128), nn.PReLU())
+        self.head = ConvBNAct(256, 128, act=nn.PReLU())
         self.classifier = nn.Conv2d(128, num_classes, 1, bias=False)
         init_weights(self)
 

@@ -16,7 +16,7 @@ from ...core.errors import ConfigError
 from ..base import SegmentationModel, resize_like
 from ..factory import register_model
 from ..facts import ModelFacts
-from ..layers import init_weights
+from ..layers import ConvBNAct, init_weights
 
 WIDTHS = {
     0.5: (16, 32, 64, 128),
@@ -191,11 +191,11 @@ def _act(channels: int) -> nn.Sequential:
 
 def _conv(
     in_channels: int, channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1, act: bool = True
-) -> nn.Sequential:
+) -> ConvBNAct:
     """Return a convolution with batch norm and PReLU."""
-    padding = kernel_size // 2
-    conv = nn.Conv2d(in_channels, channels, kernel_size, stride=stride, padding=padding, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(channels), *([nn.PReLU(channels)] if act else []))
+    return ConvBNAct(
+        in_channels, channels, kernel_size, stride=stride, groups=groups, act=nn.PReLU(channels) if act else False
+    )
 
 
 @register_model(
