@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +11,9 @@ import pytest
 from PIL import Image
 
 from conftest import error_line
-from featherseg.core.errors import DataError
+from featherseg.core.errors import DataError, MissingExtraError
 from featherseg.core.files import write_atomically
+from featherseg.core.formats import skipped
 from featherseg.core.images import list_images, read_ids, read_image, write_image, write_mask
 from featherseg.core.types import ClassSet
 
@@ -155,3 +158,80 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     plain.touch()
     assert path.stat().st_mode == plain.stat().st_mode
     assert path.read_bytes() == b"new"
+
+
+def tiff(path: Path, samples: int, bits: int, order: str = "<") -> Path:
+    """An uncompressed TIFF of any number of channels, 4x4 pixels (TIFF 6.0)."""
+    data = bytes(16 * samples * bits // 8)
+    depth = struct.pack(f"{order}{samples}H", *[bits] * samples)
+    tags = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, samples, 8 + len(data)), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, samples), (278, 3, 1, 4), (279, 4, 1, len(data))]
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(data) + len(depth))
+    short = [kind == 3 and count == 1 for _, kind, count, _ in tags]  # values of two bytes stand first in their four
+    entries = b"".join(
+        struct.pack(f"{order}HHI{'H2x' if small else 'I'}", *tag) for tag, small in zip(tags, short, strict=True)
+    )
+    path.write_bytes(head + data + depth + struct.pack(f"{order}H", len(tags)) + entries + bytes(4))
+    return path
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("samples", "bits"), [(7, 8), (4, 16), (12, 16)])
+def test_tiffs_of_many_channels_are_named_for_what_they_are(
+    tmp_path: Path, samples: int, bits: int, order: str
+) -> None:
+    path = tiff(tmp_path / "bands.tif", samples, bits, order)
+    for read in (read_image, read_ids):
+        message = refusal(path, read)
+        if "cannot be read" in message:  # Pillow may learn some
+            assert f"a TIFF of {samples} channels" in message
+            assert "cannot identify" not in message
+
+
+def test_data_of_twelve_bits_in_sixteen_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for i in range(3):
+        Image.fromarray(PICTURE[..., 0].astype(np.uint16) * 16).save(tmp_path / f"{i}.png")
+        read_image(tmp_path / f"{i}.png")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "reach 4095 at most, as data of 12 bits do" in caplog.text
+    caplog.clear()
+    Image.fromarray(PICTURE[..., 0].astype(np.uint16) * 257).save(tmp_path / "full.png")
+    read_image(tmp_path / "full.png")
+    assert not caplog.records
+
+
+def test_avif_pictures(tmp_path: Path) -> None:
+    flat = np.full((64, 64, 3), (200, 60, 30), np.uint8)
+    Image.fromarray(flat).save(tmp_path / "a.avif", quality=100)
+    assert np.abs(read_image(tmp_path / "a.avif").astype(int) - flat).max() <= 3
+    assert list_images(tmp_path) == [tmp_path / "a.avif"]
+    assert "whose compression changes class ids" in refusal(tmp_path / "a.avif", read_ids)
+
+
+def test_heic_pictures_need_a_package_and_say_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    photo = tmp_path / "IMG_0001.HEIC"
+    photo.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert list_images(tmp_path) == [photo]
+    with pytest.raises(
+        MissingExtraError, match=r'IMG_0001.HEIC, a HEIC picture, needs: pip install "featherseg\[heic\]"'
+    ):
+        read_image(photo)
+    renamed = photo.rename(tmp_path / "IMG_0001.jpg")
+    assert "it is a HEIC picture; let its name end in .heic" in refusal(renamed)
+
+
+def test_the_first_frame_of_a_gif(tmp_path: Path) -> None:
+    frames = [Image.fromarray((PICTURE[..., 0] % 3 + i).astype(np.uint8)) for i in range(2)]
+    for frame in frames:
+        frame.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    frames[0].save(tmp_path / "m.gif", save_all=True, append_images=frames[1:], optimize=False)
+    np.testing.assert_array_equal(read_ids(tmp_path / "m.gif"), PICTURE[..., 0] % 3)
+
+
+def test_pictures_of_other_formats_are_counted(tmp_path: Path) -> None:
+    for name in ("a.dng", "b.DNG", "c.psd", "d.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert skipped(tmp_path) == "2 .dng, 1 .psd"
+    assert skipped(tmp_path / "none") == ""

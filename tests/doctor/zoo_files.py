@@ -76,9 +76,9 @@ def link_to_itself(root: Path) -> None:
     (root / "images" / "train" / "loop").symlink_to(root, target_is_directory=True)
 
 
-@animal("foreign-file", names=("z.gif",))
+@animal("foreign-file", names=("z.tga",))
 def picture_of_unread_format(root: Path) -> None:
-    save(root / "images" / "train" / "z.gif", picture(50)[0])
+    save(root / "images" / "train" / "z.tga", picture(50)[0])
     (root / "images" / "train" / "Thumbs.db").write_bytes(b"x")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,18 +12,21 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import DataError, first_line
+from .errors import DataError, MissingExtraError, first_line
 from .files import write_atomically
+from .formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from .formats import formats_of, reason
+from .mask_files import LOSSY as LOSSY
 from .mask_files import MaskFile, mask_of
 from .order import natural
+from .progress import logger
 from .text_files import shortened
 from .types import ClassSet, ImageArray, MaskArray
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
-FORMATS = ("PNG", "JPEG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
-"""What is decoded, whatever a file is called. Pillow reads forty more; for one of them, EPS, it runs Ghostscript."""
+DARK = 1 << 14
+"""Greys of 16 bits that stay below this hold data of fewer bits, which would come out nearly black."""
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded: more than a 150-megapixel camera's, and what Pillow takes for a bomb above."""
 
@@ -42,21 +46,24 @@ def list_images(folder: Path) -> list[Path]:
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open a picture for reading; whatever goes wrong in opening or decoding is one :class:`DataError`."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=formats_of(path)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; make it smaller"
                 )
             yield image
-    except DataError:
+    except (DataError, MissingExtraError):
         raise
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller") from error
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        reason = shortened(first_line(error), 200)
-        raise DataError(f"{path} cannot be read as an image ({reason}); replace or remove the file") from error
+        why = reason(path) if isinstance(error, UnidentifiedImageError) else ""
+        if why:
+            raise DataError(f"{path} cannot be read as an image: {why}") from error
+        why = shortened(first_line(error), 200)
+        raise DataError(f"{path} cannot be read as an image ({why}); replace or remove the file") from error
 
 
 def read_image(path: str | Path) -> ImageArray:
@@ -72,7 +79,10 @@ def read_image(path: str | Path) -> ImageArray:
             raise DataError(f"image {path} holds float greys of unknown range; save it with 8 or 16 bits")
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I"):
-            grey = np.clip(np.asarray(image, np.int32) >> 8, 0, 255).astype(np.uint8)
+            deep = np.asarray(image, np.int32)
+            if 255 < (peak := int(deep.max())) < DARK:
+                _warn_dark(Path(path).parent, (1 << peak.bit_length()) - 1)
+            grey = np.clip(deep >> 8, 0, 255).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -86,6 +96,15 @@ def upright_size(path: str | Path) -> tuple[int, int]:
 
 Writer = Callable[[Path, Callable[[BinaryIO], object]], Path]
 """Writes a file: :func:`featherseg.core.files.write_atomically`, or what keeps a record of it too."""
+
+
+@functools.cache
+def _warn_dark(folder: Path, peak: int) -> None:
+    """Say it once for each folder and depth, however many of its pictures are so."""
+    logger.warning(
+        f"16-bit pictures in {folder} reach {peak} at most, as data of {peak.bit_length()} bits do; the upper 8 of 16 "
+        "bits are used, so that they come out nearly black: scale them to 8 bits first"
+    )
 
 
 def write_image(path: str | Path, image: ImageArray, writer: Writer = write_atomically) -> Path:

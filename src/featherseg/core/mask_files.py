@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-LOSSY = frozenset({"JPEG", "MPO"})
-"""What Pillow calls JPEGs; the latter are those of telephones that hold a preview or depth too."""
+LOSSY = frozenset({"JPEG", "MPO", "AVIF", "HEIF"})
+"""What Pillow calls JPEGs, MPO those of telephones that hold a preview or depth too, and what compresses like them."""
 COLOUR_MODES = frozenset({"RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"})
 """Pillow's names of files whose pixels are colours, not numbers."""
 OPAQUE = 128

@@ -11,16 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.images import IMAGE_SUFFIXES
+from ..core.formats import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
 from ..core.order import natural, natural_key
 from ..data.annotations import Annotation
 from ..data.readers.public import MAX_SPLIT_BYTES
 from .rules import Findings
-
-FOREIGN_SUFFIXES = frozenset(
-    {".gif", ".heic", ".heif", ".avif", ".jfif", ".jp2", ".tga", ".exr", ".dng", ".psd", ".npy", ".npz", ".svg"}
-)
-"""Pictures and arrays that people have as images or masks, and that the loaders do not list."""
 
 _ADDED = re.compile(r"[ _.-]+(mask|masks|label|labels|labelids|seg|segmentation|gt|annotation|l|image|img|rgb)$")
 """What programs add to a name on one side only."""

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..core.errors import first_line
-from ..core.images import FORMATS, MAX_PIXELS
+from ..core.formats import formats_of, reason
+from ..core.images import MAX_PIXELS
 from ..core.mask_files import mask_of
 from ..core.types import IGNORE_INDEX
 
@@ -53,7 +54,7 @@ def opened(path: Path, what: str) -> Iterator[Image.Image]:
     try:
         if path.stat().st_size == 0:
             raise Trouble("empty-file", "0 bytes")
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=formats_of(path)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Trouble("too-large", f"{image.width}x{image.height} pixels")
             image.load()
@@ -65,9 +66,9 @@ def opened(path: Path, what: str) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise Trouble("too-large", first_line(error)) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        reason = first_line(error).replace(str(path), path.name)
-        kind = "truncated" if "truncated" in reason.lower() else "unreadable"
-        raise Trouble(f"{what}-{kind}", reason) from error
+        why = (isinstance(error, UnidentifiedImageError) and reason(path)) or first_line(error)
+        kind = "truncated" if "truncated" in why.lower() else "unreadable"
+        raise Trouble(f"{what}-{kind}", why.replace(str(path), path.name)) from error
 
 
 def bit_depth(path: Path, image: Image.Image) -> int:

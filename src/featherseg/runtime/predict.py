@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import DataError
+from ..core.formats import skipped
 from ..core.images import list_images, read_ids, read_image, write_image, write_mask
 from ..core.outputs import Outputs
-from ..core.progress import OnProgress, no_progress
+from ..core.progress import OnProgress, logger, no_progress
 from .segmenter import Prediction, Segmenter, coverage
 
 
@@ -41,6 +42,8 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
     for source in map(Path, sources):
         if source.is_dir():
             images = list_images(source)
+            if others := skipped(source):
+                logger.warning(f"{source}: skipped {others}, which are no formats that are read")
             if not images:
                 raise DataError(f"no images in {source}; give a folder with .png or .jpg files")
             found += images

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from ...core.errors import ConfigError, DataError
 from ...core.files import FileMemo
+from ...core.formats import skipped
 from ...core.images import list_images, open_image, read_ids
 from ...core.order import natural
+from ...core.progress import logger
 from ...core.types import IGNORE_INDEX, ClassSet
 from ..class_files import read_class_file
 from ..datasets import FileDataset, datasets, require_folder
@@ -97,6 +99,8 @@ def match_stems(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     found = {}
     for what, place in (("images", images), ("masks", masks)):
         files = list_images(place)
+        if others := skipped(place):
+            logger.warning(f"{place}: skipped {others}, which are no formats that are read")
         if not files:
             raise DataError(f"no {what} in {place}; put .png or .jpg files there")
         stem, count = Counter(path.stem for path in files).most_common(1)[0]
