@@ -58,6 +58,7 @@ def train(
         featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
         featherseg train data.root=photos model.name=jetnet train.epochs=20
         featherseg train --resume runs/camvid_fastsegnet
+        featherseg train --resume runs/camvid_fastsegnet train.epochs=200
 
     Args:
         recipe: TOML file, or a folder of images and masks; settings may stand in its place.
@@ -92,9 +93,12 @@ def train(
         print_json(found.to_dict()) if json else print_text(str(found))
         return
     if resume is not None:
-        if recipe is not None or overrides:
-            raise ConfigError(f"--resume goes on with {resume} as it was configured; leave the other settings out")
-        result = resume_run(resume)
+        if recipe is not None or {text.partition("=")[0].strip() for text in overrides} - {"train.epochs"}:
+            raise ConfigError(
+                f"--resume goes on with {resume} as it was configured, and train.epochs alone may change; leave the "
+                "other settings out"
+            )
+        result = resume_run(resume, epochs=load_config(None, overrides).train.epochs if overrides else None)
     else:
         result = fit(config())
     if int(os.environ.get("RANK", "0")):

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
+import subprocess
 
 DASH = "–"
 """Stands for what was not measured or does not occur."""
+
+
+def command(*words: object) -> str:
+    """Return a command line of featherseg's as the shell of this system takes it, paths with spaces quoted.
+
+    >>> command("doctor", "my photos")
+    "featherseg doctor 'my photos'"
+    """
+    return " ".join(map(quoted, ("featherseg", *words)))
+
+
+def quoted(word: object) -> str:
+    """Return a word as the shell of this system takes it."""
+    return subprocess.list2cmdline([str(word)]) if os.name == "nt" else shlex.quote(str(word))
 
 
 def percent(fraction: float | None, decimals: int = 1, absent: str = DASH) -> str:

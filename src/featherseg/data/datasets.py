@@ -143,7 +143,8 @@ def list_datasets(pattern: str = "*") -> list[str]:
 def require_folder(folder: Path, what: str) -> Path:
     """Return `folder` if it is one, else raise a :class:`DataError` that says what was looked for."""
     if not folder.is_dir():
-        raise DataError(f"{what} not found: {folder} is no folder; check data.root")
+        here = "" if folder.is_absolute() else f" in {Path.cwd()}"
+        raise DataError(f"{what} not found: {folder} is no folder{here}; check data.root")
     return folder
 
 

@@ -20,8 +20,12 @@ Sample = dict[str, Tensor]
 """``{"image": uint8 (3, H, W) RGB, "mask": int64 (H, W)}``; a batch has one more axis in front."""
 
 
+Key = tuple[int, int] | tuple[int, int, int]
+"""(epoch, index) of a sample, and which copy of it this is from 1 on, where an epoch has it more than once."""
+
+
 class TrainSamples(Dataset[Sample]):
-    """Transformed samples, asked for by (epoch, index): a pure function of these and the seed.
+    """Transformed samples, asked for by :data:`Key`: a pure function of these and the seed.
 
     Args:
         dataset: what is transformed.
@@ -43,9 +47,9 @@ class TrainSamples(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        rng = np.random.default_rng((self.seed, epoch, index))
+    def __getitem__(self, key: Key) -> Sample:
+        index = key[1]
+        rng = np.random.default_rng((self.seed, *key))
         image, mask = self._crops(index, rng)
         look = self.transform.draw_look(rng)
         if self.raw:
@@ -59,11 +63,11 @@ class TrainSamples(Dataset[Sample]):
         return {"image": torch.from_numpy(np.stack(cv2.split(image))), "mask": torch.from_numpy(mask).long()}
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index): each epoch a new order, each process its own share, all of one length.
+class EpochBatches(Sampler[list[Key]]):
+    """Batches of :data:`Key`: each epoch a new order, each process its own share, all of one length.
 
     Incomplete last batches are left out, since batch norm suffers from them; their samples come first in
-    some other epoch's order. A dataset smaller than one batch is repeated to fill it.
+    some other epoch's order. A dataset smaller than one batch is repeated to fill it, each time with other crops.
 
     Args:
         length: samples in the dataset.
@@ -90,12 +94,17 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return max(self.length // (self.batch_size * self.processes), 1)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
         order = np.resize(order, len(self) * self.batch_size * self.processes)
         for batch in range(self.start, len(self)):
             begin = (batch * self.processes + self.rank) * self.batch_size
-            yield [(self.epoch, int(index)) for index in order[begin : begin + self.batch_size]]
+            yield [
+                self._key(int(order[place]), place // self.length) for place in range(begin, begin + self.batch_size)
+            ]
+
+    def _key(self, index: int, copy: int) -> Key:
+        return (self.epoch, index, copy) if copy else (self.epoch, index)
 
 
 def train_loader(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
+from ..core.formatting import command
 from ..core.types import ClassSet
 from .classes import understand
 from .examine import in_parallel
@@ -64,10 +65,12 @@ def infer_data(path: str | Path, kind: str | None = None) -> InferredData:
     root = Path(path).expanduser()
     layout = list_pairs(root, kind, None)
     if not layout.pairs:
-        raise DataError(f"{root} looks like {layout.kind}, but no image there has a mask; see featherseg doctor {root}")
+        raise DataError(
+            f"{root} looks like {layout.kind}, but no image there has a mask; see {command('doctor', root)}"
+        )
     if not layout.direct:
         raise DataError(
-            f"{root} has no images/ and masks/; make a copy that has: featherseg doctor {root} --fix NEW_FOLDER"
+            f"{root} has no images/ and masks/; make a copy that has: {command('doctor', root, '--fix', 'NEW_FOLDER')}"
         )
     notes = []
     if layout.given is not None:

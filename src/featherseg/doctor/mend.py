@@ -21,6 +21,7 @@ from PIL import Image
 from ..core.config import config_from_dict
 from ..core.errors import ConfigError, DataError
 from ..core.files import write_atomically
+from ..core.formatting import command
 from ..core.images import write_image, write_mask
 from ..core.order import natural
 from ..core.progress import OnProgress, no_progress
@@ -86,7 +87,7 @@ class CleanCopy:
         rest = f"; left out: {reasons} (see {LEFT_OUT_NAME})" if reasons else ""
         thin = ", ".join(f"{name} in {count}" for name, count in self.kept.items())
         rest += f"; thin classes kept in masks that were resized: {thin}" if thin else ""
-        return f"clean copy in {self.root}: {parts}{rest}; train with: featherseg train {self.config}"
+        return f"clean copy in {self.root}: {parts}{rest}; train with: {command('train', self.config)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it, of JSON types only."""

@@ -6,7 +6,6 @@ import errno
 import multiprocessing
 import os
 import re
-import shlex
 import shutil
 import signal
 import sys
@@ -19,6 +18,7 @@ from types import FrameType, TracebackType
 import torch
 
 from ..core.errors import FeathersegError, MachineError, first_line
+from ..core.formatting import command
 from ..core.progress import logger
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -181,7 +181,7 @@ def explain(error: Exception, run: Path) -> str | None:
 
 def go_on(run: Path) -> str:
     """Return the words that say how to go on with a run."""
-    return f"go on with: featherseg train --resume {shlex.quote(str(run))}"
+    return f"go on with: {command('train', '--resume', run)}"
 
 
 def _free(folder: Path) -> str:

@@ -19,15 +19,15 @@ from ..data.datasets import SegmentationDataset, create_dataset
 from ..data.loader import EpochBatches, TrainSamples, train_loader
 from ..data.on_device import DeviceBatches, looks_on_device
 from ..data.transforms import TrainTransform
-from ..models.base import SegmentationModel
-from ..models.checkpoint import load_checkpoint, load_weights
+from ..models.checkpoint import load_checkpoint
 from ..models.factory import create_model
 from ..models.facts import count_parameters
+from ..models.transfer import start_from
 from .devices import create_fabric
 from .distill import Distilled
 from .failures import leave_signals_to_parent, room_for
 from .loss_terms import build_loss
-from .run_folder import RunFolder
+from .run_folder import RunFolder, read_log
 from .supervised import Supervised
 from .teacher import load_teacher
 from .trainer import RunResult, Setup, Trainer
@@ -55,7 +55,7 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     run = RunFolder(Path(config.out) / config.name)
     if not resume:
         run.require_new()
-        config = with_pruned_start(config)
+        config = with_lasting_paths(with_pruned_start(config))
     fabric = create_fabric(config.train)
     fabric.launch()
     first = fabric.is_global_zero
@@ -98,7 +98,9 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}
     model = create_model(config.model.name, len(train_set.classes), **options)
     if config.model.init and fresh:
-        start_from(model, Path(config.model.init).expanduser(), train_set)
+        start = Path(config.model.init).expanduser()
+        if kept := start_from(model, load_checkpoint(start), train_set.classes, start):
+            logger.info(kept)
     for note in getattr(train_set, "notes", ()):
         logger.info(note)
     if data.cache:
@@ -125,6 +127,11 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
             teacher = load_teacher(config.distill.teacher)
         distill = config.distill
         objective = Distilled(supervised, teacher, distill.losses, train_set.classes, distill.cache)
+    if (step := data.batch_size * fabric.world_size) > (images := len(train_set)):
+        logger.warning(
+            f"warning: a step takes {step} samples of {images} images, some of them more than once, though each time "
+            f"cut anew; data.batch_size={max(images // fabric.world_size, 1)} takes each once"
+        )
     batches = EpochBatches(len(train_set), data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
     raw = looks_on_device(config.augment, fabric.device)
     samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed, raw=raw)
@@ -134,11 +141,17 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     return Setup(objective, source, batches, len(train_set), val_set)
 
 
-def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:
+def resume_run(folder: str | Path, *, epochs: int | None = None, quiet: bool = False) -> RunResult:
     """Go on with the run in `folder`, which may have been moved, as it was configured.
+
+    Args:
+        folder: of the run.
+        epochs: in all, where there shall be more or fewer than configured; the schedule is stretched to them.
+        quiet: show no progress.
 
     Raises:
         CheckpointError: it is no run folder, or no epoch of it was finished.
+        ConfigError: more epochs than that are done.
 
     Example:
         >>> featherseg.resume_run("runs/street").best_epoch in (1, 2)
@@ -146,7 +159,35 @@ def resume_run(folder: str | Path, *, quiet: bool = False) -> RunResult:
     """
     folder = Path(folder)
     config = msgspec.structs.replace(RunFolder(folder).config, out=str(folder.parent), name=folder.name)
+    if epochs is not None and epochs != config.train.epochs:
+        done = max((row["epoch"] for row in read_log(folder)), default=0) if (folder / "log.jsonl").is_file() else 0
+        if epochs < done:
+            raise ConfigError(f"train.epochs is {epochs}, but {folder} has {done} already; give {done} or more")
+        logger.info(
+            f"{epochs} epochs in all instead of {config.train.epochs}: the schedule is stretched, so that the learning "
+            f"rate goes on from epoch {done + 1} as it is there in a run of {epochs}"
+        )
+        config = msgspec.structs.replace(config, train=msgspec.structs.replace(config.train, epochs=epochs))
     return fit(config, resume=True, quiet=quiet)
+
+
+def with_lasting_paths(config: Config) -> Config:
+    """Return `config` with paths that mean the same from every folder, since evaluations start elsewhere.
+
+    Those that begin with ``~`` stay, for they mean the same already; so does what is no path, such as a teacher of
+    torchvision's.
+    """
+
+    def lasting(path: str) -> str:
+        return str(Path(path).absolute()) if path and not path.startswith("~") and Path(path).exists() else path
+
+    replace = msgspec.structs.replace
+    return replace(
+        config,
+        data=replace(config.data, root=lasting(config.data.root)),
+        model=replace(config.model, init=lasting(config.model.init)),
+        distill=replace(config.distill, teacher=lasting(config.distill.teacher)),
+    )
 
 
 def with_pruned_start(config: Config) -> Config:
@@ -165,19 +206,6 @@ def with_pruned_start(config: Config) -> Config:
     if start.name != config.model.name:
         raise CheckpointError(f"model.init {config.model.init} is of {start.name}; set model.name={start.name}")
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, options=start.options))
-
-
-def start_from(model: SegmentationModel, source: Path, train_set: SegmentationDataset) -> None:
-    """Fill `model` with the weights of a run folder or weights file.
-
-    Raises:
-        CheckpointError: it is missing, of another network, or of other classes, which would be mixed up silently.
-    """
-    start = load_checkpoint(source)
-    if start.classes.names != train_set.classes.names:
-        theirs, ours = ", ".join(start.classes.names), ", ".join(train_set.classes.names)
-        raise CheckpointError(f"model.init {source} was trained on {theirs}, but the data have {ours}; leave it out")
-    load_weights(model, start.model.state_dict(), source)
 
 
 def cached(dataset: SegmentationDataset) -> SegmentationDataset:

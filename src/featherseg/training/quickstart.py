@@ -14,6 +14,7 @@ import torch
 
 from ..core.config import Config, load_config
 from ..core.errors import ConfigError, DataError
+from ..core.formatting import command
 from ..core.machine import available_threads
 from ..core.types import MIN_SIZE
 from ..data.datasets import SegmentationDataset, create_dataset
@@ -131,8 +132,8 @@ def _refuse_broken(check: Examination) -> None:
         more = f" and {len(errors) - 1} more findings" if len(errors) > 1 else ""
         root = check.layout.root
         raise DataError(
-            f"{_words(errors[0])}{more}; see all with featherseg doctor {root}, and let it mend a copy with "
-            f"featherseg doctor {root} --fix NEW_FOLDER"
+            f"{_words(errors[0])}{more}; see all with {command('doctor', root)}, and let it mend a copy with "
+            f"{command('doctor', root, '--fix', 'NEW_FOLDER')}"
         )
 
 

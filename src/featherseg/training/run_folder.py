@@ -15,6 +15,7 @@ import torch
 from ..core.config import Config, config_to_toml, load_config
 from ..core.errors import CheckpointError, ConfigError
 from ..core.files import TEMPORARY, write_atomically
+from ..core.formatting import quoted
 from ..core.lock import folder_lock
 from ..core.machine import cpu_name, gpu_name, versions
 from ..core.types import ClassSet
@@ -63,7 +64,8 @@ class RunFolder:
         """
         if (self.path / "config.toml").exists():
             raise ConfigError(
-                f"{self.path} holds a run already; go on with it by --resume {self.path}, or choose another name or out"
+                f"{self.path} holds a run already; go on with it by --resume {quoted(self.path)}, or choose another "
+                "name or out"
             )
         if taken := [name for name in OWN_FILES if (self.path / name).exists()]:
             raise ConfigError(

@@ -292,6 +292,10 @@ class Trainer:
             self.ema.load_state_dict(state["ema"])
             self.step.optimizer.load_state_dict(state["optimizer"])
             self.schedule.last_epoch = state["schedule"]["last_epoch"]
+            schedule = self.schedule
+            rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            for group, rate, factor in rates:  # the schedule may have been stretched
+                group["lr"] = rate * factor(schedule.last_epoch)
             self.fabric.strategy.precision.load_state_dict(state["scaler"])
             self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
             self.better_epoch = state.get("better_epoch", self.best_epoch)  # runs of 0.6 do not say
