@@ -80,6 +80,13 @@ Writer = Callable[[Path, Callable[[BinaryIO], object]], Path]
 """Writes a file: :func:`featherseg.core.files.write_atomically`, or what keeps a record of it too."""
 
 
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) of a picture as :func:`read_image` would, without decoding it."""
+    with open_image(Path(path)) as image:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF's orientations that exchange the two
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def write_image(path: str | Path, image: ImageArray, writer: Writer = write_atomically) -> Path:
     """Write RGB uint8 (H, W, 3) in the format that the suffix names; JPEG at quality 92."""
     path = Path(path)

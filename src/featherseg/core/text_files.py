@@ -9,9 +9,13 @@ import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from .errors import first_line, require
+
+T = TypeVar("T")
 
 MAX_TEXT_BYTES = 256 << 10
 """Largest recipe or class file that is read; real ones have a few kB."""
@@ -67,6 +71,20 @@ def parse_json(text: str) -> Any:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from error
     check_tree(tree)
     return tree
+
+
+def parse_typed(content: bytes, kind: type[T]) -> T:
+    """Return what large JSON says of what `kind` asks for; all else in it is passed over without being built.
+
+    Raises:
+        ValueError: it is no JSON, says something else, or is nested too deeply.
+    """
+    try:
+        return msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=kind, strict=True)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(shortened(first_line(error), 200)) from error
 
 
 def parse_yaml(text: str) -> Any:

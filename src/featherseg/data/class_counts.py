@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.types import MaskArray
+from .annotations import AnnotatedDataset
 from .cache import CachedDataset
 from .datasets import FileDataset, SegmentationDataset
 
@@ -72,7 +73,11 @@ def census_warnings(train: Census, val: Census, names: Sequence[str]) -> list[st
 
 def _mask(dataset: SegmentationDataset, index: int) -> MaskArray:
     """Return a sample's mask, of files without decoding the image, which takes several times as long."""
-    return dataset.table.read(dataset.pairs[index][1]) if isinstance(dataset, FileDataset) else dataset.read(index)[1]
+    if isinstance(dataset, FileDataset):
+        return dataset.table.read(dataset.pairs[index][1])
+    if isinstance(dataset, AnnotatedDataset):
+        return dataset.samples[index].annotation.read()
+    return dataset.read(index)[1]
 
 
 def _count(mask: MaskArray) -> NDArray[np.int64]:

@@ -83,6 +83,8 @@ def understand(facts: Sequence[Facts], given: Meaning | None, root: Path, findin
     Returns:
         how to read the masks as they were meant; None where that cannot be known.
     """
+    if given is not None and given.sure:
+        return given
     readable = [f for f in facts if f.mask.trouble is None]
     _judge_forms(readable, root, findings)
     plain = [f for f in readable if not f.mask.alpha and f.mask.form != "JPEG" and not mask_is_image(f)]

@@ -82,6 +82,7 @@ class Examination:
         return {
             "root": printable(str(self.layout.root)),
             "kind": self.layout.kind,
+            "notes": list(self.layout.notes),
             "splits": dict(Counter(printable(pair.split) for pair in self.layout.pairs)),
             "classes": list(names),
             "pixels": {split: dict(zip(names, counts, strict=True)) for split, counts in self.pixels.items()},
@@ -112,7 +113,7 @@ def examine(
 
     Args:
         root: folder of the data; a leading ``~`` is expanded.
-        kind: ``folder``, ``voc``, ``cityscapes`` or ``camvid``; inferred from the layout where None.
+        kind: as in the registry of datasets, but for ``synthetic``; inferred from the layout where None.
         classes: class file (.toml, .json), or names with commas between them, in place of what the folder says.
         stride: of the network that sizes are to suit.
         progress: called with the numbers of pairs done and of all.

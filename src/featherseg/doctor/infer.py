@@ -80,6 +80,7 @@ def infer_data(path: str | Path, kind: str | None = None) -> InferredData:
         if classes is not None:
             some = f"{len(facts)} of {len(layout.pairs)} masks"
             notes.append(f"{len(classes)} classes in {some}: {', '.join(classes.names)}; name them in classes.toml")
+    notes += layout.notes
     splits = ", ".join(map(printable, layout.splits))
     notes.insert(0, f"{printable(str(root))} is laid out as {layout.kind}, splits {splits}")
     return InferredData(layout.kind, root, layout.train_split, layout.val_split, layout.options, classes, tuple(notes))

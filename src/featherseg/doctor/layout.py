@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ConfigError, DataError, did_you_mean
+from ..data.annotations import recognisers
 from ..data.readers.folder import made_split
 from ..data.readers.public import VOC_YEARS
+from .foreign import holds_pictures, kinds_seen, list_annotated
 from .meaning import Meaning, meaning_of_file, meaning_of_kind
 from .pairing import Pair, bare, deeper_pictures, inside, match, pictures, printable, read_list, shown, subfolders
 from .rules import Findings
@@ -41,6 +43,7 @@ class Layout:
         options: what the loader has to be told.
         direct: whether the loader reads this layout.
         made_split: whether the loader draws train and val itself.
+        notes: what the reader of the labels decided, a sentence each.
     """
 
     kind: str
@@ -51,6 +54,7 @@ class Layout:
     options: dict[str, Any] = field(default_factory=dict)
     direct: bool = True
     made_split: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -86,13 +90,16 @@ def list_pairs(root: Path, kind: str | None, meaning: Meaning | None) -> Layout:
         next(root.iterdir(), None)
     except OSError as error:
         raise DataError(f"dataset folder {root} cannot be read ({error.strerror}); check its rights") from error
-    if kind is not None and kind not in LISTERS:
-        raise ConfigError(f"kind is {kind!r}; {did_you_mean(kind, LISTERS)}")
+    if kind is not None and kind not in LISTERS and kind not in recognisers:
+        raise ConfigError(f"kind is {kind!r}; {did_you_mean(kind, (*LISTERS, *recognisers))}")
     kind = kind or infer_kind(root)
     layout = Layout(kind, root, Findings())
-    if kind != "folder":
+    if kind not in LISTERS:
+        list_annotated(layout, meaning)
+    elif kind != "folder":
         layout.given = meaning_of_kind(kind)
-    LISTERS[kind](layout)
+    if kind in LISTERS:
+        LISTERS[kind](layout)
     layout.given = meaning or layout.given
     _judge_splits(layout)
     return layout
@@ -102,8 +109,25 @@ def infer_kind(root: Path) -> str:
     """Return the kind of dataset that a folder is laid out as.
 
     Raises:
-        DataError: none that is known.
+        DataError: none that is known, or several.
     """
+    own = _laid_out_as(root)
+    kinds = kinds_seen(root, own)
+    if len(kinds) > 1 and own == "folder" and not _has_mask_files(root):
+        kinds.pop("folder", None)
+    if len(kinds) > 1:
+        seen = "; or ".join(f"{kind} ({why})" for kind, why in kinds.items())
+        raise DataError(f"{root} may be {seen}: say which with --kind, or data.name=… where it is trained on")
+    if kinds:
+        return next(iter(kinds))
+    raise DataError(
+        f"{root} is laid out as no kind that is known (a folder has images/ and masks/); name one with --kind: "
+        f"{', '.join((*LISTERS, *recognisers))}"
+    )
+
+
+def _laid_out_as(root: Path) -> str | None:
+    """Return the kind whose masks are laid out so, as far as folders' names tell."""
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
         return "cityscapes"
     if any((home / "ImageSets" / "Segmentation").is_dir() for home in _voc_homes(root)):
@@ -115,10 +139,14 @@ def infer_kind(root: Path) -> str:
         return "camvid"
     if _two_folders(root) or _split_folders(root) or _side_by_side(root):
         return "folder"
-    raise DataError(
-        f"{root} is laid out as no kind that is known (a folder has images/ and masks/); name one with --kind: "
-        f"{', '.join(LISTERS)}"
-    )
+    return None
+
+
+def _has_mask_files(root: Path) -> bool:
+    """Return whether what is called as a folder of masks holds pictures."""
+    both = _two_folders(root)
+    homes = [root / both[1]] if both else [masks for _, _, masks in _split_folders(root)]
+    return not homes or any(map(holds_pictures, homes))
 
 
 def _judge_splits(layout: Layout) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ class Meaning:
         grey_rgb: RGB masks of greys hold ids.
         snap: a value that is none of these is taken for the nearest of them, in every file; else in JPEGs alone.
         states_ids: a person said which values the masks hold; nothing else is concluded from what occurs.
+        sure: the values are class ids that a reader gave; there is nothing to be found out about them.
     """
 
     classes: ClassSet
@@ -53,12 +54,18 @@ class Meaning:
     grey_rgb: bool = False
     snap: bool = False
     states_ids: bool = False
+    sure: bool = False
 
     @classmethod
     def identity(cls, classes: ClassSet) -> Meaning:
         """Return the meaning of masks that hold the class ids, or the classes' colours."""
         ids = {i: i for i in range(len(classes))} | {classes.ignore_index: classes.ignore_index}
         return cls(classes, ids, {pack(color): i for i, color in reversed(list(enumerate(classes.colors)))})
+
+    @classmethod
+    def certain(cls, classes: ClassSet) -> Meaning:
+        """Return the meaning of class ids that a reader of labels gave."""
+        return replace(cls.identity(classes), sure=True)
 
     def table(self, colour: bool) -> Mapping[int, int]:
         """Return the table of colour masks, or of those of ids."""

@@ -35,8 +35,8 @@ from .layout import VAL_SHARE
 from .meaning import Meaning
 from .orientation import Lie, labels_lie, silent
 from .pairing import printable, shown
-from .probe import SIDEWAYS, Facts, ImageFacts, MaskFacts, upright_rgb
-from .raw import RawMask, Trouble, opened, read_raw
+from .probe import SIDEWAYS, Facts, ImageFacts, MaskFacts, raw_of, upright_rgb
+from .raw import RawMask, Trouble, opened
 
 CONFIG_NAME = "featherseg.toml"
 LEFT_OUT_NAME = "left_out.txt"
@@ -258,7 +258,7 @@ def _write_pair(job: _Job) -> Trouble | _Written:
     image, pair = job.facts.image, job.facts.pair
     home = job.out / "images" / job.split
     try:
-        mask = decode(read_raw(pair.mask), job.facts.mask, job.meaning)
+        mask = decode(raw_of(pair), job.facts.mask, job.meaning)
         rgb = None
         if not _fine(pair.image, image, turn=image.turned != 1 and not (job.lie is None and silent(job.facts))):
             with opened(pair.image, "image") as picture:

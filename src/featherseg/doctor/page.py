@@ -25,8 +25,8 @@ from ..runtime.draw import overlay
 from .examine import Examination
 from .mend import decode, reason_to_leave_out
 from .pairing import shown
-from .probe import Facts, Size
-from .raw import Trouble, read_raw
+from .probe import Facts, Size, raw_of
+from .raw import Trouble
 from .rules import Finding
 from .text import quantity
 
@@ -67,8 +67,14 @@ def render(examination: Examination) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}: examination</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f'<header><h1>{title}</h1><p><b class="{verdict[1]}">{verdict[0]}</b></p>'
-        f'<p class="soft">{escape(examination.summary())}</p></header>\n' + "\n".join(parts) + "\n</body>\n</html>\n"
+        f'<p class="soft">{escape(examination.summary())}</p>{_notes(examination)}</header>\n'
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
     )
+
+
+def _notes(examination: Examination) -> str:
+    return "".join(f'<p class="soft">{escape(note)}</p>' for note in examination.layout.notes)
 
 
 def _section(title: str, body: str, caption: str) -> str:
@@ -158,7 +164,7 @@ def _samples(examination: Examination) -> str:
 def _sample(examination: Examination, f: Facts) -> str:
     assert examination.meaning is not None
     try:
-        image, mask = read_image(f.pair.image), decode(read_raw(f.pair.mask), f.mask, examination.meaning)
+        image, mask = read_image(f.pair.image), decode(raw_of(f.pair), f.mask, examination.meaning)
     except (DataError, Trouble):  # gone since it was examined
         return ""
     scale = min(1.0, SIDE / max(image.shape[:2]))

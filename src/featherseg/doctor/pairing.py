@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.images import IMAGE_SUFFIXES
+from ..data.annotations import Annotation
 from ..data.readers.public import MAX_SPLIT_BYTES
 from .rules import Findings
 
@@ -26,11 +27,19 @@ _ADDED = re.compile(r"[ _.-]+(mask|masks|label|labels|labelids|seg|segmentation|
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask, in a split."""
+    """An image and its mask, in a split.
+
+    Args:
+        split: its name.
+        image: the file.
+        mask: the file; where there is an annotation, only what it is called in messages.
+        annotation: reads the labels, where they are no mask file.
+    """
 
     split: str
     image: Path
     mask: Path
+    annotation: Annotation | None = None
 
 
 def shown(path: Path, root: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from ..core.errors import DataError, first_line
 from ..core.types import IGNORE_INDEX, ImageArray
 from ..data.readers.folder import MAX_INFERRED
 from .meaning import unpack
@@ -138,10 +139,25 @@ def probe(pair: Pair) -> Facts:
     except Trouble as trouble:
         image = ImageFacts(trouble=trouble)
     try:
-        mask = _mask_facts(read_raw(pair.mask), image)
+        mask = _mask_facts(raw_of(pair), image)
     except Trouble as trouble:
         mask = MaskFacts(trouble=trouble)
     return Facts(pair, image, mask)
+
+
+def raw_of(pair: Pair) -> RawMask:
+    """Return a pair's labels as a mask of values: those of its file, or the class ids that its annotation says.
+
+    Raises:
+        Trouble: they cannot be read.
+    """
+    if pair.annotation is None:
+        return read_raw(pair.mask)
+    try:
+        ids = pair.annotation.read()
+    except (DataError, OSError) as error:
+        raise Trouble("mask-unreadable", first_line(error)) from error
+    return RawMask(ids.astype(np.int32), False, False, None, False, False, 8, "")
 
 
 def probe_image(path: Path) -> ImageFacts:

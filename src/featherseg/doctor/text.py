@@ -11,7 +11,8 @@ MARKS = {"error": "✗", "warning": "!", "note": "·"}
 
 def report_text(examination: Examination) -> str:
     """Return the report: a line of summary, and for each finding what, where, why and what to do."""
-    parts = [examination.summary(), *map(_finding_text, examination.findings)]
+    notes = "".join(f"\n    {note}" for note in examination.layout.notes)
+    parts = [examination.summary() + notes, *map(_finding_text, examination.findings)]
     fixable = sum(finding.rule.fixable for finding in examination.findings)
     if fixable:
         parts.append(f"{fixable} of {len(examination.findings)} findings can be mended: --fix NEW_FOLDER")

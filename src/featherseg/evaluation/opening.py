@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import load_config
-from ..core.errors import CheckpointError, ConfigError, require
+from ..core.errors import CheckpointError, ConfigError, DataError, require
+from ..data.annotations import recognise
 from ..data.datasets import SegmentationDataset, create_dataset, datasets
 from ..runtime.choose import fastest_engine
 from ..runtime.fitting import Fit
@@ -111,7 +112,7 @@ def open_labelled(
         source: what was opened; a run folder (or a file in one) tells where its data are.
         training: what the network says of its training, such as the kind of its data.
         root: folder of the data, where the run folder's is not to be used.
-        kind: dataset kind, where it is another than the network's.
+        kind: dataset kind, where it is another than the network's; labels that are no mask files need none.
         split: split's name; the run's validation split, or ``"val"``.
 
     Raises:
@@ -123,7 +124,10 @@ def open_labelled(
     data = load_config(folder / "config.toml").data if (folder / "config.toml").is_file() else None
     known = data.name if data else training.get("dataset")
     # A user's own loader has no kind, and a stranger's file says anything.
+    is_told = kind is not None
     kind = kind or (known if isinstance(known, str) and known in datasets else None)
+    if kind is None and root is not None:
+        kind = _foreign_kind(root)
     if kind is None:
         raise ConfigError(f"{source} does not say which kind of data it was trained on; give --kind, such as folder")
     same_kind = data is not None and data.name == kind
@@ -132,4 +136,25 @@ def open_labelled(
             raise ConfigError(f"{source} does not say where {kind} data are; give their folder with --data")
         root = data.root if data is not None and same_kind else ""
     options = data.options if data is not None and same_kind else {}
-    return create_dataset(kind, root, split or (data.val_split if data else "val"), **options)
+    split = split or (data.val_split if data else "val")
+    try:
+        return create_dataset(kind, root, split, **options)
+    except DataError:
+        # A folder of another kind than the network's, whose labels speak for themselves.
+        other = None if is_told else _foreign_kind(root)
+        if other in (None, kind):
+            raise
+        return create_dataset(other, root, split)
+
+
+def _foreign_kind(root: str | Path) -> str | None:
+    """Return the kind of labels that a folder holds where they are no mask files; None where it holds none.
+
+    Raises:
+        ConfigError: it may be several.
+    """
+    found = recognise(Path(root).expanduser())
+    if len(found) > 1:
+        seen = "; or ".join(f"{kind} ({evidence.seen})" for kind, evidence in found.items())
+        raise ConfigError(f"{root} may be {seen}: say which with --kind")
+    return next(iter(found), None)

@@ -82,7 +82,10 @@ def quick_start(folder: str | Path, settings: Iterable[str] = ()) -> QuickStart:
     if (folder / RECIPE).is_file():
         note = f"settings are from {folder / RECIPE}"
         return QuickStart(load_config(folder / RECIPE, settings), (), (note,))
-    data = infer_data(folder)
+    kind = next(
+        (value.strip("\"'") for key, _, value in (s.partition("=") for s in settings) if key == "data.name"), None
+    )
+    data = infer_data(folder, kind)
     check = quick_check(folder, data.kind)
     _refuse_broken(check)
     train_set = create_dataset(data.kind, data.root, data.train_split, **data.options)
