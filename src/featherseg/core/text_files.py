@@ -98,12 +98,18 @@ def parse_yaml(text: str) -> Any:
     """
     yaml = require("yaml", "labels", "Reading YAML")
     try:
-        if any(isinstance(event, yaml.events.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it has aliases (*name); write out what they stand for")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):  # one after the other: its time grows with depth squared
+            if isinstance(event, yaml.events.AliasEvent):
+                raise ValueError("it has aliases (*name); write out what they stand for")
+            depth += isinstance(event, yaml.events.CollectionStartEvent)
+            depth -= isinstance(event, yaml.events.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
         tree = yaml.load(text, yaml.SafeLoader)
     except RecursionError as error:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from error
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError) as error:
+    except (yaml.YAMLError, ArithmeticError, LookupError, TypeError, AttributeError, ValueError) as error:
         # Of yaml's constructors too: dates of month 13, numbers of 5000 digits, keys that are lists.
         raise ValueError(shortened(" ".join(str(error).split()) or type(error).__name__, 200)) from error
     check_tree(tree)

@@ -168,6 +168,7 @@ def name_classes(
         DataError: there are none, or too many, or one that is no name.
     """
     plain = {name: " ".join(name.split()) for name in names}
+    plain |= {name: "background" for name in names if name.strip("_") == "background"}
     if wrong := [name for name, clean in plain.items() if not clean or not clean.isprintable()]:
         raise DataError(f"{where} calls a class {shortened(repr(wrong[0]))}; give it a name")
     own = next((clean for clean in plain.values() if clean.lower() in BACKGROUND), None)

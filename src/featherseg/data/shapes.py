@@ -323,8 +323,8 @@ class Strokes:
             if work > MAX_WORK:
                 raise ValueError(f"its lines have over {MAX_WORK:,} pixels together")
             if bottom > top and right > left:
-                y, x = np.ogrid[top:bottom, left:right] + np.array(0.5)
-                canvas[top:bottom, left:right] |= _near(x, y, start, end, self.radius)
+                y, x = np.ogrid[top:bottom, left:right]
+                canvas[top:bottom, left:right] |= _near(x + 0.5, y + 0.5, start, end, self.radius)
         return cropped(canvas)
 
 

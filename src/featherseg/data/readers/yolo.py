@@ -26,7 +26,8 @@ from .coco import check_choice, check_share
 
 MAX_LABEL_BYTES = 32 << 20
 """Largest text file of one image; real ones have a few hundred kB."""
-MAX_YAML_BYTES = 256 << 10
+MAX_YAML_BYTES = 128 << 10
+"""Largest YAML; one that names a thousand classes has 25 kB."""
 OUTSIDE = 0.5
 """How far, as a share of the picture, an outline may lead out of it; beyond, it is given in pixels."""
 BOX_NUMBERS = 5
@@ -187,7 +188,8 @@ def read_yolo(
     missing, notes, empty = {}, [], 0
     for split, (images, gone) in found.items():
         files = [(image, label_file(image, root)) for image in images]
-        if images and not any(file.is_file() for _, file in files):
+        if not any(file.is_file() for _, file in files) and (images or split == "test"):
+            # Roboflow names a test split in every export, whether there is one or not.
             notes.append(f"no image of {split} has a text file of labels: it is left out")
             continue
         if gone:
