@@ -62,7 +62,8 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     root.mkdir()
     (root / "images").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere")
-    assert [path for _, path in walk(root)] == ["images/a.jpg"]
+    (root / "itself").symlink_to(root / "itself")
+    assert [path for _, path in walk(root)] == ["itself", "images/a.jpg"]
 
 
 class _Nothing:

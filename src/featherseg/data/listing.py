@@ -56,12 +56,19 @@ def walk(root: Path, depth: int = MAX_DEPTH) -> Iterator[tuple[Path, str]]:
             if entry.name.startswith("."):
                 continue
             path = f"{below}{entry.name}"
-            if entry.is_dir():
+            if _is_folder(entry):
                 folders.append((folder / entry.name, f"{path}/", level + 1))
             else:
                 yield folder / entry.name, path
         if level < depth:
             waiting += reversed(folders)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def files_of(root: Path, suffixes: Iterable[str], depth: int = 2) -> list[Path]:
