@@ -136,6 +136,11 @@ def shortened(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"
 
 
+def plain(text: object, most: int = 80) -> str:
+    """Return what strangers wrote as it can stand in a line: shortened, and nothing in it that cannot be printed."""
+    return shortened("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)), most)
+
+
 def _walk(tree: Any) -> Iterator[tuple[int, Any]]:
     """Give all keys and values with their depth, without recursion, which deep trees would exhaust."""
     waiting = [(0, tree)]

@@ -15,7 +15,7 @@ from typing import Protocol
 from ..core.errors import DataError
 from ..core.images import read_image
 from ..core.registry import Registry
-from ..core.text_files import shortened
+from ..core.text_files import plain, shortened
 from ..core.types import IGNORE_INDEX, ClassSet, ImageArray, MaskArray
 
 
@@ -71,7 +71,7 @@ class Labels:
             if images and split in (name, "all"):
                 raise DataError(
                     f"{len(images)} images of {self.kind} split {name!r} are labelled but not there, such as "
-                    f"{shortened(images[0])}; restore them, or make a copy without: featherseg doctor FOLDER --fix NEW"
+                    f"{plain(images[0])}; restore them, or make a copy without: featherseg doctor FOLDER --fix NEW"
                 )
         if split == "all" and split not in self.splits:
             every = tuple(sample for part in self.splits.values() for sample in part)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import DataError
 from ..core.images import IMAGE_SUFFIXES
-from ..core.text_files import shortened
+from ..core.text_files import plain
 from .annotations import Sample
 from .readers.folder import made_split
 
@@ -124,8 +124,8 @@ class Pictures:
             if len(hits) > 1:
                 hits = [path for path in hits if word in _words_of(path)] or hits
         if len(hits) > 1:
-            shown = " and ".join(shortened(path) for path in hits[:2])
-            raise DataError(f"{shortened(name)} may be {shown} below {self.root}; give pictures names of their own")
+            shown = " and ".join(plain(path) for path in hits[:2])
+            raise DataError(f"{plain(name)} may be {shown} below {self.root}; give pictures names of their own")
         return hits[0]
 
     def all(self) -> list[str]:

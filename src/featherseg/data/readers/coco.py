@@ -15,7 +15,7 @@ import numpy as np
 
 from ...core.errors import ConfigError, DataError
 from ...core.images import read_ids, upright_size
-from ...core.text_files import check_tree, parse_typed, shortened
+from ...core.text_files import check_tree, parse_typed, plain, shortened
 from ...core.types import IGNORE_INDEX, ClassSet, MaskArray
 from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, name_classes, recognisers
 from ..datasets import datasets, require_folder
@@ -270,7 +270,7 @@ def read_coco(
     where = next(iter(files))
     classes, ids, unlabelled = name_classes(names, background=background and not as_segments, where=where)
     if groups:
-        notes.append(f"category {', '.join(map(shortened, groups))} is only the name of a group, and no class")
+        notes.append(f"category {', '.join(map(plain, groups))} is only the name of a group, and no class")
     tally = _Tally()
     if as_segments:
         read = partial(_panoptic_samples, crowd=crowd)
@@ -355,7 +355,9 @@ def _object_samples(
     objects: dict[int | str, list[_Labelled]] = defaultdict(list)
     for o in tree.annotations or ():
         if o.category_id not in names or o.category_id is None:
-            raise DataError(f"{file}: an object has category {o.category_id}, which is not listed; correct the file")
+            raise DataError(
+                f"{file}: an object has category {plain(o.category_id)}, which is not listed; correct the file"
+            )
         if labelled := _labelled(o, names[o.category_id], crowd, tally):
             objects[o.image_id].append(labelled)
     for image in tree.images:
@@ -415,11 +417,11 @@ def _panoptic_samples(
         if image is None:
             continue
         if png is None or png == image:
-            raise DataError(f"{file}: {shortened(o.file_name)} is not there; put the panoptic pictures beside the JSON")
+            raise DataError(f"{file}: {plain(o.file_name)} is not there; put the panoptic pictures beside the JSON")
         labels = []
         for segment in o.segments_info or ():
             if segment.category_id not in names:
-                raise DataError(f"{file}: a segment has category {segment.category_id}, which is not listed")
+                raise DataError(f"{file}: a segment has category {plain(segment.category_id)}, which is not listed")
             hidden = bool(segment.iscrowd) and crowd == "ignore"
             tally.counts["crowds"] += bool(segment.iscrowd)
             labels.append((segment.id, IGNORE_INDEX if hidden else names[segment.category_id]))

@@ -89,7 +89,7 @@ def _region(shape: _Shape) -> Region:
     if kind in ("polygon", "rotation", "oriented_rectangle") or (kind == "rectangle" and len(points) > 2):
         return Polygons((points,))
     if not len(points):
-        raise ValueError(f"a {shortened(kind)} has no points")
+        raise ValueError(f"a shape of type {shortened(kind)!r} has no points")
     if kind == "rectangle" and len(points) == 2:
         return Polygons((box_ring(*points.min(axis=0), *points.max(axis=0)),))
     if kind == "circle" and len(points) == 2:

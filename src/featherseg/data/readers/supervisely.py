@@ -108,7 +108,7 @@ def _region(thing: _Object) -> Region:
         left, top = thing.bitmap.origin
         return Bitmap(decode_bitmap(inflated(decode_base64(thing.bitmap.data))), top, left)
     if thing.points is None:
-        raise ValueError(f"a {shortened(kind)} has no points")
+        raise ValueError(f"an object of type {shortened(kind)!r} has no points")
     exterior = _pixels(thing.points.exterior)
     if kind == "polygon":
         return PixelPolygon(exterior, tuple(_pixels(hole) for hole in thing.points.interior))
