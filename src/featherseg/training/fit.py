@@ -27,7 +27,8 @@ from .devices import create_fabric
 from .distill import Distilled
 from .failures import leave_signals_to_parent, room_for
 from .loss_terms import build_loss
-from .run_folder import RunFolder, read_log
+from .run_folder import RunFolder
+from .run_log import read_log
 from .supervised import Supervised
 from .teacher import load_teacher
 from .trainer import RunResult, Setup, Trainer
