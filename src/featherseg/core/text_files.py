@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,14 +59,18 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tree
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Return what JSON says.
+
+    Args:
+        text: of the file.
+        hook: what each object becomes, the innermost first; may raise a ValueError.
 
     Raises:
         ValueError: it is no JSON, or nested too deeply.
     """
     try:
-        tree = json.loads(text)
+        tree = json.loads(text, object_hook=hook)
     except RecursionError as error:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from error
     check_tree(tree)

@@ -14,7 +14,7 @@ from typing import Any
 from ..core.errors import ConfigError, DataError, did_you_mean
 from ..data.annotations import recognisers
 from ..data.readers.folder import made_split
-from ..data.readers.public import VOC_YEARS
+from ..data.readers.public import VOC_YEARS, foreign_names, is_camvids_own, is_vocs_own
 from .foreign import holds_pictures, kinds_seen, list_annotated
 from .meaning import Meaning, meaning_of_file, meaning_of_kind
 from .pairing import Pair, bare, deeper_pictures, inside, match, pictures, printable, read_list, shown, subfolders
@@ -113,6 +113,7 @@ def infer_kind(root: Path) -> str:
     """
     own = _laid_out_as(root)
     kinds = kinds_seen(root, own)
+    _refuse_foreign_names(root, kinds)
     if len(kinds) > 1 and own == "folder" and not _has_mask_files(root):
         kinds.pop("folder", None)
     if len(kinds) > 1:
@@ -140,6 +141,20 @@ def _laid_out_as(root: Path) -> str | None:
     if _two_folders(root) or _split_folders(root) or _side_by_side(root):
         return "folder"
     return None
+
+
+def _refuse_foreign_names(root: Path, kinds: Iterable[str]) -> None:
+    """Refuse a public dataset's layout around classes of somebody else, which reading them as its own would damage.
+
+    Raises:
+        DataError: one of the kinds is such a dataset, and a file there names other classes.
+    """
+    homes = [home for home in _voc_homes(root) if "voc" in kinds and (home / "ImageSets" / "Segmentation").is_dir()]
+    foreign = next((file for home in homes if not is_vocs_own(home) and (file := foreign_names(home))), None)
+    if "camvid" in kinds and not (root / "LabeledApproved_full").is_dir() and not is_camvids_own(root):
+        foreign = foreign_names(root)
+    if foreign is not None:
+        raise DataError(f"{foreign} names classes of its own; give the program that wrote it with --kind, such as cvat")
 
 
 def _has_mask_files(root: Path) -> bool:

@@ -12,6 +12,7 @@ from ...core.images import list_images
 from ...core.text_files import read_text, shortened
 from ...core.types import IGNORE_INDEX, ClassSet
 from ..datasets import FileDataset, datasets, require_folder, require_pairs
+from ..label_maps import CLASS_NAMES, LABEL_COLORS, LABEL_MAP, named_lines, read_label_colors, read_label_map
 from ..labels import LabelTable
 
 
@@ -36,6 +37,8 @@ VOC_NAMES = (
 )
 # fmt: on
 VOC_YEARS = ("2007", "2008", "2009", "2010", "2011", "2012")
+VOC_BORDER = (224, 224, 192)
+"""Colour of what is ignored; Datumaro, which writes CVAT's exports, calls it "ignored"."""
 VOC_CLASSES = ClassSet(VOC_NAMES, tuple(_voc_color(i) for i in range(len(VOC_NAMES))))
 
 # name, colour, label id in *_labelIds.png (cityscapesScripts, labels.py); train ids are the places here
@@ -148,8 +151,41 @@ def voc(root: Path, split: str = "train", *, year: str | int = "2012", download:
         home = _download_voc(root, str(year), home or root / "VOCdevkit" / f"VOC{year}")
     if home is None:
         raise DataError(f"VOC{year} not found under {root}; give the folder that holds VOCdevkit, or download=true")
+    if (file := foreign_names(home)) and not is_vocs_own(home):
+        raise DataError(
+            f"{file} names other classes than PASCAL VOC's, whose layout alone {home} has; leave the kind out, or give "
+            "the program's that made it, such as cvat"
+        )
     pairs = _voc_pairs(home, split)
     return FileDataset("voc", split, VOC_CLASSES, require_pairs(pairs), LabelTable.identity(VOC_CLASSES))
+
+
+def foreign_names(home: Path) -> Path | None:
+    """Return the file in a VOC-like or CamVid-like folder with which labelling programs name classes of their own."""
+    return next((home / name for name in (LABEL_MAP, CLASS_NAMES, LABEL_COLORS) if (home / name).is_file()), None)
+
+
+def is_vocs_own(home: Path) -> bool:
+    """Return whether the classes that such a file names are PASCAL VOC's own, name for name and colour for colour."""
+    try:
+        if (home / LABEL_MAP).is_file():
+            entries = [entry for entry in read_label_map(home / LABEL_MAP) if entry[1] != VOC_BORDER]
+            return entries == list(zip(VOC_CLASSES.names, VOC_CLASSES.colors, strict=True))
+        names = [name for _, name in named_lines(home / CLASS_NAMES)]
+    except DataError:
+        return False
+    return names[1:] == list(VOC_NAMES[1:])  # LabelMe calls the first _background_
+
+
+def is_camvids_own(root: Path) -> bool:
+    """Return whether a folder has no list of colours, or one that has CamVid's own colours alone."""
+    if not (root / LABEL_COLORS).is_file():
+        return True
+    own = {color for colors in CAMVID_32.values() for color in colors} | {CAMVID_VOID}
+    try:
+        return {color for _, color in read_label_colors(root / LABEL_COLORS)} <= own
+    except DataError:
+        return False
 
 
 def _voc_pairs(home: Path, split: str) -> list[tuple[Path, Path]]:
@@ -218,6 +254,11 @@ def camvid(root: Path, split: str = "train") -> FileDataset:
     split files of one image name a line, or ``train/`` and ``train_labels/``.
     """
     require_folder(root, "CamVid")
+    if not is_camvids_own(root):
+        raise DataError(
+            f"{root / LABEL_COLORS} names other classes than CamVid's, whose layout alone {root} has; leave the kind "
+            "out, or give the program's that made it, such as cvat"
+        )
     if (root / f"{split}annot").is_dir():
         names = [Path(line.split()[0]).name for line in _split_lines(root / f"{split}.txt", root)]
         pairs = [(root / split / name, root / f"{split}annot" / name) for name in names]
