@@ -187,3 +187,42 @@ def per_class_names(root: Path, count: int = 8, middle: str = "_") -> Path:
         for k, name in ((1, "box"), (2, "disc")):
             save(root / "masks" / f"img_{i}{middle}{name}.png", (ids == k).astype(np.uint8))
     return root
+
+
+def ade20k(root: Path, counts: tuple[int, int] = (6, 2), info: str | None = None) -> Path:
+    """ADE20K's challenge: 1 for the ground, 2 for the box, 3 for the disc, and 0 where nobody labelled."""
+    index = 0
+    for split, count in zip(("training", "validation"), counts, strict=True):
+        for _ in range(count):
+            image, ids = scene(index)
+            ids = ids + np.uint8(1)
+            ids[:, :3] = 0
+            save(root / "images" / split / f"ADE_{split}_{index:08d}.jpg", image, quality=95)
+            save(root / "annotations" / split / f"ADE_{split}_{index:08d}.png", ids)
+            index += 1
+    if info is not None:
+        write(root / "objectInfo150.txt", info)
+    return root
+
+
+VISTAS_LABELS = [
+    {"readable": "Ground", "name": "flat--ground", "color": [110, 110, 110], "evaluate": True, "instances": False},
+    {"readable": "Nothing", "name": "void--nothing", "color": [0, 0, 0], "evaluate": False, "instances": False},
+    {"readable": "Box", "name": "object--box", "color": [200, 40, 40], "evaluate": True, "instances": True},
+    {"readable": "Disc", "name": "object--disc", "color": [40, 60, 200], "evaluate": True, "instances": True},
+]
+
+
+def vistas(root: Path, version: str = "2.0", values: Sequence[int] = (0, 2, 3), void: int = 1) -> Path:
+    """Mapillary Vistas: the upper row of each mask is `void`."""
+    palette = np.random.default_rng(0).integers(0, 256, 768).tolist()
+    for split, numbers in (("training", range(6)), ("validation", range(6, 8)), ("testing", range(8, 9))):
+        for i in numbers:
+            image, ids = scene(i)
+            mask = np.array(values, np.uint8)[ids]
+            mask[0] = void
+            save(root / split / "images" / f"img{i}.jpg", image, quality=95)
+            if split != "testing":
+                save(root / split / f"v{version}" / "labels" / f"img{i}.png", mask, palette)
+                save(root / split / f"v{version}" / "instances" / f"img{i}.png", mask.astype(np.uint16) << 8)
+    return root

@@ -19,6 +19,7 @@ from ..label_maps import LABEL_COLORS, LABEL_MAP, NamedColor, named_lines, read_
 from ..labels import LabelTable
 from ..listing import Pictures, settle_splits, split_word
 from ..mask_files import ColorMask
+from .coco import check_share
 from .cvat_xml import find_xml, xml_labels
 from .public import VOC_BORDER, is_vocs_own
 
@@ -73,6 +74,7 @@ def cvat_labels(root: Path, images: Path | None = None, val_share: float = 0.2, 
     Raises:
         DataError: it is no export of CVAT, is damaged, or its images are missing.
     """
+    check_share(val_share)
     if (root / LABEL_MAP).is_file() and (root / "SegmentationClass").is_dir():
         return _voc_like(root, images, val_share, seed)
     if colored_parts(root):

@@ -13,6 +13,7 @@ from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, name_class
 from ..datasets import datasets
 from ..image_names import find_bare, find_uploaded, path_in
 from ..listing import Pictures, files_of, settle_splits
+from .coco import check_share
 from .labelstudio_tasks import Drawing, Result, Task, tasks_of
 from .per_class import Found, layered_labels
 
@@ -87,6 +88,7 @@ def labelstudio_labels(root: Path, images: Path | None = None, val_share: float 
     Raises:
         DataError: it is no export of Label Studio, it is damaged, or none of its images is there.
     """
+    check_share(val_share)
     pictures, file, tags = Pictures(images or root), find_json(root), tag_files(root)
     tasks = tasks_of(_read(file), file) if file else []
     if tags:

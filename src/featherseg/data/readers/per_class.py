@@ -14,6 +14,7 @@ from ..annotations import BACKGROUND, AnnotatedDataset, Evidence, Labels, Sample
 from ..datasets import datasets, require_folder
 from ..listing import settle_splits, split_word
 from ..mask_files import Layers
+from .coco import check_share
 
 NO_CLASS = re.compile(r"(mask|masks|label|labels|labelids|seg|segmentation|gt|annotation|l|image|img|rgb)?[\d_.-]*")
 """Endings that name no class: what programs add to every mask, and numbers, which count instances."""
@@ -74,6 +75,7 @@ def per_class_labels(
     Raises:
         DataError: a folder is missing, or no mask's name says image and class.
     """
+    check_share(val_share)
     found = _layers(require_folder(root / images, "images"), require_folder(root / masks, "masks"))
     if not _names(found):
         raise DataError(

@@ -15,6 +15,7 @@ from ..datasets import datasets
 from ..labels import LabelTable
 from ..listing import settle_splits, split_word
 from ..mask_files import IndexMask
+from .coco import check_share
 
 CLASS_FILE = "_classes.csv"
 MASK_ENDING = "_mask"
@@ -61,6 +62,7 @@ def roboflow_labels(root: Path, val_share: float = 0.2, seed: int = 0) -> Labels
     Raises:
         DataError: it is no export of Roboflow, or its class files are damaged or differ.
     """
+    check_share(val_share)
     places = _places(root)
     if not places:
         raise DataError(f"{root} is no Roboflow export: no train/{CLASS_FILE}; export Semantic Segmentation Masks")
