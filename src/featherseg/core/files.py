@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,3 +48,17 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal digits; read in pieces, whatever its size."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def cache_folder() -> Path | None:
+    """Return the folder of what featherseg can make again, such as its choices; None for a user without a home."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(given).is_absolute():  # others are to be ignored, as the XDG base directory specification says
+        return Path(given) / "featherseg"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "featherseg" / "Cache"
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "featherseg"
