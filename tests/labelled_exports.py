@@ -226,3 +226,13 @@ def vistas(root: Path, version: str = "2.0", values: Sequence[int] = (0, 2, 3), 
                 save(root / split / f"v{version}" / "labels" / f"img{i}.png", mask, palette)
                 save(root / split / f"v{version}" / "instances" / f"img{i}.png", mask.astype(np.uint16) << 8)
     return root
+
+
+def grouped(root: Path, towns: Sequence[str] = ("aachen", "bonn", "ulm"), count: int = 4) -> Path:
+    """A folder for each town, in which the same names occur."""
+    for i, town in enumerate(towns):
+        for j in range(count):
+            image, ids = scene(10 * i + j)
+            save(root / "images" / town / f"{j}.png", image)
+            save(root / "masks" / town / f"{j}.png", ids)
+    return root

@@ -289,7 +289,7 @@ def test_damaged_shapes(tmp_path: Path, shape: str, words: str) -> None:
     dataset = create_dataset("cvat", cvat_xml(tmp_path, [shape] * 2), "all")
     message = error_line(DataError, dataset.read, 0)
     assert words in message
-    assert "the labels of frame_00000" in message
+    assert "the labels of 'frame_00000" in message
 
 
 BOMB = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;&b;">]>'

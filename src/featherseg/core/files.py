@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -68,3 +69,17 @@ class FileMemo(Generic[T]):
         if place not in self._known:
             self._known[place] = find()
         return self._known[place]
+
+
+def cache_folder() -> Path | None:
+    """Return the folder of what featherseg can make again, such as its choices; None for a user without a home."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(given).is_absolute():  # others are to be ignored, as the XDG base directory specification says
+        return Path(given) / "featherseg"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "featherseg" / "Cache"
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "featherseg"

@@ -52,5 +52,5 @@ def find_bare(pictures: Pictures, name: str) -> Path | None:
     endings = [ending for suffix in sorted(IMAGE_SUFFIXES) for ending in (suffix, suffix.upper())]
     found = [path for ending in endings if (path := pictures.find(f"{name}{ending}"))]
     if len(found) > 1:
-        raise DataError(f"{shortened(name)} may be {found[0]} or {found[1]}; keep one of them")
+        raise DataError(f"{shortened(repr(name))} may be {found[0]} or {found[1]}; keep one of them")
     return found[0] if found else None

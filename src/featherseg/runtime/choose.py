@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import statistics
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ import cv2
 import numpy as np
 
 from ..core.errors import ArtifactError, ConfigError, FeathersegError
-from ..core.files import sha256, write_atomically
+from ..core.files import cache_folder, sha256, write_atomically
 from ..core.machine import available_threads, cpu_name, versions
 from ..core.types import ImageArray
 from .engines import Engine, engines_of
@@ -122,20 +120,6 @@ def fastest_engine(
         with suppress(OSError):  # what cannot be remembered is measured again
             write_atomically(place, lambda file: file.write(json.dumps(data, indent=1).encode()))
     return choice
-
-
-def cache_folder() -> Path | None:
-    """Return the folder that featherseg's choices are remembered in; None for a user without a home."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    if Path(given).is_absolute():  # others are to be ignored, as the XDG base directory specification says
-        return Path(given) / "featherseg"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "featherseg" / "Cache"
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "featherseg"
 
 
 def _recall(place: Path | None, key: dict[str, Any], engines: Sequence[Engine]) -> EngineChoice | None:

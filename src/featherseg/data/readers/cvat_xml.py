@@ -55,7 +55,7 @@ class Drawing:
             check_size(size)
             return paint(size, self._shapes(), self.base, smaller_on_top=False)
         except ValueError as error:
-            raise blamed(error, self.file, shortened(about.get("name", "?"))) from error
+            raise blamed(error, self.file, shortened(repr(about.get("name", "?")))) from error
 
     def _shapes(self) -> Iterator[Shape]:
         pixels = 0

@@ -134,7 +134,7 @@ def _of_tasks(tasks: list[Task], file: Path, pictures: Pictures, val_share: floa
     if not samples:
         raise DataError(
             f"{len(missing)} labelled images are not in {pictures.root}, such as "
-            f"{shortened(path_in(missing[0]), 200)}; put them there, or name their folder: data.options.images"
+            f"{shortened(repr(path_in(missing[0])), 200)}; put them there, or name their folder: data.options.images"
             if missing
             else f"Label Studio export {file} holds no finished task; label the images, then export"
         )

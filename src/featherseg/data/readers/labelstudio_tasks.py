@@ -33,6 +33,7 @@ class Result:
         labels: how many it has.
         size: height and width of the picture; None where the file does not say.
         turned: degrees by which the picture was turned while it was labelled.
+        other: what the file calls it, where it has no area.
     """
 
     value: Mapping[str, Any]
@@ -40,6 +41,7 @@ class Result:
     labels: int
     size: Size | None
     turned: object
+    other: str = "other"
 
     @property
     def kind(self) -> str:
@@ -51,7 +53,9 @@ class Result:
             return "polygon"
         if "radiusX" in value:
             return "ellipse"
-        return "rectangle" if {"x", "y", "width", "height"} <= value.keys() else str(value.get("kind", "other"))
+        if {"x", "y", "width", "height"} <= value.keys():
+            return "rectangle"
+        return self.other
 
     @property
     def has_area(self) -> bool:
@@ -149,7 +153,7 @@ class Drawing:
                 raise ValueError("its regions are of pictures of different sizes")
             if result.turned not in (None, 0, 0.0):
                 raise ValueError(
-                    f"the image was turned by {shortened(str(result.turned), 20)} degrees while it was labelled"
+                    f"the image was turned by {shortened(repr(result.turned), 20)} degrees while it was labelled"
                 )
             brushed += size[0] * size[1] if result.kind == "brush" else 0
             if brushed > MAX_BRUSHED:
@@ -193,10 +197,9 @@ def _results(entries: list[Mapping[str, Any]]) -> tuple[Result, ...]:
     """Return the regions of an annotation: entries of one id are one region, since a label may stand apart."""
     groups: dict[object, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
     for place, entry in enumerate(entries):
-        kind, value, own = entry.get("type"), entry.get("value"), entry.get("id")
+        value, own = entry.get("value"), entry.get("id")
         if isinstance(value, dict):
-            named = {"kind": kind if isinstance(kind, str) else "other"} | value
-            groups.setdefault(own if isinstance(own, str) else place, []).append((entry, named))
+            groups.setdefault(own if isinstance(own, str) else place, []).append((entry, value))
     results = []
     for group in groups.values():
         found = [_result(entry, value) for entry, value in group]
@@ -212,7 +215,9 @@ def _result(about: Mapping[str, Any], value: Mapping[str, Any]) -> Result:
     size = None
     if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 and height * width <= MAX_PIXELS:
         size = height, width
-    return Result(value, labels[0] if labels else "", len(labels), size, about.get("image_rotation"))
+    kind = about.get("type")
+    other = kind if isinstance(kind, str) and kind.isprintable() and kind else "other"
+    return Result(value, labels[0] if labels else "", len(labels), size, about.get("image_rotation"), other)
 
 
 def _labels_of(value: Mapping[str, Any]) -> list[str]:
