@@ -19,11 +19,7 @@ from featherseg.core.errors import ArtifactError, ConfigError, MissingExtraError
 from featherseg.core.files import cache_folder
 from featherseg.evaluation.opening import open_segmenter
 from featherseg.runtime import choose, engines
-<<<<<<< HEAD
-from featherseg.runtime.choose import EngineChoice, cache_folder, fastest_engine, picture
-=======
-from featherseg.runtime.choose import Choice, fastest_engine, picture
->>>>>>> 1106018 (Groups, datasets of the library datasets, and exports of any content under the fuzzer)
+from featherseg.runtime.choose import EngineChoice, fastest_engine, picture
 from featherseg.runtime.engines import ANY, Engine, engines_of
 from featherseg.runtime.sessions.base import Session, sessions
 
