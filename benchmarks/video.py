@@ -1,4 +1,4 @@
-"""Frames a second from file to file, against each stage of the pipeline alone: what running side by side is worth.
+"""Frames per second from file to file, against each stage of the pipeline alone: what running side by side is worth.
 
     python benchmarks/video.py VIDEO [--model FILE] [--threads 1 2] [--frames 60] [--rounds 7] [--smooth 0.5] [--json]
 
@@ -270,7 +270,7 @@ def main() -> None:
         return
     print_text(report["output"])
     print_text(
-        f"flicker: {100 * report['flicker']:.2f} % of pixels a frame, {100 * report['flicker_smoothed']:.2f} % "
+        f"flicker: {100 * report['flicker']:.2f} % of pixels per frame, {100 * report['flicker_smoothed']:.2f} % "
         f"smoothed by {options.smooth}"
     )
     if options.loop:

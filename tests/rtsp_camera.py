@@ -97,7 +97,7 @@ def rtsp_camera(count: int, rate: int = 25, login: str | None = None) -> Iterato
 
     Args:
         count: frames.
-        rate: frames a second.
+        rate: frames per second.
         login: ``"user:password"`` that it asks for.
     """
     server = socket.create_server(("127.0.0.1", 0))

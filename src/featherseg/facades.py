@@ -216,7 +216,7 @@ class RealtimeSegmentation:
         return self.segmenter(image)
 
     def infer_video(self, source: str | Path, output: str | Path | None = None) -> float:
-        """Segment a video, write it with overlays, and return frames a second from file to file."""
+        """Segment a video, write it with overlays, and return frames per second from file to file."""
         return segment_video(self.segmenter, source, output).fps
 
 

@@ -127,7 +127,7 @@ REMOVABLE: dict[str, tuple[Callable[[Custom, Tensor], Tensor], int]] = {
     "twice the same layer": (lambda net, x: net.second(F.relu(net.second(x))), 16),
     "sum": (lambda net, x: x + net.second(x), 16),
     "concatenation": (lambda net, x: torch.cat([net.second(x), x, x], 1), 48),
-    "a slope a channel": (lambda net, x: net.slopes(net.second(x) - x), 16),
+    "a slope per channel": (lambda net, x: net.slopes(net.second(x) - x), 16),
     "one channel over many": (lambda net, x: x * net.one(net.second(x)), 16),
     "pooling": (lambda net, x: resize_like(F.avg_pool2d(net.second(x), 2), x) + x.amax((2, 3), keepdim=True), 16),
     "places": (lambda net, x: net.second(x[..., 1:, :-1])[..., ::2].transpose(2, 3), 16),

@@ -9,7 +9,7 @@ import pytest
 
 from featherseg.core.errors import ConfigError, DataError, MissingExtraError
 from featherseg.data.class_files import read_class_file
-from featherseg.doctor.meaning import meaning_of_words
+from featherseg.doctor.meaning import parse_classes
 
 ROAD = ("road", "sky", "traffic light")
 
@@ -35,7 +35,7 @@ def test_names(name: str, text: str, tmp_path: Path) -> None:
     assert found.classes.names == ROAD
     assert found.ids == {0: 0, 1: 1, 2: 2, 255: 255}
     assert found.states_colors == ("r,g,b" in text)
-    assert meaning_of_words(str(tmp_path / name)).classes.names == ROAD
+    assert parse_classes(str(tmp_path / name)).classes.names == ROAD
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_a_path_is_never_taken_for_the_only_class(tmp_path: Path) -> None:
     (tmp_path / "names").write_text("road\nsky\n")
     for words in (tmp_path / "names", "names.doc", "some/where/names"):
         with pytest.raises(ConfigError, match="give a file ending in"):
-            meaning_of_words(str(words))
-    assert meaning_of_words("road").classes.names == ("road",)
+            parse_classes(str(words))
+    assert parse_classes("road").classes.names == ("road",)
 
 
 def test_yaml_is_one_sentence_where_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,7 @@ def test_a_camera_that_starts_over_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_camera_without_times_is_shown_as_it_came(tmp_path: Path) -> None:
-    """MJPEG over HTTP, as cheap cameras send it: ffmpeg takes it for 25 frames a second, whatever they are."""
+    """MJPEG over HTTP, as cheap cameras send it: ffmpeg takes it for 25 frames per second, whatever they are."""
 
     def send(out: Sender) -> None:
         for i in range(8):

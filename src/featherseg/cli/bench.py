@@ -30,7 +30,7 @@ def bench(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Time every engine here that runs a model, in turns in one run: each stage, frames a second, memory.
+    """Time every engine here that runs a model, in turns in one run: each stage, frames per second, memory.
 
     For example:
 

@@ -22,7 +22,7 @@ ACTIVATIONS = ("Relu", "Clip")
 
 @dataclass(frozen=True)
 class NormalizedImage:
-    """The tensor that is ``bytes * scale + shift``, (B, 3, H, W); scale and shift have one value a channel."""
+    """The tensor that is ``bytes * scale + shift``, (B, 3, H, W); scale and shift have one value per channel."""
 
     name: str
     scale: NDArray[np.float32]

@@ -1,6 +1,6 @@
 """Training on with the rounding of int8 in place, for networks that lose too much when it comes after training.
 
-The network rounds where its int8 file will: weights to one scale a channel, the inputs of convolutions and the outputs
+The network rounds where its int8 file will: weights to one scale per channel, the inputs of convolutions and outputs
 that no activation follows to ranges observed beforehand. Gradients pass the rounding as if it were not there, and stop
 where a value was clipped (straight-through estimator, arXiv 1308.3432; as QAT in arXiv 1712.05877).
 

@@ -1,6 +1,6 @@
 """Static int8: weights and activations in eight bits, written into the graph as QuantizeLinear/DequantizeLinear pairs.
 
-Activations get their ranges from calibration images, weights one scale a channel of their layer's output. A pair stands
+Activations get their ranges from calibration images, weights one scale per channel of their output. A pair stands
 wherever a tensor goes into or comes out of an integer operator, and nowhere between a convolution and its activation,
 so that engines fuse what lies between two pairs to one integer kernel; :mod:`.plan` tells where, for which engine.
 

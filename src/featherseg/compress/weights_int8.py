@@ -1,6 +1,6 @@
 """Weights in eight bits: an exported file of a quarter of the size, which computes in fp32 as before.
 
-Each large weight is stored as int8 with one fp32 scale a channel of the layer's output, and turned back by a
+Each large weight is stored as int8 with one fp32 scale per channel of the layer's output, and turned back by a
 ``Cast`` and a ``Mul`` in the graph. Not by ``DequantizeLinear``: ONNX Runtime keeps that one for int8 kernels, so it
 runs anew with every frame and keeps the convolution from its fast layout (measured: 1.2 to 1.8 times slower), while
 constant ``Cast`` and ``Mul`` are folded when the file is loaded. TensorRT alone takes int8 constants only before

@@ -104,10 +104,10 @@ class AugmentConfig(Section, frozen=True):
 
 
 class LossConfig(Section, frozen=True):
-    """Loss terms an output: each ``{name = …, weight = 1.0, …}`` with the loss's own options.
+    """Loss terms per output: each ``{name = …, weight = 1.0, …}`` with the loss's own options.
 
     ``class_weights`` are "none", "auto" (square root of inverse frequency in the training masks, mean 1 over
-    pixels) or one number a class; they go to each loss that takes them.
+    pixels) or one number per class; they go to each loss that takes them.
     """
 
     out: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cross_entropy"},))

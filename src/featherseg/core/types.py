@@ -45,8 +45,8 @@ class ClassSet:
     """Names and colours of the classes; a class's id is its place.
 
     Args:
-        names: one distinct name a class.
-        colors: one RGB triple (0–255) a class; made up where none are given.
+        names: one distinct name per class.
+        colors: one RGB triple (0–255) per class; made up where none are given.
         ignore_index: mask value (0–255) that stands for no class.
 
     Raises:
@@ -75,7 +75,7 @@ class ClassSet:
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise ConfigError(f"class name {twice!r} occurs twice; give each class its own name")
         if len(self.colors) != len(self.names):
-            raise ConfigError(f"{len(self.names)} class names but {len(self.colors)} colours; give one a class")
+            raise ConfigError(f"{len(self.names)} class names but {len(self.colors)} colours; give one per class")
         if wrong := next((color for color in self.colors if not all(0 <= part <= 255 for part in color)), None):
             raise ConfigError(f"class colour {wrong} is out of range; give red, green and blue of 0 to 255")
         if not 0 <= self.ignore_index <= 255:

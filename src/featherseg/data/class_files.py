@@ -112,7 +112,7 @@ def _class_file(data: dict[str, Any], file: Path) -> ClassFile:
     kept = ignored if "ids" not in data or len(names) <= ignored <= IGNORE_INDEX else IGNORE_INDEX
     classes = ClassSet.from_dict({**data, "ignore_index": kept})
     if len(values) != len(classes):
-        raise DataError(f"class file {file} has {len(classes)} names but {len(values)} ids; give one id a class")
+        raise DataError(f"class file {file} has {len(classes)} names but {len(values)} ids; give one id per class")
     for what, entries in (("id", values), ("colour", classes.colors)):
         entry, count = Counter(entries).most_common(1)[0]
         if count > 1:

@@ -19,7 +19,7 @@ from ..core.progress import OnProgress, no_progress
 from .classes import understand
 from .judge import judge_images, judge_labels, judge_twins
 from .layout import Layout, list_pairs
-from .meaning import Meaning, meaning_of_words
+from .meaning import Meaning, parse_classes
 from .pairing import Pair, printable
 from .probe import Facts, Size, probe
 from .rules import SEVERITIES, Finding
@@ -165,7 +165,7 @@ def _shuffled(place: int) -> int:
 def _listed(root: str | Path, kind: str | None, classes: str | None, stride: int) -> Layout:
     if stride < 1:
         raise ConfigError(f"stride is {stride}; give 1 or more")
-    given = meaning_of_words(classes) if classes else None
+    given = parse_classes(classes) if classes else None
     try:
         return list_pairs(Path(root).expanduser(), kind, given)
     except OSError as error:

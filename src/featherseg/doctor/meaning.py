@@ -137,7 +137,7 @@ def meaning_of_file(file: Path) -> Meaning:
     return Meaning(found.classes, found.ids, colors, states_ids=found.states_ids)
 
 
-def meaning_of_words(words: str) -> Meaning:
+def parse_classes(words: str) -> Meaning:
     """Return what a user names as classes: a class file, or names with commas between them.
 
     Raises:

@@ -62,7 +62,7 @@ class Standing:
 
     @property
     def fps(self) -> float | None:
-        """Frames a second, from the median of the stages' sum."""
+        """Frames per second, from the median of the stages' sum."""
         return None if self.latency is None else 1000 / self.latency.percentile(50)
 
     def to_dict(self) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class ConfusionMatrix:
         self.classes = classes
         count = len(classes)
         self.matrix: CountArray = np.zeros((count, count), np.int64)
-        # Where a row of the bins below starts, by target value: one row a class, one for ignored pixels and one for
+        # Where a row of the bins below starts, by target value: one row per class, one for ignored pixels and one for
         # values that should not be there. The last column takes predictions that are no class. Counting all of them
         # is quicker than picking out the valid ones, and finds wrong values on the way.
         self._row_starts = np.full(256, count + 1, np.intp)

@@ -26,7 +26,7 @@ class SegmentationModel(nn.Module):
 
     Attributes:
         name: what it is registered as.
-        stride: input pixels per logit, a side.
+        stride: input pixels per logit and side.
         num_classes: channels of the logits.
         options: the builder's other arguments that give this architecture, of JSON types; no weights among them.
         input_spec: normalisation the network expects.

@@ -78,7 +78,7 @@ class InitialBlock(nn.Module):
 
 
 class PooledBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm after global pooling: with one value a channel (batch of one) it uses the running statistics.
+    """Batch norm after global pooling: with one value per channel (batch of one) it uses the running statistics.
 
     A single value has no variance, and ``nn.BatchNorm2d`` raises; the statistics so far are the best there are.
     """

@@ -31,7 +31,7 @@ class Artifact:
     Args:
         classes: names, colours and ignored id.
         input_spec: normalisation the network was trained with; the file does it itself.
-        stride: input pixels per logit, a side.
+        stride: input pixels per logit and side.
         network: registered name of the network.
         params: parameters of the network.
         training: what it was trained on and with; JSON types.

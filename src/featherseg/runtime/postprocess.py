@@ -54,7 +54,7 @@ def upsample_argmax(
     """Return the arg max over classes of logits resized bilinearly (``align_corners=False``) to `size`.
 
     The same as ``interpolate(logits, size, mode="bilinear").argmax(0)`` of torch in float32, up to the rounding
-    of its sums: the lowest id wins a tie. Any scale works: up, down, non-integer, different a side.
+    of its sums: the lowest id wins a tie. Any scale works: up, down, non-integer, different per side.
     A class whose interpolated logit is NaN or -inf at a pixel does not win there (in torch a NaN wins); where no
     class is left the id is 0. An infinite logit interpolates to NaN where its weight is 0.
 

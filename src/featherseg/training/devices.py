@@ -42,7 +42,7 @@ def create_fabric(config: TrainConfig) -> Fabric:
     by_torchrun = "LOCAL_WORLD_SIZE" in os.environ
     if not by_torchrun and (tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
         raise ConfigError(
-            f"srun started {tasks} processes that know nothing of each other; let it start one torchrun a node "
+            f"srun started {tasks} processes that know nothing of each other; let it start one torchrun per node "
             "(srun --ntasks-per-node=1 torchrun ... -m featherseg train ...)"
         )
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

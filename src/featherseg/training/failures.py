@@ -1,4 +1,4 @@
-"""What machines do to a training: processes killed, disks and memory full, stop signals. Each ends in one line."""
+"""What can fail on a machine: processes killed, disks and memory full, stop signals. Each ends in one line."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def cached(dataset: SegmentationDataset) -> SegmentationDataset:
 
 
 def class_weights(config: Config, train: Census) -> list[float] | None:
-    """Return one loss weight a class as the recipe asks, or None.
+    """Return one loss weight per class as the recipe asks, or None.
 
     "auto" is the square root of inverse frequency, scaled to a mean of 1 over labelled pixels: full inverse
     frequency makes rare classes flood their surroundings.
@@ -243,6 +243,6 @@ def class_weights(config: Config, train: Census) -> list[float] | None:
         return [float(w) for w in raw / (raw * share).sum()]
     if len(chosen) != len(train.pixels):
         raise ConfigError(
-            f"loss.class_weights has {len(chosen)} numbers for {len(train.pixels)} classes; give one a class"
+            f"loss.class_weights has {len(chosen)} numbers for {len(train.pixels)} classes; give one per class"
         )
     return list(chosen)

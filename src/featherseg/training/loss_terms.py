@@ -79,7 +79,7 @@ def build_loss(
             ``name`` is the registered loss, ``weight`` its factor in the sum (1 by default), and the other keys are
             the loss's own options.
         ignore_index: target value that takes no part in any term.
-        class_weights: one factor a class, for each term that takes class weights and does not give its own.
+        class_weights: one factor per class, for each term that takes class weights and does not give its own.
 
     Raises:
         ConfigError: no term, a term without a name, an unknown loss or option, a value out of range, or class weights

@@ -68,7 +68,7 @@ class _PixelLoss(nn.Module):
     """A cross-entropy per pixel, which the subclasses average in their own ways.
 
     Args:
-        class_weights: one factor ≥ 0 a class for its pixels; None weighs all alike.
+        class_weights: one factor ≥ 0 per class for its pixels; None weighs all alike.
         ignore_index: target value that takes no part.
     """
 
@@ -104,7 +104,7 @@ class CrossEntropyLoss(_PixelLoss):
     counts: 0 instead of NaN.
 
     Args:
-        class_weights: one factor a class.
+        class_weights: one factor per class.
         label_smoothing: share (0–1) of the target's probability that is spread evenly over all classes.
         ignore_index: target value that takes no part.
 
@@ -145,7 +145,7 @@ class FocalLoss(_PixelLoss):
 
     Args:
         gamma: how much less easy pixels count, ≥ 0.
-        class_weights: one factor a class (the paper's alpha).
+        class_weights: one factor per class (the paper's alpha).
         ignore_index: target value that takes no part.
 
     Example:
@@ -225,7 +225,7 @@ class OHEMLoss(_PixelLoss):
     Args:
         thresh: probability in (0, 1] from which a pixel is easy.
         min_kept: fewest pixels of a batch to keep, ≥ 0.
-        class_weights: one factor a class; it weighs the kept pixels and has no part in choosing them.
+        class_weights: one factor per class; it weighs the kept pixels and has no part in choosing them.
         ignore_index: target value that takes no part.
 
     Example:
@@ -273,7 +273,7 @@ class BoundaryLoss(_PixelLoss):
     Args:
         width: reach of a border in pixels, ≥ 1.
         boost: weight of the pixels near a border, ≥ 1; the others have 1.
-        class_weights: one further factor a class.
+        class_weights: one further factor per class.
         ignore_index: target value that takes no part.
 
     Example:

@@ -1,4 +1,4 @@
-"""Which learning rate a network, dataset and batch size stand: a short training with ever larger rates.
+"""The learning-rate range test: a short training with ever larger rates, which shows what network and data stand.
 
 Smith, Cyclical Learning Rates for Training Neural Networks (arXiv 1506.01186), section 3.3, with the rate growing
 exponentially, so that each decade gets the same number of steps.

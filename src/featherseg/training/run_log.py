@@ -13,7 +13,7 @@ MAX_LOG_BYTES = 64 << 20
 
 
 def read_log(run: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's ``log.jsonl``, one an epoch."""
+    """Return the rows of a run's ``log.jsonl``, one per epoch."""
     file = Path(run) / "log.jsonl"
     if not file.is_file():
         raise CheckpointError(f"{run} holds no log.jsonl; give a run folder")

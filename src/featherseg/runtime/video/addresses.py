@@ -85,7 +85,7 @@ def _camera(number: int, av: ModuleType) -> Address:
             raise DataError(f"{name} ({device}) does not exist; connect it, or give another number")
         return Address(name, "camera", str(device), "v4l2")
     if system == "Darwin":
-        # Its own default of 29.97 frames a second is refused by most cameras.
+        # Its own default of 29.97 frames per second is refused by most cameras.
         return Address(name, "camera", f"{number}:none", "avfoundation", {"framerate": "30"})
     if system == "Windows":
         names = [device.name for device in av.enumerate_input_devices("dshow") if "video" in device.media_types]

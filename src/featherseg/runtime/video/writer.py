@@ -46,7 +46,7 @@ class VideoWriter:
         self._pts = -1
 
     def write(self, image: ImageArray, frame: Frame) -> None:
-        """Encode RGB uint8 (H, W, 3), even a side, with `frame`'s time stamp; a later size is scaled to the first.
+        """Encode RGB uint8 (H, W, 3), of even sides, with `frame`'s time stamp; a later size is scaled to the first.
 
         Raises:
             DataError: the file cannot be written.
