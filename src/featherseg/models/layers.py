@@ -130,14 +130,6 @@ def pool_to(x: Tensor, size: int) -> Tensor:
     return x
 
 
-def resize_corners(x: Tensor, reference: Tensor) -> Tensor:
-    """Resize maps bilinearly to the size of `reference`, corner pixels onto corner pixels.
-
-    Only for weights that were trained so; everything else resizes by :func:`featherseg.models.base.resize_like`.
-    """
-    return F.interpolate(x, size=reference.shape[-2:], mode="bilinear", align_corners=True)
-
-
 def init_weights(module: nn.Module) -> None:
     """Initialise in place: He-normal convolutions (fan-out, ReLU), unit batch norms, zero biases."""
     for layer in module.modules():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..base import SegmentationModel
+from ..base import SegmentationModel, resize_like
 from ..factory import register_model
 from ..facts import ModelFacts
-from ..layers import ConvBNAct, init_weights, resize_corners
+from ..layers import ConvBNAct, init_weights
 
 
 class CGBlock(nn.Module):
@@ -73,7 +73,7 @@ class CGNet(SegmentationModel):
         """See :meth:`SegmentationModel.outputs`; taps have 64 and 128 channels."""
         x2 = self.down2(image)
         first4 = self.down4(torch.cat([self.stage2(x2), x2], dim=1))
-        x4 = self.stage4(torch.cat([first4, resize_corners(image, first4)], dim=1))
+        x4 = self.stage4(torch.cat([first4, resize_like(image, first4, align_corners=True)], dim=1))
         first8 = self.down8(torch.cat([x4, first4], dim=1))
-        x8 = self.stage8(torch.cat([first8, resize_corners(image, first8)], dim=1))
+        x8 = self.stage8(torch.cat([first8, resize_like(image, first8, align_corners=True)], dim=1))
         return {"out": self.classifier(torch.cat([x8, first8], dim=1)), "x4": x4, "x8": x8}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..base import SegmentationModel
+from ..base import SegmentationModel, resize_like
 from ..factory import register_model
 from ..facts import ModelFacts
-from ..layers import ConvBNAct, PooledBatchNorm2d, init_weights, resize_corners
+from ..layers import ConvBNAct, PooledBatchNorm2d, init_weights
 
 DILATIONS = (1, 2, 4, 8)
 """Dilations of the four parts of a block."""
@@ -63,7 +63,7 @@ class MEU(nn.Module):
         low, high = self.low(low), self.high(high)
         what = self.what(high.mean((2, 3), keepdim=True))
         where = self.where(low.mean(1, keepdim=True))
-        fused: Tensor = low * what + resize_corners(high, low) * where
+        fused: Tensor = low * what + resize_like(high, low, align_corners=True) * where
         return fused
 
 
