@@ -41,8 +41,8 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class ModelConfig(Section, frozen=True):
     """Which network, the options its builder takes (``width``, ``encoder``, ``encoder_weights``, …), and its start.
 
-    ``init`` is a run folder or weights file of the same network whose weights are trained on; where its classes are
-    others, all but the class heads is kept, and of these what belongs to classes of the same name.
+    ``init`` is a run folder or weights file of the same network whose weights are trained on, or the data of published
+    ones, such as ``cityscapes``; of other classes all but the heads is kept, and in these the classes of the same name.
     """
 
     name: str = "fastsegnet"

@@ -12,6 +12,7 @@ exits with code 2; a traceback always means a defect of featherseg.
     │   └── UnfitWeightsError    weights of another network
     ├── ArtifactError        an exported file
     ├── MissingExtraError    a package of an optional extra
+    ├── DownloadError        a file of an address, which is not to be had or is another
     ├── MachineError         a full disk, a killed process, no memory
     ├── TrainingDivergedError    a loss that is not finite
     └── VerificationError    an exported file that does not do what the network does (exit code 1)
@@ -61,6 +62,10 @@ class ArtifactError(FeathersegError, ValueError):
 
 class MissingExtraError(FeathersegError, ImportError):
     """A feature needs a package of an optional extra that is not installed."""
+
+
+class DownloadError(FeathersegError, OSError):
+    """A file cannot be fetched from its address, or is not the one that was pinned."""
 
 
 class MachineError(FeathersegError, RuntimeError):

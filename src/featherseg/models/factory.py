@@ -49,18 +49,26 @@ def register_model(name: str, facts: ModelFacts) -> Callable[[Builder], Builder]
 
 
 def create_model(
-    name: str, num_classes: int, *, pruned: Mapping[str, int] | None = None, **options: Any
+    name: str,
+    num_classes: int,
+    *,
+    weights: str | None = None,
+    pruned: Mapping[str, int] | None = None,
+    **options: Any,
 ) -> SegmentationModel:
     """Build a registered network.
 
     Args:
         name: what it is registered as.
         num_classes: channels of the logits.
+        weights: what published weights were trained on, such as ``"cityscapes"``; see
+            :mod:`featherseg.models.published`. With another number of classes than theirs the class heads begin anew.
         pruned: output channels of the layers that have fewer than the builder gives them; see
             :func:`featherseg.models.widths.narrow`. A pruned network has it among its options.
         options: the builder's own.
 
     Raises:
+        DownloadError: published weights are not here and cannot be fetched.
         ConfigError: the name or an option is unknown, `num_classes` is below 1, or `pruned` fits no such network.
 
     Example:
@@ -72,6 +80,14 @@ def create_model(
     if pruned and (weights := next((key for key in ("encoder_weights", "pretrained") if options.get(key)), None)):
         raise ConfigError(f"{weights} are of the whole encoder, not the pruned one; leave {weights} out")
     model: SegmentationModel = models.create(name, num_classes=num_classes, **options)
+    if weights is not None:
+        if pruned is not None:
+            raise ConfigError(
+                f"weights {weights!r} are of the whole network, not the pruned one; leave one of them out"
+            )
+        from .published import fill_published  # which builds networks itself
+
+        fill_published(model, weights)
     if pruned is not None:
         narrow(model, pruned)
         model.options = {**model.options, "pruned": dict(pruned)}

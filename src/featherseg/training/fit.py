@@ -19,9 +19,11 @@ from ..data.datasets import SegmentationDataset, create_dataset
 from ..data.loader import EpochBatches, TrainSamples, train_loader
 from ..data.on_device import DeviceBatches, looks_on_device
 from ..data.transforms import TrainTransform
-from ..models.checkpoint import load_checkpoint
+from ..models.base import SegmentationModel
+from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.factory import create_model
 from ..models.facts import count_parameters
+from ..models.published import is_published, load_published, published
 from ..models.transfer import start_from
 from .devices import create_fabric
 from .distill import Distilled
@@ -99,8 +101,8 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}
     model = create_model(config.model.name, len(train_set.classes), **options)
     if config.model.init and fresh:
-        start = Path(config.model.init).expanduser()
-        if kept := start_from(model, load_checkpoint(start), train_set.classes, start):
+        start = load_start(config.model.init, model)
+        if kept := start_from(model, start, train_set.classes, Path(config.model.init)):
             logger.info(kept)
     for note in getattr(train_set, "notes", ()):
         logger.info(note)
@@ -199,7 +201,7 @@ def with_pruned_start(config: Config) -> Config:
     Raises:
         CheckpointError: the file cannot be used, or is of another network.
     """
-    if not config.model.init or "pruned" in config.model.options:
+    if not config.model.init or "pruned" in config.model.options or names_published(config.model.init):
         return config
     start = load_checkpoint(Path(config.model.init).expanduser()).model
     if "pruned" not in start.options:
@@ -207,6 +209,24 @@ def with_pruned_start(config: Config) -> Config:
     if start.name != config.model.name:
         raise CheckpointError(f"model.init {config.model.init} is of {start.name}; set model.name={start.name}")
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, options=start.options))
+
+
+def names_published(init: str) -> bool:
+    """Return whether a start is published weights' data, such as ``cityscapes``; a path of that name comes first."""
+    return is_published(init) and not Path(init).exists()
+
+
+def load_start(init: str, model: SegmentationModel) -> Checkpoint:
+    """Return what ``model.init`` names: a run folder, a weights file, or published weights of the same network.
+
+    Raises:
+        ConfigError: no such weights of this network are published.
+        DownloadError: they are not here and cannot be fetched.
+        CheckpointError: it is missing, damaged or another network's.
+    """
+    if names_published(init):
+        return load_published(published(model.name, init, model.options))
+    return load_checkpoint(Path(init).expanduser())
 
 
 def cached(dataset: SegmentationDataset) -> SegmentationDataset:
