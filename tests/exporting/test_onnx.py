@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import helper
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from featherseg.core.types import ClassSet, InputSpec
 from featherseg.exporting import onnx as export_module
 from featherseg.exporting.onnx import Deployed, atomic_path, export_onnx, write_artifact
 from featherseg.exporting.verify import export_verified
-from featherseg.models.base import SegmentationModel
+from featherseg.models.base import SegmentationModel, resize_like
 from featherseg.models.checkpoint import Checkpoint
 from featherseg.models.session import check_artifact, describe
 from featherseg.runtime.artifact import Artifact, read_artifact
@@ -40,6 +41,34 @@ def test_file_equals_network_at_any_batch_and_size(
     logits = OnnxSession(exported, threads=1).run(images)
     assert logits.shape == (batch, 4, -(-size[0] // 8), -(-size[1] // 8))
     np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max())
+
+
+class Pooled(SegmentationModel):
+    """Averages of a map at stride 64, which are a single one in a small image."""
+
+    stride = 64
+    num_classes = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=64, padding=1)
+        self.scales = nn.ModuleList(nn.Conv2d(8, 4, 1) for _ in range(2))
+
+    def compute(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.stem(image).relu()
+        pools = [F.avg_pool2d(x, 9, 4, 4), F.avg_pool2d(x, 17, 8, 8)]
+        return {"out": sum(resize_like(scale(y), x) for scale, y in zip(self.scales, pools, strict=True)), "x64": x}
+
+
+def test_a_side_of_one_in_the_example_is_larger_in_other_images(tmp_path: Path) -> None:
+    model = Pooled().eval()
+    path = export_onnx(model, tmp_path / "a.onnx", describe(model, CLASSES))
+    assert not onnx.load(str(path)).graph.value_info
+    for size in ((64, 64), (65, 900), (600, 330)):
+        images = images_of(*size, batch=1)
+        with torch.no_grad():
+            expected = model.outputs(torch.from_numpy(model.input_spec.normalize(images[0]))[None])["out"].numpy()
+        np.testing.assert_allclose(OnnxSession(path, threads=1).run(images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_file_stands_alone(exported: Path, artifact: Artifact) -> None:

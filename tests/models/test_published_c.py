@@ -11,14 +11,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from published_forward import FORWARDS, Weights
 from published_names import PUBLISHED
 from torch import Tensor
 
+from featherseg.compress.qdq import quantize_onnx
 from featherseg.core.errors import ConfigError
+from featherseg.core.types import ClassSet
+from featherseg.exporting.onnx import export_onnx
+from featherseg.models.base import SegmentationModel
 from featherseg.models.factory import create_model
 from featherseg.models.families.espnetv2_edge import SHARES, pool_between
 from featherseg.models.layers import pool_to
+from featherseg.models.session import describe
+from featherseg.runtime.sessions.base import open_session
 
 
 def converted(name: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -30,32 +37,57 @@ def converted(name: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 # Weights that are here
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "file", "golden"),
-    [
-        ("espnetv2", {}, "cityscapes/espnetv2_crop-1024_800epoch.pth", "espnetv2"),
-        ("espnetv2_edge", {"scale": 1.0}, "voc/espnetv2_s_1.0_pascal_384x384.pth", "espnetv2_s_1.0"),
-        ("espnetv2_edge", {"scale": 2.0}, "voc/espnetv2_s_2.0_pascal_384x384.pth", "espnetv2_s_2.0"),
-    ],
-)
-def test_published_weights_give_the_reference_logits(
-    shared: Path, name: str, options: dict[str, Any], file: str, golden: str
-) -> None:
-    path = shared / "weights" / file
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    with np.load(path.parent / "golden_logits.npz") as stored:
+HERE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "espnetv2": ("espnetv2", {}, "cityscapes/espnetv2_crop-1024_800epoch.pth"),
+    "espnetv2_s_1.0": ("espnetv2_edge", {"scale": 1.0}, "voc/espnetv2_s_1.0_pascal_384x384.pth"),
+    "espnetv2_s_2.0": ("espnetv2_edge", {"scale": 2.0}, "voc/espnetv2_s_2.0_pascal_384x384.pth"),
+}
+"""Network, options and file, by the name that the reference's logits have."""
+
+
+def published(shared: Path, golden: str, classes: int) -> SegmentationModel:
+    name, options, file = HERE[golden]
+    weights = torch.load(shared / "weights" / file, map_location="cpu", weights_only=True)
+    model = create_model(name, classes, **options).eval()
+    model.load_state_dict(converted(name, weights.get("state_dict", weights)), strict=True)
+    return model
+
+
+@pytest.mark.parametrize("golden", HERE)
+def test_published_weights_give_the_reference_logits(shared: Path, golden: str) -> None:
+    with np.load((shared / "weights" / HERE[golden][2]).parent / "golden_logits.npz") as stored:
         image, expected = torch.from_numpy(stored["image"]), stored[golden]
         mask = stored.get(f"{golden}_argmax")
-    model = create_model(name, len(expected), **options).eval()
-    model.load_state_dict(converted(name, weights.get("state_dict", weights)), strict=True)
     with torch.no_grad():
-        logits = model.outputs(image)["out"]
+        logits = published(shared, golden, len(expected)).outputs(image)["out"]
+    # The references align corner pixels when they resize their logits; featherseg does not.
     full = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=True)[0]
     np.testing.assert_allclose(full[:, ::8, ::8], expected, rtol=0, atol=1e-4)
     if mask is not None:
         first, second = full.topk(2, dim=0).values.numpy()
         tied = first - second < 1e-4
         assert ((full.argmax(0).numpy() == mask) | tied).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("golden", ["espnetv2", "espnetv2_s_1.0"])
+def test_published_weights_are_exported_and_quantised(shared: Path, golden: str, tmp_path: Path) -> None:
+    street = next(iter(sorted((shared / "data" / "cityscapes").rglob("*_leftImg8bit.png"))), None)
+    if street is None:
+        pytest.skip(f"needs the pictures in {shared / 'data' / 'cityscapes'}")
+    image = np.asarray(Image.open(street).resize((512, 256)))
+    classes = 19 if golden == "espnetv2" else 21
+    model = published(shared, golden, classes)
+    path = export_onnx(model, tmp_path / "net.onnx", describe(model, ClassSet(tuple(map(str, range(classes))))))
+    parts = [image[y : y + 128, x : x + 256] for y in (0, 128) for x in (0, 256)]
+    small = quantize_onnx(path, tmp_path / "int8.onnx", parts)
+    for size in ((256, 512), (131, 213)):
+        part = np.ascontiguousarray(image[: size[0], : size[1]])
+        with torch.no_grad():
+            expected = model.outputs(torch.from_numpy(model.input_spec.normalize(part))[None])["out"].numpy()
+        np.testing.assert_allclose(open_session(path, threads=1).run(part[None]), expected, rtol=1e-3, atol=1e-3)
+        rounded = open_session(small, threads=1).run(part[None])
+        assert (rounded.argmax(1) == expected.argmax(1)).mean() > 0.85
 
 
 # Weights that are not

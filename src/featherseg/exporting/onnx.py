@@ -98,6 +98,9 @@ def export_onnx(
     check_artifact(model, artifact)
     net = copy.deepcopy(model).to("cpu", torch.float32).eval()
     proto = _trace(Deployed(net, output).eval(), output, example_size, opset)
+    # Notes of inner shapes, which runtimes infer themselves: torch writes one for good where a side is one at
+    # `example_size`, and ONNX Runtime then refuses images in which it is larger.
+    del proto.graph.value_info[:]
     _ease(proto.graph)
     _write(proto, path, replace(artifact, output=output))
     return path
