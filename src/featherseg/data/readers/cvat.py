@@ -18,7 +18,7 @@ from ..image_names import find_bare
 from ..label_maps import LABEL_COLORS, LABEL_MAP, NamedColor, named_lines, read_label_colors, read_label_map
 from ..labels import LabelTable
 from ..listing import Pictures, settle_splits, split_word
-from ..mask_files import ColorMask
+from ..mask_annotations import ColorMask
 from .coco import check_share
 from .cvat_xml import find_xml, xml_labels
 from .public import VOC_BORDER, is_vocs_own

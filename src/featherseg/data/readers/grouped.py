@@ -11,7 +11,7 @@ from ...core.images import list_images
 from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, recognisers
 from ..datasets import FileDataset, datasets
 from ..listing import settle_splits, split_word
-from ..mask_files import IndexMask
+from ..mask_annotations import IndexMask
 from .coco import check_share
 from .folder import folder
 

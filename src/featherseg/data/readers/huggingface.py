@@ -16,7 +16,7 @@ from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, name_class
 from ..datasets import datasets
 from ..labels import LabelTable
 from ..listing import files_of, settle_splits, split_of
-from ..mask_files import IndexMask
+from ..mask_annotations import IndexMask
 from .coco import check_share
 from .folder import infer_classes
 
