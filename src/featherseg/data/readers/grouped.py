@@ -33,7 +33,7 @@ def grouped(
     a hash of seed and name, until they hold its share of the images: frames of one recording, or slices of one patient,
     are so alike that a network scores well on those that it has as good as seen.
 
-    Overlaps: the masks have none. Background and ignored: what the class file says, else as the kind ``folder`` infers
+    Overlaps: the masks have none. Background, and ignored: what the class file says, else as the kind ``folder`` infers
     it.
 
     Args:
