@@ -160,7 +160,7 @@ def _camvid_like(root: Path, images: Path | None, val_share: float, seed: int) -
         else:
             names = [mask.name for mask in sorted(masks.glob("*.png"))]
         for name in (_inside(entry, file).removeprefix(f"{part}/") for entry in names):
-            mask = masks / Path(name).with_suffix(".png")
+            mask = masks / f"{name.rpartition('.')[0] or name}.png"  # a list of strangers may hold empty names
             image = pictures.find(f"{part}/{name}")
             found.append((split_word(part), name, image if image != mask else None, mask))
     return _labels(root, found, classes, table, notes, val_share, seed)
