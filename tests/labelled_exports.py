@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from featherseg.data.brush_rle import encode
+
 SIZE = (20, 24)
 NAMES = ("background", "Box", "Disc")
 COLORS = np.array([(0, 0, 0), (48, 112, 32), (176, 112, 32)], np.uint8)
@@ -159,6 +161,11 @@ def studio_region(kind: str, label: str, **value: Any) -> dict[str, Any]:
     about = {"original_width": SIZE[1], "original_height": SIZE[0], "image_rotation": 0}
     names = {"from_name": "tag", "to_name": "image", "type": f"{kind}labels"}
     return about | names | {"value": {**value, f"{kind}labels": [label]}}
+
+
+def studio_brush(label: str, mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """A region of brush strokes."""
+    return studio_region("brush", label, format="rle", rle=list(encode(mask)))
 
 
 def studio_json(root: Path, tasks: Sequence[dict[str, Any]], file: str = "project-1-at-2024.json") -> Path:

@@ -13,7 +13,7 @@ from featherseg.data.annotations import recognise
 from featherseg.data.brush_rle import decode, encode
 from featherseg.data.datasets import create_dataset
 from featherseg.data.image_names import path_in
-from labelled_exports import SIZE, save, scene, studio_json, studio_region, studio_task, write
+from labelled_exports import SIZE, save, scene, studio_brush, studio_json, studio_region, studio_task, write
 
 # The run lengths of brush strokes
 
@@ -97,12 +97,10 @@ def test_damaged_strokes(data: bytes, words: str) -> None:
 # Exports
 
 
-def brush(label: str, mask: np.ndarray) -> dict[str, Any]:
-    return studio_region("brush", label, format="rle", rle=list(encode(mask)))
-
-
 def scene_tasks(count: int = 5) -> list[dict[str, Any]]:
-    return [studio_task(i, [brush(n, scene(i)[1] == k) for k, n in ((1, "box"), (2, "disc"))]) for i in range(count)]
+    return [
+        studio_task(i, [studio_brush(n, scene(i)[1] == k) for k, n in ((1, "box"), (2, "disc"))]) for i in range(count)
+    ]
 
 
 def masks(root: Path, **options: Any) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from conftest import error_line
 from featherseg.core.errors import DataError
 from featherseg.data.annotations import recognise
 from featherseg.data.datasets import create_dataset
-from featherseg.data.mask_files import stacked
+from featherseg.data.mask_annotations import stacked
 from labelled_exports import (
     SIZE,
     per_class_folders,

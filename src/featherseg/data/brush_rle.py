@@ -2,8 +2,8 @@
 
 The format is thi.ng's rle-pack: 32 bits for the number of values, 5 for the bits of a value less one, 4 times 4 for the
 bits of a count less one; then blocks. A block is one bit (1: a value repeated; 0: values as they are), two bits that
-choose the width of the count, the count less one, and the value or values. Source: the format's description in the
-package @thi.ng/rle-pack, and label-studio-converter's decoder (Apache 2.0), which the tests compare with.
+choose the width of the count, the count less one, and the value or values. Source: the format of the package
+@thi.ng/rle-pack, and label-studio-converter's ``brush.py`` (Apache 2.0), which reads and writes it in Python.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ..image_names import find_bare
 from ..label_maps import LABEL_COLORS, LABEL_MAP, NamedColor, named_lines, read_label_colors, read_label_map
 from ..labels import LabelTable
 from ..listing import Pictures, settle_splits, split_word
-from ..mask_files import ColorMask
+from ..mask_annotations import ColorMask
 from .coco import check_share
 from .cvat_xml import find_xml, xml_labels
 from .public import VOC_BORDER, is_vocs_own
@@ -160,7 +160,7 @@ def _camvid_like(root: Path, images: Path | None, val_share: float, seed: int) -
         else:
             names = [mask.name for mask in sorted(masks.glob("*.png"))]
         for name in (_inside(entry, file).removeprefix(f"{part}/") for entry in names):
-            mask = masks / Path(name).with_suffix(".png")
+            mask = masks / f"{name.rpartition('.')[0] or name}.png"  # a list of strangers may hold empty names
             image = pictures.find(f"{part}/{name}")
             found.append((split_word(part), name, image if image != mask else None, mask))
     return _labels(root, found, classes, table, notes, val_share, seed)

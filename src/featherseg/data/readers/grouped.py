@@ -11,7 +11,7 @@ from ...core.images import list_images
 from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, recognisers
 from ..datasets import FileDataset, datasets
 from ..listing import settle_splits, split_word
-from ..mask_files import IndexMask
+from ..mask_annotations import IndexMask
 from .coco import check_share
 from .folder import folder
 
@@ -33,7 +33,7 @@ def grouped(
     a hash of seed and name, until they hold its share of the images: frames of one recording, or slices of one patient,
     are so alike that a network scores well on those that it has as good as seen.
 
-    Overlaps: the masks have none. Background and ignored: what the class file says, else as the kind ``folder`` infers
+    Overlaps: the masks have none. Background, and ignored: what the class file says, else as the kind ``folder`` infers
     it.
 
     Args:

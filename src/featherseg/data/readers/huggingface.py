@@ -16,7 +16,7 @@ from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, name_class
 from ..datasets import datasets
 from ..labels import LabelTable
 from ..listing import files_of, settle_splits, split_of
-from ..mask_files import IndexMask
+from ..mask_annotations import IndexMask
 from .coco import check_share
 from .folder import infer_classes
 
@@ -51,9 +51,9 @@ def huggingface(
     ``validation/``). Needs the extra ``arrow``. The pictures in the files are unpacked once, byte for byte, into the
     user's cache (``~/.cache/featherseg/unpacked``).
 
-    Overlaps: label pictures have none. Background: none but a class of that name. Classes are those of
-    ``id2label.json`` where it is there: its ids, and 255, which is ignored; else they are inferred from the values, as
-    in the kind ``folder``. Rows without a picture in both columns are left out.
+    Overlaps: label pictures have none. Background: none but a class of that name. Ignored: 255. Classes are those of
+    ``id2label.json`` where it is there; else they are inferred from the values, as in the kind ``folder``. Rows without
+    a picture in both columns are left out.
 
     Args:
         root: the folder.

@@ -13,7 +13,7 @@ from ...core.text_files import shortened
 from ..annotations import BACKGROUND, AnnotatedDataset, Evidence, Labels, Sample, name_classes, recognisers
 from ..datasets import datasets, require_folder
 from ..listing import settle_splits, split_word
-from ..mask_files import Layers
+from ..mask_annotations import Layers
 from .coco import check_share
 
 NO_CLASS = re.compile(r"(mask|masks|label|labels|labelids|seg|segmentation|gt|annotation|l|image|img|rgb)?[\d_.-]*")

@@ -14,7 +14,7 @@ from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, name_class
 from ..datasets import datasets
 from ..labels import LabelTable
 from ..listing import settle_splits, split_word
-from ..mask_files import IndexMask
+from ..mask_annotations import IndexMask
 from .coco import check_share
 
 # fmt: off

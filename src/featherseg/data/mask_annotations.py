@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import DataError
-from ..core.images import open_image, read_ids
-from ..core.mask_files import LOSSY
+from ..core.images import read_mask
 from ..core.types import MaskArray
 from .labels import LabelTable
 
@@ -107,14 +106,21 @@ def read_colors(path: Path) -> NDArray[np.uint8]:
     """Read a mask file as the picture it shows: RGB uint8 (H, W, 3), palettes and greys as colours.
 
     Raises:
-        DataError: unreadable, with more than 8 bits per channel, or saved as JPEG, whose compression invents colours.
+        DataError: as for :func:`featherseg.core.images.read_mask`, or the file has no colours of 8 bits.
     """
-    with open_image(path) as image:
-        if image.format in LOSSY or "jpeg" in str(image.info.get("compression")):
-            raise DataError(f"mask {path} is a JPEG, whose compression changes colours; save masks as PNG")
-        if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"):
-            raise DataError(f"mask {path} has the mode {image.mode}, which is no 8-bit colour; save it as an RGB PNG")
-        return np.array(image.convert("RGB"))
+    mask = read_mask(path)
+    values = mask.values
+    if mask.colour:
+        return values
+    if mask.alpha or values.dtype != np.uint8:
+        raise DataError(f"mask {path} has the mode {mask.mode} and no colours of 8 bits; save it as an RGB PNG")
+    if mask.palette is not None:
+        highest = int(values.max(initial=0))
+        if highest >= len(mask.palette):
+            raise DataError(f"mask {path} holds id {highest}, which has no colour in its palette; save it again")
+        colors: NDArray[np.uint8] = mask.palette[values]
+        return colors
+    return np.repeat((values * np.uint8(255) if mask.bilevel else values)[..., None], 3, axis=2)
 
 
 def read_binary(path: Path) -> NDArray[np.bool_]:
@@ -123,9 +129,10 @@ def read_binary(path: Path) -> NDArray[np.bool_]:
     Raises:
         DataError: unreadable, or holding more values than the two, which may be ids, or borders that were smoothed.
     """
-    values = read_ids(path)
-    if values.ndim == 3:
-        if (values != values[..., :1]).any():
+    mask = read_mask(path)
+    values = mask.values
+    if mask.colour:
+        if not mask.grey:
             raise DataError(f"mask {path} is in colour, but it is to show one class; save 0 and 255 in a grey PNG")
         values = values[..., 0]
     found = np.unique(values)
