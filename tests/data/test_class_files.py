@@ -68,6 +68,7 @@ def test_ignored_values_beyond_a_byte(tmp_path: Path) -> None:
         ("c.csv", "", "it is empty"),
         ("c.csv", "0,road\n1,sky\n", "names no column of names"),
         ("c.csv", "id,name\nx,road\n", "'x' is no whole number"),
+        ("c.csv", "name\n" + "x" * 140_000, "larger than"),
         ("c.yaml", "names: {a: road}", "no whole number"),
         ("c.yaml", "names: [*x]", "cannot be read"),
         ("c.toml", 'names = ["a", "b"]\nids = [1, 2]\nignore_index = 1', "ignores 1, the id of 'a'"),

@@ -75,7 +75,7 @@ class Outputs:
                 lines = (home / RECORD_NAME).read_text(encoding="ascii", errors="replace").splitlines()
             except OSError:
                 lines = []
-            for line in lines:
+            for line in filter(None, lines):
                 digest, _, name = line.partition("  ")
                 known[name.encode("ascii", "replace").decode("unicode_escape", "replace")].add(digest)
             self._known[home] = known
@@ -89,7 +89,7 @@ class Outputs:
         name = path.name.encode("unicode_escape").decode()  # names on disk may hold line ends and half characters
         handle = os.open(path.parent.resolve() / RECORD_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         with os.fdopen(handle, "ab") as file:
-            file.write(f"{digest}  {name}\n".encode())
+            file.write(f"\n{digest}  {name}".encode())  # the line end first: a full disk may have cut the last line
         digests.add(digest)
 
 

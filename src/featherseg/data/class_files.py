@@ -177,7 +177,11 @@ def _parse_txt(text: str) -> Any:
 
 
 def _parse_csv(text: str) -> Any:
-    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if any(cell.strip() for cell in row)]
+    try:
+        every = list(csv.reader(text.splitlines(), skipinitialspace=True))
+    except csv.Error as error:
+        raise ValueError(first_line(error)) from error
+    rows = [row for row in every if any(cell.strip() for cell in row)]
     if not rows:
         raise ValueError("it is empty")
     head = [cell.strip().casefold() for cell in rows[0]]
