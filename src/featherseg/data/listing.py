@@ -34,6 +34,12 @@ def walk(root: Path, depth: int = MAX_DEPTH) -> Iterator[tuple[Path, str]]:
     Raises:
         DataError: there are too many.
     """
+    for folder, name, path in _walk(root, depth):
+        yield folder / name, path
+
+
+def _walk(root: Path, depth: int) -> Iterator[tuple[Path, str, str]]:
+    """Give the folder, name, and path as text of each file; making a Path of each takes longer than finding it."""
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[Path, str, int]] = [(root, "", 0)]
     count = 0
@@ -59,7 +65,7 @@ def walk(root: Path, depth: int = MAX_DEPTH) -> Iterator[tuple[Path, str]]:
             if _is_folder(entry):
                 folders.append((folder / entry.name, f"{path}/", level + 1))
             else:
-                yield folder / entry.name, path
+                yield folder, entry.name, path
         if level < depth:
             waiting += reversed(folders)
 
@@ -74,8 +80,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def files_of(root: Path, suffixes: Iterable[str], depth: int = 2) -> list[Path]:
     """Return the files below `root` with one of the suffixes (lower case), those less deep first."""
     wanted = tuple(suffixes)
-    found = [(path.count("/"), path, file) for file, path in walk(root, depth) if path.lower().endswith(wanted)]
-    return [file for _, _, file in sorted(found)]
+    found = [path for _, _, path in _walk(root, depth) if path.lower().endswith(wanted)]
+    return [root / path for path in sorted(found, key=lambda path: (path.count("/"), path))]
 
 
 class Pictures:
