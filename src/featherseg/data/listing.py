@@ -12,7 +12,7 @@ from ..core.errors import DataError
 from ..core.images import IMAGE_SUFFIXES
 from ..core.text_files import plain
 from .annotations import Sample
-from .splits import made_split
+from .splits import draw_split
 
 MAX_DEPTH = 8
 """Folders within each other that are looked into."""
@@ -187,9 +187,18 @@ def settle_splits(
     by_image = {sample.image: sample for sample in train}
     if len(by_image) < 2:
         return _ordered(named), ()
-    drawn = made_split([(image, image) for image in by_image], val_share, seed)
-    named |= {split: tuple(by_image[image] for image, _ in pairs) for split, pairs in drawn.items()}
-    note = f"the labels name no validation split: {len(drawn['val'])} of {len(train)} images were drawn for it"
+    images = list(by_image)
+    # By their paths below what they have in common: in folders of days or patients, names occur again.
+    home = os.path.commonpath([image.parent for image in images])
+    names = [image.relative_to(home).with_suffix("").as_posix() for image in images]
+    if len(set(names)) < len(names):  # a.jpg and a.png
+        names = [image.relative_to(home).as_posix() for image in images]
+    places = draw_split(names, val_share, seed)
+    named |= {
+        split: tuple(by_image[images[place]] for place in part)
+        for split, part in zip(("train", "val"), places, strict=True)
+    }
+    note = f"the labels name no validation split: {len(named['val'])} of {len(train)} images were drawn for it"
     return _ordered(named), (note,)
 
 
