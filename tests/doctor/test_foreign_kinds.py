@@ -96,7 +96,7 @@ def test_two_kinds_are_a_question(run: Run, tmp_path: Path) -> None:
         picture(tmp_path / "masks" / f"{i}.png")
         Image.fromarray(truth()).save(tmp_path / "masks" / f"{i}.png")
     for command in ("doctor", "train"):
-        ended = run(command, tmp_path)
+        ended = run(command, tmp_path, "-q")
         assert ended.refused("coco (annotations/instances_default.json is a COCO file)", "folder (", "--kind")
     assert examine(tmp_path, "coco").layout.kind == "coco"
     made.yolo_labelstudio(tmp_path / "both")

@@ -12,7 +12,7 @@ from ..core.errors import DataError
 from ..core.images import IMAGE_SUFFIXES
 from ..core.text_files import plain
 from .annotations import Sample
-from .splits import made_split
+from .splits import draw_split
 
 MAX_DEPTH = 8
 """Folders within each other that are looked into."""
@@ -34,6 +34,12 @@ def walk(root: Path, depth: int = MAX_DEPTH) -> Iterator[tuple[Path, str]]:
     Raises:
         DataError: there are too many.
     """
+    for folder, name, path in _walk(root, depth):
+        yield folder / name, path
+
+
+def _walk(root: Path, depth: int) -> Iterator[tuple[Path, str, str]]:
+    """Give the folder, name, and path as text of each file; making a Path of each takes longer than finding it."""
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[Path, str, int]] = [(root, "", 0)]
     count = 0
@@ -59,7 +65,7 @@ def walk(root: Path, depth: int = MAX_DEPTH) -> Iterator[tuple[Path, str]]:
             if _is_folder(entry):
                 folders.append((folder / entry.name, f"{path}/", level + 1))
             else:
-                yield folder / entry.name, path
+                yield folder, entry.name, path
         if level < depth:
             waiting += reversed(folders)
 
@@ -74,8 +80,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def files_of(root: Path, suffixes: Iterable[str], depth: int = 2) -> list[Path]:
     """Return the files below `root` with one of the suffixes (lower case), those less deep first."""
     wanted = tuple(suffixes)
-    found = [(path.count("/"), path, file) for file, path in walk(root, depth) if path.lower().endswith(wanted)]
-    return [file for _, _, file in sorted(found)]
+    found = [path for _, _, path in _walk(root, depth) if path.lower().endswith(wanted)]
+    return [root / path for path in sorted(found, key=lambda path: (path.count("/"), path))]
 
 
 class Pictures:
@@ -181,9 +187,18 @@ def settle_splits(
     by_image = {sample.image: sample for sample in train}
     if len(by_image) < 2:
         return _ordered(named), ()
-    drawn = made_split([(image, image) for image in by_image], val_share, seed)
-    named |= {split: tuple(by_image[image] for image, _ in pairs) for split, pairs in drawn.items()}
-    note = f"the labels name no validation split: {len(drawn['val'])} of {len(train)} images were drawn for it"
+    images = list(by_image)
+    # By their paths below what they have in common: in folders of days or patients, names occur again.
+    home = os.path.commonpath([image.parent for image in images])
+    names = [image.relative_to(home).with_suffix("").as_posix() for image in images]
+    if len(set(names)) < len(names):  # a.jpg and a.png
+        names = [image.relative_to(home).as_posix() for image in images]
+    places = draw_split(names, val_share, seed)
+    named |= {
+        split: tuple(by_image[images[place]] for place in part)
+        for split, part in zip(("train", "val"), places, strict=True)
+    }
+    note = f"the labels name no validation split: {len(named['val'])} of {len(train)} images were drawn for it"
     return _ordered(named), (note,)
 
 

@@ -56,7 +56,8 @@ def kinds_seen(root: Path, own: str | None) -> dict[str, str]:
     kinds = {kind: evidence.seen for kind, evidence in found.items()}
     if own is None or any(own in evidence.instead_of for evidence in found.values()):
         return kinds
-    return {own: f"folders are named as those of {own}"} | kinds
+    seen = "images and masks" if own == "folder" else f"folders named as those of {own}"
+    return {own: f"it has {seen}"} | kinds
 
 
 def holds_pictures(folder: Path) -> bool:
