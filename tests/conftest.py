@@ -151,6 +151,22 @@ def batch(size: tuple[int, int] = (64, 72), *, ignored: bool = False) -> dict[st
     return {"image": image, "mask": mask}
 
 
+FIRST_NETWORKS = {"enet", "fastsegnet", "jetnet", "lednet", "mobilenet_aspp", "resnet_unet"}
+"""Networks that the quick suite prunes: every kind of operator is in one of them. The slow suite prunes all."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks choose what runs
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        name = (
+            item.callspec.params.get("network_name")
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else None
+        )
+        if name is not None and name not in FIRST_NETWORKS and item.path.parent.name == "compress":
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=list_models())
 def network_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
