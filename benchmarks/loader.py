@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import platform
 import statistics
 import tempfile
@@ -42,7 +41,7 @@ from torchvision.transforms import v2
 
 from featherseg.cli.tables import print_json, print_table, print_text
 from featherseg.core.config import AugmentConfig
-from featherseg.core.machine import cpu_name
+from featherseg.core.machine import available_threads, cpu_name
 from featherseg.core.types import IMAGENET_MEAN, IMAGENET_STD
 from featherseg.data.cache import CachedDataset
 from featherseg.data.datasets import FileDataset, create_dataset
@@ -282,7 +281,7 @@ def main() -> None:
     where = cpu_name() if device.type == "cpu" else torch.cuda.get_device_name(device)
     precision = "bf16" if fast_bf16(device.type) else "fp32"
     facts = (
-        f"{date.today()}, {where}, {os.cpu_count()} cores of {cpu_name()}, {options.threads} thread(s), "
+        f"{date.today()}, {where}, {available_threads()} cores of {cpu_name()}, {options.threads} thread(s), "
         f"batches of {options.batch_size}, steps in {precision}, torch {torch.__version__}, "
         f"torchvision {torchvision.__version__}, OpenCV {cv2.__version__}, Python {platform.python_version()}; "
         f"medians of {options.rounds} alternating runs of {options.seconds:g} s"

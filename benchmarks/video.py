@@ -36,7 +36,7 @@ import cv2
 import numpy as np
 
 from featherseg.cli.tables import print_json, print_table, print_text
-from featherseg.core.machine import available_threads, cpu_name
+from featherseg.core.machine import available_threads, cpu_name, load
 from featherseg.core.types import ClassSet, ImageArray
 from featherseg.evaluation.opening import STREET, open_segmenter
 from featherseg.runtime.segmenter import Prediction
@@ -242,7 +242,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     facts = (
-        f"{date.today()}, {available_threads()} cores of {cpu_name()}, load {os.getloadavg()[0]:.1f}, "
+        f"{date.today()}, {available_threads()} cores of {cpu_name()}, load {load()}, "
         f"{options.video.name}, {options.model.name}, PyAV {av.__version__}, OpenCV {cv2.__version__}, "
         f"Python {platform.python_version()}; {options.rounds} rounds of {options.frames} frames"
     )

@@ -54,7 +54,8 @@ def test_a_report_is_read() -> None:
     report = read_report(OLD)
     assert [file.precision for file in report.files] == ["fp32", "int8", "fp32", "int8"]
     assert report.steps[0].miou == report.files[0].miou
-    assert "float" not in report.to_dict() or report.float_iou
+    assert report.fp32_iou
+    assert "fp32_iou" in report.to_dict()
 
 
 def test_an_exported_file_says_what_it_is() -> None:

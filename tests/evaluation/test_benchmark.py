@@ -38,7 +38,9 @@ class TestTurns:
             return take
 
         done: list[int] = []
-        results = take_turns({"a": task("a"), "b": task("b")}, runs=7, warmup=4, progress=done.append)
+        results = take_turns(
+            {"a": task("a"), "b": task("b")}, runs=7, warmup=4, progress=lambda count, _: done.append(count)
+        )
         assert calls == [("a", 3, 4), ("b", 3, 4), ("b", 3, 1), ("a", 3, 1), ("a", 1, 1), ("b", 1, 1)]
         assert results["a"] == ["a1"] * 3 + ["a4"] * 3 + ["a5"]
         assert len(results["b"]) == 7
@@ -97,7 +99,9 @@ class TestBenchmark:
         steps: list[int] = []
         good = Contender("good.onnx", "onnxruntime", lambda: Segmenter(trained.file, threads=1), lambda: 123)
         bad = Contender("bad.onnx", "openvino fp32", refusing)
-        result = benchmark([bad, good], FRAME, runs=6, warmup=1, threads=1, progress=steps.append)
+        result = benchmark(
+            [bad, good], FRAME, runs=6, warmup=1, threads=1, progress=lambda count, _: steps.append(count)
+        )
         first, second = result.standings
         assert (first.latency, first.failure, first.fps) == (None, "it is no good", None)
         assert second.latency is not None

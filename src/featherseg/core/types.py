@@ -113,10 +113,11 @@ class ClassSet:
         """Rebuild a class set from what :meth:`to_dict` gave, or from a file that says so.
 
         Raises:
-            ConfigError: as the class itself; so are KeyError, TypeError and ValueError of what is no such thing at all.
+            ConfigError: as the class itself.
+            KeyError, TypeError, ValueError: it is no such thing at all, or too large; the caller says in which file.
         """
         if (count := len(data["names"])) > IGNORE_INDEX:  # before a million names are compared with each other
-            raise ConfigError(f"{count} classes; at most {IGNORE_INDEX} fit beside the ignored id")
+            raise ValueError(f"{count} classes; at most {IGNORE_INDEX} fit beside the ignored id")
         colors = tuple((int(r), int(g), int(b)) for r, g, b in data.get("colors", ()))
         return cls(data["names"], colors, int(data.get("ignore_index", IGNORE_INDEX)))
 
@@ -143,14 +144,14 @@ class InputSpec:
         """Rebuild it from what :meth:`to_dict` gave, or from a file that says so.
 
         Raises:
-            ConfigError: `data` does not hold three usable numbers each.
+            ValueError: `data` does not hold three usable numbers each; the caller says in which file.
         """
         triples = []
         for key in ("mean", "std"):
             values = data.get(key) if isinstance(data, Mapping) else None
             numbers = values if isinstance(values, list) and all(map(_is_modest, values)) else []
             if len(numbers) != 3 or (key == "std" and min(numbers) <= 0):
-                raise ConfigError(f"{key} = {shortened(repr(values))}, not three usable numbers")
+                raise ValueError(f"{key} = {shortened(repr(values))}, not three usable numbers")
             triples.append((float(numbers[0]), float(numbers[1]), float(numbers[2])))
         return cls(*triples)
 

@@ -12,7 +12,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ArtifactError, ConfigError
+from ..core.errors import ArtifactError
 from ..core.precision import renamed_keys
 from ..core.text_files import check_tree, shortened
 from ..core.types import ClassSet, InputSpec
@@ -174,5 +174,5 @@ def _classes(data: dict[str, Any]) -> ClassSet:
 def _input_spec(data: dict[str, Any]) -> InputSpec:
     try:
         return InputSpec.from_dict(data)
-    except ConfigError as error:
+    except ValueError as error:
         raise ArtifactError(f"its metadata has {error}; {REMEDY}") from error
