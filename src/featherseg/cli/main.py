@@ -18,7 +18,7 @@ from cyclopts import CycloptsError
 
 from ..core.errors import FeathersegError
 from ..core.text_files import shortened
-from . import bench, compress, doctor, evaluate, export, info, predict, ship, train  # noqa: F401 (brings in the commands)
+from . import bench, compress, convert, doctor, evaluate, export, info, predict, ship, train  # noqa: F401 (brings in the commands)
 from .app import app
 
 VERBOSE = "--verbose"
