@@ -47,7 +47,7 @@ class ConvertResult:
         before: share of all pixels that each class has in the source.
         after: the same, read back.
         ignored: share of all pixels that is ignored in the source, and read back.
-        changed: pixels that are read back as another class, or are ignored no longer.
+        changed: pixels that the format cannot say, and that are read back as background.
         pixels: of all pictures.
         files: number of files written.
         notes: what a user should know, a sentence each: what the format cannot say, what was changed.
@@ -71,7 +71,7 @@ class ConvertResult:
         parts = ", ".join(f"{count} {split}".strip() for split, count in self.splits.items())
         same = "every pixel is read back as it was"
         if self.changed:
-            same = f"{self.changed:,} of {self.pixels:,} pixels are read back as something else"
+            same = f"{self.changed:,} of {self.pixels:,} pixels, which were ignored, are read back as background"
         return f"{self.kind} in {self.root}: {parts} pictures, {self.files} files; {same}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,11 +104,12 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Counted:
-    """What a picture's labels were, as far as the format can say it."""
+    """What a picture's labels were: the pixels of each class as far as the format can say it, and in the source."""
 
     item: _Item
     counts: NDArray[np.int64]
     source: NDArray[np.int64]
+    changed: int
     digest: bytes
     size: tuple[int, int]
 
@@ -154,13 +155,15 @@ def convert(
 
     Raises:
         ConfigError: no such format, no polygons in it, or a folder that is not new.
-        DataError: the labels cannot be read, the format cannot say them, or a class would lose pixels.
+        DataError: the labels cannot be read, or would be read back as others: a class is gone, or a pixel has another.
     """
     build = writers.get(to)
     out = require_new(out)
     if not splits:
         raise DataError("there are no splits to convert; name a folder with labelled images")
     classes = next(iter(splits.values())).classes
+    if any(dataset.classes.names != classes.names for dataset in splits.values()):
+        raise DataError("the splits have different classes; convert one split at a time with --split")
     named = _named(splits, to)
     items, skipped = _plan(splits, named)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -219,13 +222,7 @@ def _plan(splits: Mapping[str, SegmentationDataset], named: Mapping[str, str]) -
                 continue
             if image is not None:
                 seen.add(image)
-            stem = unicodedata.normalize("NFC", dataset.stem(place))
-            stem = (
-                "".join(c if c.isprintable() and c not in BAD_IN_NAMES else "_" for c in stem)
-                .lstrip("#")
-                .strip(" .")[:100]
-            )
-            stem = name = stem or "image"
+            stem = name = _file_stem(dataset.stem(place))
             number = 1
             while name.casefold() in taken:
                 number += 1
@@ -233,6 +230,12 @@ def _plan(splits: Mapping[str, SegmentationDataset], named: Mapping[str, str]) -
             taken.add(name.casefold())
             items.append(_Item(dataset, place, named[split], name, image))
     return items, skipped
+
+
+def _file_stem(text: str) -> str:
+    """Return a name as a file can have it on every disk, and as a line of a list, where ``#`` begins a comment."""
+    kept = "".join(c if c.isprintable() and c not in BAD_IN_NAMES else "_" for c in unicodedata.normalize("NFC", text))
+    return kept.lstrip("#").strip(" .")[:100] or "image"
 
 
 def _image_file(dataset: SegmentationDataset, place: int) -> Path | None:
@@ -251,8 +254,8 @@ def _write(item: _Item, writer: LabelWriter, target: Target) -> tuple[_Counted, 
     name, copied = _write_image(item, image, home)
     writer.add(Picture(item.split, name, (mask.shape[0], mask.shape[1])), mask)
     kept, count = writer.kept(mask), len(target.classes)
-    size = mask.shape[0], mask.shape[1]
-    return _Counted(item, count_classes(kept, count), count_classes(mask, count), _digest(kept), size), copied
+    size, changed = (mask.shape[0], mask.shape[1]), int(np.count_nonzero(kept != mask))
+    return _Counted(item, count_classes(kept, count), count_classes(mask, count), changed, _digest(kept), size), copied
 
 
 def _write_image(item: _Item, image: ImageArray, home: Path) -> tuple[str, bool]:
@@ -293,7 +296,7 @@ def _compared(
         raise DataError(
             f"{len(missing)} pictures cannot be read back from {kind}, such as {missing[0]}; nothing is kept"
         )
-    accounts, changed = [], 0
+    accounts, moved, changed = [], list[str](), 0
     for done, each in enumerate(counted, 1):
         mask = table[masks[each.item.stem]()]
         counts = count_classes(mask, total)
@@ -301,14 +304,16 @@ def _compared(
         accounts.append(Account(each.counts, 0, pixels, counts, mask.size))
         if mask.shape != each.size:
             raise DataError(f"the labels of {each.item.stem} would change their size in {kind}; nothing is kept")
-        if _digest(mask) != each.digest or (each.counts != each.source).any():
-            # Rarely: the format cannot say all. Reading the source once more saves keeping every mask.
-            changed += int((_settled(each.item.dataset.read(each.item.place)[1], target.classes) != mask).sum())
+        if _digest(mask) != each.digest:
+            moved.append(each.item.stem)
+        changed += each.changed
         progress(len(counted) + done, 2 * len(counted))
     try:
         check_shares(accounts, names)
     except DataError as error:
         raise DataError(f"nothing was converted to {kind}, since labels would change: {error}") from error
+    if moved:
+        raise DataError(f"nothing was converted to {kind}, since the labels of {moved[0]} are read back as others")
     pixels = sum(account.pixels for account in accounts)
     sums = [np.sum(part, axis=0) for part in ([each.source for each in counted], [a.written for a in accounts])]
     before, after = (tuple((part / pixels).tolist()) for part in sums)
