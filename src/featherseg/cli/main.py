@@ -18,7 +18,9 @@ from cyclopts import CycloptsError
 
 from ..core.errors import FeathersegError
 from ..core.text_files import shortened
-from . import bench, compress, doctor, evaluate, export, info, predict, ship, train, weights  # noqa: F401 (commands)
+
+# Commands register themselves.
+from . import bench, compress, convert, doctor, evaluate, export, info, predict, ship, train, weights  # noqa: F401
 from .app import app
 
 VERBOSE = "--verbose"

@@ -149,6 +149,10 @@ BACKGROUND = ("background", "_background_", "__background__")
 """What people and programs call the class of pixels that show nothing of interest, in lower case."""
 
 
+IGNORED = "__ignore__"
+"""LabelMe's name of what is neither a class nor background, which Label Studio's labels may have too."""
+
+
 def name_classes(
     names: Sequence[str], colors: Mapping[str, tuple[int, int, int]] | None = None, *, background: bool, where: object
 ) -> tuple[ClassSet, dict[str, int], int]:

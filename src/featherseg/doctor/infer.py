@@ -32,6 +32,7 @@ class InferredData:
         options: what the loader has to be told.
         classes: names and colours; None where they cannot be known.
         notes: what was inferred rather than stated, a sentence each.
+        splits: names of all splits that have labels, in order.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class InferredData:
     options: dict[str, Any]
     classes: ClassSet | None
     notes: tuple[str, ...]
+    splits: tuple[str, ...] = ()
 
     def to_config(self) -> dict[str, Any]:
         """Return the ``[data]`` section that opens it, as :func:`featherseg.core.config.config_from_dict` reads it."""
@@ -86,4 +88,5 @@ def infer_data(path: str | Path, kind: str | None = None) -> InferredData:
     notes += layout.notes
     splits = ", ".join(map(printable, layout.splits))
     notes.insert(0, f"{printable(str(root))} is laid out as {layout.kind}, splits {splits}")
-    return InferredData(layout.kind, root, layout.train_split, layout.val_split, layout.options, classes, tuple(notes))
+    names = layout.train_split, layout.val_split
+    return InferredData(layout.kind, root, *names, layout.options, classes, tuple(notes), layout.splits)

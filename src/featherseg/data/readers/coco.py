@@ -252,11 +252,12 @@ def read_coco(
     check_share(val_share)
     require_folder(root, "dataset folder")
     files = {file: read_file(file) for file in files_of(root, (".json",)) if _looks_like_coco(file)}
-    files = {file: tree for file, tree in files.items() if tree.annotations}
-    if not files:
+    files = {file: tree for file, tree in files.items() if tree.annotations is not None}
+    labelled = sum(bool(tree.annotations) for tree in files.values())
+    if not labelled:
         raise DataError(f"{root} holds no COCO JSON with annotations; check the folder")
     with_segments = {f for f, tree in files.items() if any(o.segments_info is not None for o in tree.annotations or ())}
-    both = 0 < len(with_segments) < len(files)
+    both = 0 < len(with_segments) < labelled
     as_segments = panoptic if panoptic is not None else not both and bool(with_segments)
     files = {file: tree for file, tree in files.items() if (file in with_segments) == as_segments}
     if not files:

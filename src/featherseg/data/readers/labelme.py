@@ -17,7 +17,7 @@ from ...core.errors import DataError
 from ...core.images import upright_size
 from ...core.text_files import check_tree, parse_typed, read_text, shortened
 from ...core.types import IGNORE_INDEX, MaskArray
-from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, name_classes, recognisers
+from ..annotations import IGNORED, AnnotatedDataset, Evidence, Labels, Sample, name_classes, recognisers
 from ..datasets import datasets, require_folder
 from ..listing import Pictures, files_of, settle_splits, split_of
 from ..shapes import Bitmap, Polygons, Region, Shape, Strokes, blamed, box_ring, paint
@@ -28,8 +28,6 @@ MAX_JSON_BYTES = 256 << 20
 """Largest JSON of one image, which may hold the image itself."""
 PEN = 5.0
 """Half the width of a line, and radius of a point, in pixels: what LabelMe draws (labelme/utils/shape.py: 10 and 5)."""
-IGNORED = "__ignore__"
-"""LabelMe's name of what is neither a class nor background."""
 LOOK_AT = 20
 
 
@@ -185,7 +183,8 @@ def read_labelme(
     used: dict[Path, Path] = {}
     labels, kinds = set[str](), Counter[str]()
     for file in files:
-        tree, split = read_file(file), split_of(file, root)
+        # An image may be called test_1 and be trained on: folders alone are named as splits.
+        tree, split = read_file(file), split_of(file.with_name("_"), root)
         image = _image_of(file, tree, pictures, split)
         if image is None:
             missing[split or "train"].append(tree.image_path or file.stem)

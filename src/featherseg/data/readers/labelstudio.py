@@ -9,7 +9,8 @@ from typing import Any
 
 from ...core.errors import DataError, first_line
 from ...core.text_files import parse_json, read_text, shortened
-from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, name_classes, recognisers
+from ...core.types import IGNORE_INDEX
+from ..annotations import IGNORED, AnnotatedDataset, Evidence, Labels, Sample, name_classes, recognisers
 from ..datasets import datasets
 from ..image_names import find_bare, find_uploaded, path_in
 from ..listing import Pictures, files_of, settle_splits
@@ -38,9 +39,10 @@ def labelstudio(
 
     Overlaps: of regions, the later one in the file lies on top; of PNG files, the class with fewer pixels in that
     image. Background: what no region covers is the class of that name, or a class "background" that is put before the
-    labels; where there are PNG files of a class "background", it is ignored instead. Ignored: nothing else. Classes are
-    in alphabetical order, since exports do not hold the project's. Of several annotations of a task the one that is
-    marked as ground truth is read, else the last; tasks that nobody labelled, and cancelled annotations, are left out.
+    labels; where there are PNG files of a class "background", it is ignored instead. Ignored: regions that are called
+    ``__ignore__``, as in LabelMe. Classes are in alphabetical order, since exports do not hold the project's. Of
+    several annotations of a task the one that is marked as ground truth is read, else the last; tasks that nobody
+    labelled, and cancelled annotations, are left out.
 
     Args:
         root: folder of the export.
@@ -118,10 +120,12 @@ def _read(file: Path) -> Any:
 
 def _of_tasks(tasks: list[Task], file: Path, pictures: Pictures, val_share: float, seed: int) -> Labels:
     results = [result for task in tasks for result in task.results]
-    names = sorted({result.label for result in results if result.label and result.has_area})
+    names = sorted({result.label for result in results if result.label and result.has_area} - {IGNORED})
     if not names:
         raise DataError(f"Label Studio export {file} holds no region with a label; label the images, then export")
     classes, ids, base = name_classes(names, background=True, where=file)
+    ids |= {IGNORED: IGNORE_INDEX}
+    ignored = sum(result.has_area and result.label == IGNORED for result in results)
     samples, missing = dict[Path, Sample](), list[str]()
     for task in tasks:
         if not task.labelled:
@@ -140,7 +144,7 @@ def _of_tasks(tasks: list[Task], file: Path, pictures: Pictures, val_share: floa
         )
     notes = [
         f"classes from {file.name}, in alphabetical order; what no region covers is the class {classes.names[base]}; "
-        "nothing is ignored",
+        + (f"{ignored} regions called {IGNORED} are ignored" if ignored else "nothing is ignored"),
         "where regions overlap, the later one in the file lies on top",
         *_left_out(tasks, results),
     ]
