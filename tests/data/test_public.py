@@ -15,6 +15,7 @@ from conftest import error_line
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.data.datasets import create_dataset, list_datasets
 from featherseg.data.readers.public import CAMVID_32, CAMVID_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES
+from featherseg.doctor.examine import examine
 
 SIZE = (6, 8)
 
@@ -326,3 +327,69 @@ def test_the_datasets_beside_the_project(
     assert shape is None or mask.shape == shape
     assert set(np.unique(mask)) <= {*range(len(dataset.classes)), 255}
     assert len(np.unique(mask)) > 2
+
+
+# Which frames, which names
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    frames = {"train": ["0001TP_1", "0001TP_10", "0006R0_f2", "0016E5_3"], "val": ["0016E5_4"], "test": ["Seq05VD_1"]}
+    for split, names in frames.items():
+        for name in names:
+            picture(tmp_path / split / f"{name}.png", (1, 12))
+            ids(tmp_path / f"{split}annot" / f"{name}.png", [list(range(12))])
+        (tmp_path / f"{split}.txt").write_text("\n".join(f"{name}.png" for name in names))
+    return tmp_path
+
+
+@pytest.mark.parametrize("wanted", [["0016E5", "0001TP"], "0016E5,0001TP"])
+def test_camvid_by_recordings(recordings: Path, wanted: Any) -> None:
+    def names(split: str, **options: Any) -> list[str]:
+        dataset = create_dataset("camvid", recordings, split, **options)
+        assert dataset.split == split
+        assert dataset.read(len(dataset) - 1)[1][0].tolist() == [*range(11), 255]
+        return [dataset.stem(i) for i in range(len(dataset))]
+
+    assert names("train", recordings=wanted) == ["0001TP_1", "0001TP_10", "0016E5_3", "0016E5_4"]
+    assert names("val", recordings=wanted) == ["0006R0_f2"]
+    every = ["0001TP_1", "0001TP_10", "0006R0_f2", "0016E5_3", "0016E5_4"]
+    assert names("all") == names("all", recordings=wanted) == every
+    assert names("train") == ["0001TP_1", "0001TP_10", "0006R0_f2", "0016E5_3"]
+    assert names("test") == ["Seq05VD_1"]
+
+
+def test_camvid_recordings_that_cannot_be(recordings: Path) -> None:
+    unknown = refusal("camvid", recordings, recordings=["0001TQ"])
+    assert "'0001TQ' is not in" in unknown
+    assert "recordings there: 0001TP, 0006R0, 0016E5" in unknown
+    assert "leave one of them out" in refusal("camvid", recordings, recordings="0001TP,0006R0,0016E5")
+    assert "only train, val and all" in refusal("camvid", recordings, "test", recordings="0001TP")
+
+
+def test_the_real_camvid_by_recordings(shared: Path) -> None:
+    root = shared / "data" / "CamVid"
+    if not root.is_dir():
+        pytest.skip(f"needs {root}")
+    folds = {word: create_dataset("camvid", root, "val", recordings=others) for word, others in {
+        "0001TP": ["0006R0", "0016E5"], "0006R0": ["0001TP", "0016E5"], "0016E5": ["0001TP", "0006R0"]
+    }.items()}  # fmt: skip
+    assert all(fold.stem(i).startswith(word) for word, fold in folds.items() for i in range(len(fold)))
+    assert sum(len(fold) for fold in folds.values()) == 367 + 101
+
+
+def test_cityscapes_of_train_ids_is_read_and_other_masks_are_named(tmp_path: Path) -> None:
+    make_cityscapes(tmp_path, [[0, 18, 255]])
+    for mask in (tmp_path / "gtFine").rglob("*.png"):
+        mask.rename(mask.with_name(mask.name.replace("labelIds", "labelTrainIds")))
+    dataset = create_dataset("cityscapes", tmp_path)
+    assert dataset.read(0)[1].tolist() == [[0, 18, 255]]
+    assert "labelTrainIds" in dataset.notes[0]  # type: ignore[attr-defined]
+    said = examine(tmp_path)
+    assert said.layout.splits == ("train",)
+    assert said.pixels["train"][0] == said.pixels["train"][18] == 2
+    for mask in (tmp_path / "gtFine").rglob("*.png"):
+        mask.rename(mask.with_name(mask.name.replace("labelTrainIds", "color")))
+    message = refusal("cityscapes", tmp_path)
+    assert "no *_gtFine_labelIds.png" in message
+    assert "*_gtFine_color.png" in message

@@ -23,6 +23,10 @@ def eval_(
     scales: Annotated[tuple[float, ...], Parameter(help="Image scales to average.", consume_multiple=True)] = (1.0,),
     flip: Annotated[bool, Parameter(help="Average over the mirrored image too.", show_default=False)] = False,
     threads: Threads = None,
+    class_map: Annotated[
+        Path | None,
+        Parameter(name="--map", help="TOML that says which classes of the network are which of the data's."),
+    ] = None,
     confusion: Annotated[Path | None, Parameter(help="Write the confusion matrix as a picture.")] = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -33,6 +37,10 @@ def eval_(
 
         featherseg eval runs/camvid_fastsegnet --scales 0.75 1.0 1.25 --flip
         featherseg eval street.onnx --data ~/CamVid --confusion confusion.png
+        featherseg eval cityscapes.onnx --data ~/CamVid --kind camvid --map map.toml
+
+    Classes are matched by their names. Where a network knows others than the data, the map has a line for each class
+    of the data with the network's, such as Car = ["car", "truck", "bus"].
 
     Args:
         model: run folder, weights or .onnx file.
@@ -40,6 +48,7 @@ def eval_(
     from ..core.images import IMAGE_SUFFIXES, write_image
     from ..core.outputs import Outputs
     from ..core.progress import counting, show_progress
+    from ..evaluation.matching import read_map
     from ..evaluation.opening import open_labelled, open_segmenter
     from ..evaluation.scores import evaluate
     from ..evaluation.visualize import confusion_picture
@@ -52,10 +61,11 @@ def eval_(
     outputs = Outputs()
     if confusion is not None:  # before minutes of scoring
         outputs.require([confusion])
+    matches = None if class_map is None else read_map(class_map)
     segmenter = open_segmenter(model, size=parse_size(size), threads=threads)
     dataset = open_labelled(model, segmenter.artifact.training, root=data, kind=kind, split=split)
     with counting("evaluate", len(dataset)) as progress:
-        result = evaluate(segmenter, dataset, scales=scales, flip=flip, progress=progress)
+        result = evaluate(segmenter, dataset, scales=scales, flip=flip, class_map=matches, progress=progress)
     if json:
         print_json(result.to_dict())
     else:

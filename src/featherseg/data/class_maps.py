@@ -1,0 +1,261 @@
+"""Classes as people need them: merged, renamed, dropped or ignored, over a dataset of any kind.
+
+``[data.classes]`` of a recipe holds a key for each class that is made, with the classes or mask values that it takes
+in, and ``ignore`` with those that are neither trained on nor counted. ``"*"`` stands for all that is not named::
+
+    [data.classes]
+    road = ["road", "parking"]       # merged; a single name renames
+    ignore = ["void", 0, 999]        # numbers are values of mask files
+    other = "*"                      # without it, what is not named stays as it is
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ConfigError, did_you_mean
+from ..core.text_files import shortened
+from ..core.types import IGNORE_INDEX, ClassSet, ImageArray, MaskArray, distinct_colors
+from .datasets import FileDataset, SegmentationDataset, create_dataset, datasets
+from .labels import LabelTable
+
+IGNORE = "ignore"
+"""The key of what is ignored; no class can be called so."""
+REST = "*"
+HIGHEST = 0xFFFF
+"""Largest value of a mask file."""
+
+Word = str | int
+"""A class's name, or a value of mask files."""
+Words = Word | Sequence[Word]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A map over known classes.
+
+    Args:
+        names: of the classes that there are then.
+        labels: new id by old one; ``IGNORE_INDEX`` where it is ignored.
+        values: new id by value of mask files, of those that the map names by number.
+        rest: new id of mask values that nobody names; None where they stay what they are.
+        firsts: old id of the first class in each new one; None where it is made of mask values alone.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    values: Mapping[int, int]
+    rest: int | None
+    firsts: tuple[int | None, ...]
+
+    def classes(self, colors: Sequence[tuple[int, int, int]] = ()) -> ClassSet:
+        """Return the classes, each in the colour of the first that it is made of, if all of them have one."""
+        if not colors or None in self.firsts:
+            colors = distinct_colors(len(self.names))
+        else:
+            colors = [colors[first] for first in self.firsts if first is not None]
+        return ClassSet(self.names, tuple(colors), IGNORE_INDEX)
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What is made of a dataset's classes; :func:`parse_map` reads it.
+
+    Args:
+        made: what each new class takes in, in the order of the new ids.
+        ignored: what is ignored.
+        place: what the map is called in messages.
+    """
+
+    made: Mapping[str, tuple[Word, ...]]
+    ignored: tuple[Word, ...] = ()
+    place: str = "data.classes"
+
+    @property
+    def of_values(self) -> bool:
+        """Whether it names mask values alone, so that nothing needs to be known of the masks."""
+        return bool(self.made) and all(type(word) is int or word == REST for _, word in self._entries())
+
+    def resolve(self, names: Sequence[str], values: Mapping[str, int] | None = None) -> Resolved:
+        """Say what becomes of classes.
+
+        Args:
+            names: of the classes, in the order of their ids; any number of them.
+            values: of mask files that have a name but are no class.
+
+        Raises:
+            ConfigError: a name is no class, is named twice, or would be two classes; or too many or none are left.
+        """
+        values = values or {}
+        ids = {key: place for place, key in enumerate(self.made)} | {IGNORE: IGNORE_INDEX}
+        named: dict[str, int] = {}
+        by_value: dict[int, int] = {}
+        rest = next((ids[key] for key, word in self._entries() if word == REST), None)
+        for key, word in self._entries():
+            if isinstance(word, int):
+                by_value[word] = ids[key]
+            elif word in names:
+                named[word] = ids[key]
+            elif word in values:
+                by_value[values[word]] = ids[key]
+            elif word != REST:
+                hint = did_you_mean(word, (*names, *values))
+                raise ConfigError(f"{self.place}.{key} names {shortened(repr(word))}, no class of the data; {hint}")
+        new = list(self.made)
+        labels = []
+        firsts: list[int | None] = [None] * len(new)
+        for place, name in enumerate(names):
+            label = named.get(name, rest)
+            if label is None:
+                if name in self.made:
+                    raise ConfigError(
+                        f"{self.place}.{name} does not take in the class {name!r} that there is; put {name!r} into its "
+                        "list, or give the new class another name"
+                    )
+                new.append(name)
+                firsts.append(None)
+                label = len(new) - 1
+            if label != IGNORE_INDEX and firsts[label] is None:
+                firsts[label] = place
+            labels.append(label)
+        if not 1 <= len(new) <= IGNORE_INDEX:
+            raise ConfigError(f"{self.place} leaves {len(new)} classes; merge or ignore more: 1 to 255 are possible")
+        return Resolved(tuple(new), tuple(labels), by_value, rest, tuple(firsts))
+
+    def over(self, dataset: SegmentationDataset) -> SegmentationDataset:
+        """Return a dataset with its classes as the map has them.
+
+        Raises:
+            ConfigError: see :meth:`resolve`.
+        """
+        if not isinstance(dataset, FileDataset):
+            found = self.resolve(dataset.classes.names)
+            if found.values:
+                value = next(iter(found.values))
+                raise ConfigError(f"{self.place} names the mask value {value}, but {dataset.name} has no mask files")
+            return Relabelled(dataset, found.classes(dataset.classes.colors), found.labels, self.notes(dataset))
+        classes, table = self.over_table(dataset.classes, dataset.table, dataset.named_values)
+        return replace(dataset, classes=classes, table=table, notes=self.notes(dataset))
+
+    def over_table(
+        self, classes: ClassSet, table: LabelTable, values: Mapping[str, int] | None = None
+    ) -> tuple[ClassSet, LabelTable]:
+        """Return classes, and the table that reads masks as them, with values named by number taken out first."""
+        found = self.resolve(classes.names, values)
+        labels = dict(enumerate(found.labels)) | {classes.ignore_index: IGNORE_INDEX}
+        return found.classes(classes.colors), table.relabelled(labels, found.values)
+
+    def alone(self) -> tuple[ClassSet, LabelTable]:
+        """Return the classes and table of a map of mask values, see :attr:`of_values`; 255 is ignored."""
+        found = self.resolve(())
+        rest = {} if found.rest is None else dict.fromkeys(range(HIGHEST + 1), found.rest)
+        return found.classes(), LabelTable(rest | {IGNORE_INDEX: IGNORE_INDEX} | dict(found.values))
+
+    def notes(self, dataset: SegmentationDataset | None = None) -> tuple[str, ...]:
+        """Return a dataset's notes, and what the map makes of its classes."""
+        parts = [f"{key} = {' + '.join(map(str, words))}" for key, words in self.made.items()]
+        parts += [f"ignored: {', '.join(map(str, self.ignored))}"] * bool(self.ignored)
+        return (*getattr(dataset, "notes", ()), f"classes as {self.place} has them: {'; '.join(parts)}")
+
+    def _entries(self) -> list[tuple[str, Word]]:
+        return [(key, word) for key, words in (*self.made.items(), (IGNORE, self.ignored)) for word in words]
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """A dataset whose class ids are others than those that it reads.
+
+    Args:
+        dataset: is read.
+        classes: of the new ids.
+        labels: new id by old one, ``IGNORE_INDEX`` for ignored.
+        notes: to be shown to the user.
+    """
+
+    dataset: SegmentationDataset
+    classes: ClassSet
+    labels: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Kind of dataset."""
+        return self.dataset.name
+
+    @property
+    def split(self) -> str:
+        """The split."""
+        return self.dataset.split
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def stem(self, index: int) -> str:
+        """Return the name of sample `index`."""
+        return self.dataset.stem(index)
+
+    def read(self, index: int) -> tuple[ImageArray, MaskArray]:
+        """Return sample `index`: RGB uint8 (H, W, 3) and new class ids uint8 (H, W)."""
+        image, mask = self.dataset.read(index)
+        table = np.full(256, self.classes.ignore_index, np.uint8)
+        table[: len(self.labels)] = [label if label < len(self.classes) else table[-1] for label in self.labels]
+        relabelled: MaskArray = table[mask]
+        return image, relabelled
+
+
+def parse_map(section: Mapping[str, Words], place: str = "data.classes") -> ClassMap:
+    """Read a map from the section of a recipe.
+
+    Args:
+        section: see the module.
+        place: what it is called in messages.
+
+    Raises:
+        ConfigError: a class takes in nothing, or a name or value stands in two places.
+    """
+    made: dict[str, tuple[Word, ...]] = {}
+    seen: dict[Word, str] = {}
+    for key, given in section.items():
+        words = (given,) if isinstance(given, str | int) else tuple(given)
+        if not words:
+            raise ConfigError(f"{place}.{key} is empty; name classes or mask values, or leave it out")
+        for word in words:
+            if isinstance(word, bool) or not isinstance(word, str | int) or word == "":
+                raise ConfigError(f"{place}.{key} holds {shortened(repr(word))}; give names and mask values")
+            if isinstance(word, int) and not 0 <= word <= HIGHEST:
+                raise ConfigError(f"{place}.{key} holds {word}; mask values are 0 to {HIGHEST}")
+            if word in seen:
+                raise ConfigError(f"{place} has {word!r} in {seen[word]} and in {key}; one of them has to do")
+            seen[word] = key
+        made[key] = words
+    ignored = made.pop(IGNORE, ())
+    return ClassMap(made, ignored, place)
+
+
+def open_mapped(
+    name: str, root: Any = "", split: str = "train", classes: Mapping[str, Words] | None = None, **options: Any
+) -> SegmentationDataset:
+    """Open a split of a dataset as :func:`featherseg.data.datasets.create_dataset` does, its classes mapped.
+
+    Args:
+        name: kind of dataset.
+        root: folder of the data.
+        split: of it.
+        classes: as ``[data.classes]`` has it; empty or None leaves the classes as they are.
+        options: the kind's own.
+
+    Raises:
+        ConfigError: unknown kind or option, or a map that does not fit.
+        DataError: see :func:`featherseg.data.datasets.create_dataset`.
+    """
+    if not classes:
+        return create_dataset(name, root, split, **options)
+    class_map = parse_map(classes)
+    if "class_map" in inspect.signature(datasets.get(name)).parameters:  # it draws splits by them, or has too many
+        return create_dataset(name, root, split, class_map=class_map, **options)
+    return class_map.over(create_dataset(name, root, split, **options))
