@@ -96,9 +96,10 @@ class TestPredict:
         for i in range(3):
             Image.fromarray(street(i, (48 + i, 64))[0]).save(tmp_path / f"s{i}.png")
             paths.append(tmp_path / f"s{i}.png")
-        done: list[int] = []
-        result = predict(segmenter, paths, tmp_path / "out", overlays=False, progress=done.append)
-        assert done == [1, 2, 3]
+        done: list[tuple[int, int]] = []
+        out = tmp_path / "out"
+        result = predict(segmenter, paths, out, overlays=False, progress=lambda *counts: done.append(counts))
+        assert done == [(1, 3), (2, 3), (3, 3)]
         assert result.overlays == ()
         masks = [np.array(Image.open(path)) for path in result.masks]
         assert [mask.shape for mask in masks] == [(48, 64), (49, 64), (50, 64)]
@@ -155,7 +156,7 @@ def test_a_stopped_call_goes_on_where_it_stopped(trained: Trained, photos: Path,
     segmenter, out = open_segmenter(trained.file, threads=1), tmp_path / "out"
     paths = find_images([photos])
 
-    def stop(done: int) -> None:
+    def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

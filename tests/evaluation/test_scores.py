@@ -57,12 +57,12 @@ def oracle(dataset: Any, predictions: list[NDArray[np.uint8]]) -> float:
 
 def test_scores_are_those_of_all_pixels_together(street_folder: Path) -> None:
     dataset, segmenter = data(street_folder), ColorSegmenter()
-    done: list[int] = []
-    result = evaluate(segmenter, dataset, progress=done.append)  # type: ignore[arg-type]
+    done: list[tuple[int, int]] = []
+    result = evaluate(segmenter, dataset, progress=lambda *counts: done.append(counts))  # type: ignore[arg-type]
     predictions = [segmenter.segment(dataset.read(i)[0]) for i in range(len(dataset))]
     assert result.miou == pytest.approx(oracle(dataset, predictions))
     assert 0.8 < result.miou < 1
-    assert done == list(range(1, 11))
+    assert done == [(i, 10) for i in range(1, 11)]
     assert result.matrix.sum() == sum(int((dataset.read(i)[1] != 255).sum()) for i in range(10))
     assert 0 < result.boundary_f1 <= 1
     assert result.protocol["split"] == "all"
