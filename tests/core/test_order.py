@@ -13,7 +13,7 @@ from conftest import Ended
 from featherseg.core.images import list_images
 from featherseg.core.order import natural
 from featherseg.data.datasets import create_dataset
-from featherseg.doctor.layout import list_pairs
+from featherseg.doctor.listing import list_pairs
 from featherseg.runtime.predict import find_images
 from featherseg.runtime.video.sources import FolderSource
 

@@ -19,7 +19,7 @@ from featherseg.data.annotations import recognise
 from featherseg.data.convert import ConvertResult, convert
 from featherseg.data.datasets import SegmentationDataset, create_dataset
 from featherseg.data.writers.coco import CocoWriter, encode_counts
-from featherseg.data.writing import Picture, Target, writers
+from featherseg.data.writing import ConvertTarget, Picture, writers
 from featherseg.doctor.infer import infer_data
 from labelled_exports import cvat_masks, cvat_xml_masks, grouped, per_class_folders, roboflow, save, vistas
 
@@ -420,6 +420,6 @@ def test_labelme_draws_its_masks_in_the_same_place(tmp_path: Path) -> None:
 
 
 def test_what_a_writer_is_told() -> None:
-    target = Target(Path(), ClassSet(("road", "_background_")), ("",))
+    target = ConvertTarget(Path(), ClassSet(("road", "_background_")), ("",))
     assert target.background == 1
     assert Picture("train", "a.b.png", (1, 1)).stem == "a.b"

@@ -13,7 +13,7 @@ from featherseg.data.annotations import recognise
 from featherseg.data.datasets import create_dataset
 from featherseg.data.readers.cvat_xml import decode_runs
 from featherseg.data.readers.public import VOC_CLASSES
-from featherseg.doctor.layout import infer_kind
+from featherseg.doctor.listing import infer_kind
 from labelled_exports import (
     COLORS,
     LABEL_MAP,

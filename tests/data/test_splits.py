@@ -13,7 +13,7 @@ from conftest import error_line
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.data.datasets import create_dataset
 from featherseg.data.splits import draw_split, group_of, made_split
-from featherseg.doctor.layout import list_pairs
+from featherseg.doctor.listing import list_pairs
 
 NAMES = [f"part_{i:03d}" for i in range(24)]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -16,6 +15,7 @@ import tomli_w
 
 from .errors import ConfigError, did_you_mean, first_line
 from .text_files import check_tree, parse_toml, read_text, shortened
+from .typed_values import read_value
 
 # The upper bounds only keep out TOML's inf, and numbers that no counter or generator of random numbers holds.
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
@@ -28,10 +28,6 @@ Magnification = Annotated[float, msgspec.Meta(ge=1 / 64, le=64)]
 Processes = Annotated[int, msgspec.Meta(ge=0, le=256)]
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 Size = tuple[Count, Count]
-
-
-_WINDOWS_PATH = re.compile(r'''"([A-Za-z]:\\(?!\\)[^"]*|\\\\[^\\"][^"]*)"''')
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -303,45 +299,12 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"override {shown} is not key=value; write for example optim.lr=0.001")
     *sections, last = key.strip().split(".")
-    value = _read_value(text.strip(), _kind_of(key.strip()))
+    value = read_value(text.strip(), _kind_of(key.strip()))
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"override {shown}: {shortened(repr(section))} is a value, not a section")
     tree[last] = value
-
-
-def _read_value(text: str, kind: Any) -> Any:
-    """Return what the right side of ``key=value`` says: TOML, or a bare text, which paths and names may be.
-
-    Args:
-        text: as it was typed.
-        kind: type of the setting; None of an option, of which only its builder knows the type.
-
-    Raises:
-        ConfigError: quotes around what TOML does not take for a text.
-    """
-    quoted = text[:1] in ('"', "'")
-    # Between double quotes TOML takes \t of C:\tiles for a tab; who means one backslash with two writes two.
-    if path := _WINDOWS_PATH.fullmatch(text):
-        return path[1]
-    if kind is str and not quoted:  # a folder may be called 2024, 1e3, true or 2024-05-01
-        return text
-    try:
-        parsed = parse_toml(f"value = {text}")
-    except ValueError:
-        parsed = {}
-    if list(parsed) == ["value"]:  # a second line would be lost without a word
-        return parsed["value"]
-    if quoted and text[-1:] == text[:1]:
-        raise ConfigError(f"{shortened(text)} is no text as TOML has it; leave the quotes out, or use single ones")
-    if text in ("True", "False"):
-        return text == "True"
-    for number in (int, float):  # 007, .5 and 5. are no TOML
-        if _NUMBER.fullmatch(text):
-            with suppress(ValueError):
-                return number(text)
-    return text
 
 
 def _kind_of(key: str) -> Any:

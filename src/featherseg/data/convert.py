@@ -24,7 +24,7 @@ from .annotations import AnnotatedDataset
 from .datasets import FileDataset, SegmentationDataset, create_dataset
 from .listing import split_word
 from .shares import Account, check_shares, count_classes
-from .writing import LabelWriter, Picture, Target, clean_name, writers
+from .writing import ConvertTarget, LabelWriter, Picture, clean_name, writers
 
 COPIED = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Images that every program reads; others become PNGs, and so do those that EXIF turns."""
@@ -171,7 +171,7 @@ def convert(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=TEMPORARY) as folder:
         root = Path(folder, out.name)
         root.mkdir()
-        target = Target(root, classes, tuple(dict.fromkeys(item.split for item in items)), polygons)
+        target = ConvertTarget(root, classes, tuple(dict.fromkeys(item.split for item in items)), polygons)
         writer = build(target)
         counted, copied = [], 0
         for done, item in enumerate(items, 1):
@@ -245,7 +245,7 @@ def _image_file(dataset: SegmentationDataset, place: int) -> Path | None:
     return dataset.samples[place].image if isinstance(dataset, AnnotatedDataset) else None
 
 
-def _write(item: _Item, writer: LabelWriter, target: Target) -> tuple[_Counted, bool]:
+def _write(item: _Item, writer: LabelWriter, target: ConvertTarget) -> tuple[_Counted, bool]:
     """Write one picture; return its labels' counts, and whether the image was copied as it is."""
     image, mask = item.dataset.read(item.place)
     mask = _settled(mask, target.classes)
@@ -281,7 +281,7 @@ def _digest(mask: MaskArray) -> bytes:
 
 
 def _compared(
-    counted: list[_Counted], writer: LabelWriter, target: Target, kind: str, progress: OnProgress
+    counted: list[_Counted], writer: LabelWriter, target: ConvertTarget, kind: str, progress: OnProgress
 ) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...], tuple[float, float], int, int]:
     """Read back what was written; return what a :class:`ConvertResult` says of classes and pixels.
 
@@ -321,7 +321,7 @@ def _compared(
     return names, before, after, ignored, changed, pixels
 
 
-def _ids_of(found: ClassSet, writer: LabelWriter, target: Target) -> NDArray[np.uint8]:
+def _ids_of(found: ClassSet, writer: LabelWriter, target: ConvertTarget) -> NDArray[np.uint8]:
     """Return the source's class id for each id that is read back, uint8 (256,)."""
     table = np.full(256, target.classes.ignore_index, np.uint8)
     ids = {name: i for i, name in enumerate(writer.names)}

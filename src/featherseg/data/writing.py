@@ -37,7 +37,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Target:
+class ConvertTarget:
     """Where labels are to be written, and how.
 
     Args:
@@ -69,7 +69,7 @@ class LabelWriter:
         options: what that reader has to be told.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ConvertTarget) -> None:
         self.target = target
         self.names: tuple[str, ...] = read_names(target.classes.names)
         self.options: dict[str, Any] = {}
@@ -91,7 +91,7 @@ class LabelWriter:
         raise NotImplementedError
 
 
-writers: Registry[Callable[[Target], LabelWriter]] = Registry("format", home="featherseg.data.writers")
+writers: Registry[Callable[[ConvertTarget], LabelWriter]] = Registry("format", home="featherseg.data.writers")
 
 
 def clean_name(name: str) -> str:
@@ -118,14 +118,14 @@ def with_background(names: tuple[str, ...], background: int | None) -> tuple[str
     return tuple("background" if i == background else name for i, name in enumerate(names))
 
 
-def need_a_class(target: Target, kind: str) -> None:
+def need_a_class(target: ConvertTarget, kind: str) -> None:
     """Refuse labels of background alone where the format says nothing of background."""
     if target.background is not None and len(target.classes) == 1:
         name = target.classes.names[0]
         raise DataError(f"the source has one class, {name}, of which {kind} says nothing; convert it to folder or cvat")
 
 
-def masks_only(target: Target, kind: str) -> None:
+def masks_only(target: ConvertTarget, kind: str) -> None:
     """Refuse outlines where the format takes masks alone."""
     if target.polygons:
         raise ConfigError(f"polygons are wanted, but {kind} takes masks alone; leave --polygons out")

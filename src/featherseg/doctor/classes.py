@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.types import IGNORE_INDEX, ClassSet
 from ..data.labels import UNKNOWN
@@ -23,6 +22,7 @@ from .pairing import shown
 from .probe import Facts, MaskFacts
 from .raw import IGNORED_COLOR, NO_COLOR
 from .rules import Findings
+from .seen import MIXED, mask_is_image, seen
 
 DOMINANT = 0.002
 """Least share of the pixels of a value that stands for a class where others are damage."""
@@ -34,8 +34,6 @@ MANY = 16
 """More unknown values than this are damage, not ids that someone chose."""
 SPARSE = 4
 """Smallest largest id at which gaps are told from classes that happen to be absent."""
-MIXED = 0.5
-"""A mask with more unknown pixels than this is not one of these classes'."""
 
 OFTEN, OFTEN_PIXELS = 0.25, 0.005
 """Shares of the masks and of the pixels from which on a value is no slip of the pen."""
@@ -43,32 +41,6 @@ FEW = 0.5
 """Of an average class's pixels: what is unlabelled has fewer than this."""
 LEFT_OVER = ("background", "other", "others", "void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "none")
 """What people call the class of whatever is not named."""
-
-Seen = tuple[NDArray[np.int32], NDArray[np.int64], bool]
-
-
-def seen(mask: MaskFacts, meaning: Meaning | None) -> Seen:
-    """Return a mask's values, their counts and whether they are colours, as `meaning` looks at them."""
-    if meaning is not None and meaning.by_palette and mask.palette is not None:
-        return mask.palette, mask.counts, True
-    if meaning is not None and meaning.grey_rgb and mask.colour and mask.grey:
-        return mask.values & 255, mask.counts, False
-    return mask.values, mask.counts, mask.colour
-
-
-def snaps(mask: MaskFacts, meaning: Meaning, colour: bool) -> bool:
-    """Return whether unknown values of a mask are taken for the nearest known one."""
-    return meaning.snap or (mask.form == "JPEG" and meaning.can_snap(colour))
-
-
-def label_counts(mask: MaskFacts, meaning: Meaning) -> NDArray[np.int64]:
-    """Return pixels by label, int64 (257,): 256 stands for what is no class."""
-    values, counts, colour = seen(mask, meaning)
-    labels = meaning.labels(values, colour, snap=snaps(mask, meaning, colour))
-    table = np.bincount(np.where(labels == UNKNOWN, 256, labels), weights=counts, minlength=257).astype(np.int64)
-    if not snaps(mask, meaning, colour):  # else the values that were not kept have an owner too
-        table[256] += mask.pixels - int(counts.sum())
-    return table
 
 
 def understand(facts: Sequence[Facts], given: Meaning | None, root: Path, findings: Findings) -> Meaning | None:
@@ -118,11 +90,6 @@ def _judge_forms(readable: Sequence[Facts], root: Path, findings: Findings) -> N
             findings.add("mask-16bit", name)
         if mask_is_image(f):
             findings.add("mask-is-image", name)
-
-
-def mask_is_image(f: Facts) -> bool:
-    """Return whether a mask file holds its image, pixel for pixel."""
-    return bool(f.mask.picture) and f.mask.picture == f.image.digest
 
 
 def _judge_grey_rgb(plain: Sequence[Facts], base: Meaning, given: bool, root: Path, findings: Findings) -> Meaning:

@@ -18,7 +18,8 @@ from ..core.machine import available_threads
 from ..core.progress import OnProgress, no_progress
 from .classes import understand
 from .judge import judge_images, judge_labels, judge_twins
-from .layout import Layout, list_pairs
+from .layout import Layout
+from .listing import list_pairs
 from .meaning import Meaning, parse_classes
 from .pairing import Pair, printable
 from .probe import Facts, Size, probe

@@ -11,7 +11,7 @@ from ..core.formatting import command
 from ..core.types import ClassSet
 from .classes import understand
 from .examine import in_parallel
-from .layout import list_pairs
+from .listing import list_pairs
 from .pairing import printable
 from .probe import probe
 from .rules import Findings

@@ -12,7 +12,6 @@ from PIL import Image
 
 from ..core.types import IMAGENET_MEAN, IMAGENET_STD, MIN_SIZE
 from ..data.labels import UNKNOWN
-from .classes import label_counts, seen
 from .layout import TRAIN_NAMES
 from .meaning import Meaning
 from .near_duplicates import near, recordings
@@ -20,6 +19,7 @@ from .orientation import Lie, labels_lie, silent
 from .pairing import shown
 from .probe import SIDEWAYS, Facts, ImageFacts
 from .rules import Findings
+from .seen import label_counts, seen
 
 RARE = 0.001
 """Share of the labelled pixels below which a class is rare."""

@@ -30,7 +30,6 @@ from ..data.labels import UNKNOWN, LabelTable
 from ..data.mask_resize import resize_mask
 from ..data.shares import Account, check_shares, count_classes, outline_share
 from ..data.splits import draw_split
-from .classes import MIXED, label_counts, mask_is_image, seen, snaps
 from .examine import Examination, in_parallel
 from .judge import other_format
 from .meaning import Meaning
@@ -38,6 +37,7 @@ from .orientation import Lie, labels_lie, silent
 from .pairing import printable, shown
 from .probe import SIDEWAYS, Facts, ImageFacts, MaskFacts, raw_of, upright_rgb
 from .raw import RawMask, Trouble, opened
+from .seen import MIXED, label_counts, mask_is_image, seen, snaps
 
 CONFIG_NAME = "featherseg.toml"
 LEFT_OUT_NAME = "left_out.txt"
@@ -102,7 +102,7 @@ class CleanCopy:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _CopyJob:
     """One pair on its way into the copy."""
 
     facts: Facts
@@ -181,7 +181,7 @@ def make_clean_copy(
         raise DataError(f"{source}: {len(kept)} pairs would be left of it ({rules or 'no pairs'}); mend it by hand")
     classes = ClassSet(meaning.classes.names, meaning.classes.colors, IGNORE_INDEX)
     jobs = _plan(examination, kept, out, meaning, classes)
-    written: list[_Job] = []
+    written: list[_CopyJob] = []
     results: list[_Written] = []
     for done, (job, result) in enumerate(zip(jobs, in_parallel(_write_pair, jobs), strict=True), 1):
         if isinstance(result, Trouble):  # changed since it was examined
@@ -229,7 +229,7 @@ def _size_fits(image: ImageFacts, mask: MaskFacts) -> bool:
 
 def _plan(
     examination: Examination, kept: Sequence[Facts], out: Path, meaning: Meaning, classes: ClassSet
-) -> list[_Job]:
+) -> list[_CopyJob]:
     """Give each pair its split and its name: two names that differ in case only would meet on some disks."""
     layout, lie = examination.layout, labels_lie(examination.facts)
     renamed = {layout.val_split: "val", layout.train_split: "train"}
@@ -251,11 +251,11 @@ def _plan(
             number += 1
             name = f"{stem}_{number}"
         taken.add((split, name.casefold()))
-        jobs.append(_Job(f, split, name, out, meaning, classes, lie))
+        jobs.append(_CopyJob(f, split, name, out, meaning, classes, lie))
     return jobs
 
 
-def _write_pair(job: _Job) -> Trouble | _Written:
+def _write_pair(job: _CopyJob) -> Trouble | _Written:
     """Write one pair; return what was written, or what keeps the pair from being read."""
     image, pair = job.facts.image, job.facts.pair
     home = job.out / "images" / job.split
@@ -278,7 +278,7 @@ def _write_pair(job: _Job) -> Trouble | _Written:
     return _Written(_account(job, path, slack), kept)
 
 
-def _account(job: _Job, path: Path, slack: NDArray[np.float64] | float) -> Account:
+def _account(job: _CopyJob, path: Path, slack: NDArray[np.float64] | float) -> Account:
     """Return a pair's labels as they were counted when it was examined, and as its file in the copy holds them."""
     counts, pixels = label_counts(job.facts.mask, job.meaning), job.facts.mask.pixels
     written = LabelTable.identity(job.classes).read(path)
@@ -315,7 +315,7 @@ def decode(raw: RawMask, facts: MaskFacts, meaning: Meaning) -> MaskArray:
     return ids
 
 
-def _fitted(mask: MaskArray, job: _Job) -> tuple[MaskArray, tuple[int, ...], NDArray[np.float64] | float]:
+def _fitted(mask: MaskArray, job: _CopyJob) -> tuple[MaskArray, tuple[int, ...], NDArray[np.float64] | float]:
     """Return a mask turned or resized to its image, the classes too thin for that, and how far shares may move."""
     image = job.facts.image
     lies = image.turned in SIDEWAYS and mask.shape == image.size[::-1] != image.size
@@ -330,7 +330,7 @@ def _fitted(mask: MaskArray, job: _Job) -> tuple[MaskArray, tuple[int, ...], NDA
 def _write_rest(
     examination: Examination,
     out: Path,
-    jobs: Sequence[_Job],
+    jobs: Sequence[_CopyJob],
     left_out: Sequence[tuple[str, str]],
     classes: ClassSet,
     kept: dict[str, int],

@@ -14,16 +14,16 @@ import msgspec
 import numpy as np
 
 from ...core.errors import ConfigError, DataError
-from ...core.images import read_ids, upright_size
-from ...core.text_files import check_tree, parse_typed, plain, shortened
+from ...core.images import upright_size
+from ...core.text_files import plain, shortened
 from ...core.types import IGNORE_INDEX, ClassSet, MaskArray
 from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, name_classes, recognisers
+from ..coco_files import CocoFile, CocoImage, CocoObject, CocoRle, categories_of, read_file
 from ..datasets import datasets, require_folder
 from ..listing import Pictures, files_of, settle_splits, split_of
+from ..panoptic import PanopticAnnotation
 from ..shapes import Polygons, Region, Runs, Shape, blamed, box_ring, check_size, decode_counts, paint, ring_of
 
-MAX_JSON_BYTES = 2 << 30
-"""Largest JSON; that of COCO's 118,000 training images has 450 MB."""
 HEAD_BYTES = 64 << 10
 """What is looked at, at a file's begin and end, to know it."""
 OTHER_TASKS = ("captions", "person_keypoints", "image_info", "keypoints")
@@ -32,47 +32,7 @@ BOX_LAYER, CROWD_LAYER, OBJECT_LAYER = 0, 1, 2
 """What lies on top of what."""
 
 
-class _Image(msgspec.Struct):
-    id: int | str
-    file_name: str
-    width: float | None = None
-    height: float | None = None
-
-
-class _Category(msgspec.Struct):
-    id: int | str
-    name: str
-    supercategory: str | None = None
-
-
-class _Segment(msgspec.Struct):
-    id: int
-    category_id: int | str
-    iscrowd: float | bool | None = 0
-
-
-class _Object(msgspec.Struct):
-    image_id: int | str
-    category_id: int | str | None = None
-    segmentation: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
-    bbox: list[float] | None = None
-    iscrowd: float | bool | None = 0
-    segments_info: list[_Segment] | None = None
-    file_name: str | None = None
-
-
-class _File(msgspec.Struct):
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_Object] | None = None
-
-
-class _Rle(msgspec.Struct):
-    counts: str | list[int]
-    size: tuple[int, int]
-
-
-_SHAPE = msgspec.json.Decoder(list[list[float] | float] | _Rle)
+_SHAPE = msgspec.json.Decoder(list[list[float] | float] | CocoRle)
 
 
 @dataclass(frozen=True)
@@ -92,7 +52,7 @@ class _Labelled:
             found = _SHAPE.decode(self.segmentation)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"a segmentation is neither polygons nor run lengths: {error}") from error
-        if isinstance(found, _Rle):
+        if isinstance(found, CocoRle):
             height, width = found.size
             check_size((height, width))
             if isinstance(found.counts, str):
@@ -125,28 +85,6 @@ class CocoAnnotation:
             return paint(size, shapes, self.unlabelled, smaller_on_top=self.smaller_on_top)
         except ValueError as error:
             raise blamed(error, self.file, self.image.name) from error
-
-
-@dataclass(frozen=True)
-class PanopticAnnotation:
-    """A picture of segment numbers; `labels` has the class id of each."""
-
-    file: Path
-    labels: tuple[tuple[int, int], ...]
-
-    def read(self) -> MaskArray:
-        """Return class ids, uint8 (H, W)."""
-        values = read_ids(self.file)
-        if values.ndim != 3:
-            raise DataError(f"{self.file} is no panoptic picture: it holds ids, not colours; export it again")
-        wide = values.astype(np.int64)
-        numbers, places = np.unique(wide[..., 0] | wide[..., 1] << 8 | wide[..., 2] << 16, return_inverse=True)
-        table = {0: IGNORE_INDEX} | dict(self.labels)
-        if foreign := [int(number) for number in numbers if int(number) not in table]:
-            raise DataError(f"{self.file} holds segment {foreign[0]}, which its JSON does not name; export it again")
-        ids = np.array([table[int(number)] for number in numbers], np.uint8)
-        mask: MaskArray = ids[places.reshape(values.shape[:2])]
-        return mask
 
 
 @datasets.register("coco")
@@ -267,7 +205,7 @@ def read_coco(
     notes = []
     if both and panoptic is None:
         notes.append("objects are read; the panoptic labels that are there too, with data.options.panoptic = true")
-    names, groups = _categories(files.values())
+    names, groups = categories_of(files.values())
     where = next(iter(files))
     classes, ids, unlabelled = name_classes(names, background=background and not as_segments, where=where)
     if groups:
@@ -307,42 +245,9 @@ def check_share(val_share: float) -> None:
         raise ConfigError(f"data.options.val_share is {val_share}; it must be over 0 and under 1")
 
 
-def read_file(file: Path) -> _File:
-    """Return what a JSON of COCO says.
-
-    Raises:
-        DataError: it is none, or too large.
-    """
-    try:
-        if file.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"it has over {MAX_JSON_BYTES} bytes")
-        tree = parse_typed(file.read_bytes(), _File)
-        check_tree([[image.file_name for image in tree.images], [category.name for category in tree.categories]])
-    except (ValueError, OSError) as error:
-        raise DataError(f"{file} cannot be read as COCO's JSON: {error}; export it again") from error
-    return tree
-
-
-def _categories(files: Iterable[_File]) -> tuple[list[str], list[str]]:
-    """Return the classes' names, in the order of ids, and the names of groups, which are no classes.
-
-    Roboflow lists the group of all classes as a category of its own that no object has.
-    """
-    names: dict[str, None] = {}
-    groups: dict[str, None] = {}
-    for tree in files:
-        objects = tree.annotations or ()
-        used = {o.category_id for o in objects} | {s.category_id for o in objects for s in o.segments_info or ()}
-        parents = {c.supercategory for c in tree.categories}
-        for c in sorted(tree.categories, key=lambda c: (0, c.id) if isinstance(c.id, int) else (1, 0)):
-            is_group = c.id not in used and c.name in parents and c.supercategory in (None, "none", "")
-            (groups if is_group else names)[c.name] = None
-    return list(names), [name for name in groups if name not in names]
-
-
 def _object_samples(
     file: Path,
-    tree: _File,
+    tree: CocoFile,
     pictures: Pictures,
     split: str | None,
     ids: dict[str, int],
@@ -370,7 +275,7 @@ def _object_samples(
             tally.counts["empty"] += not objects[image.id]
 
 
-def _labelled(o: _Object, label: int, crowd: str, tally: _Tally) -> _Labelled | None:
+def _labelled(o: CocoObject, label: int, crowd: str, tally: _Tally) -> _Labelled | None:
     raw = bytes(o.segmentation)
     if len(raw) < 16 and raw.translate(None, b" \r\n\t") in (b"", b"null", b"[]", b"[[]]"):
         if o.bbox is None or len(o.bbox) != 4:
@@ -384,13 +289,13 @@ def _labelled(o: _Object, label: int, crowd: str, tally: _Tally) -> _Labelled | 
     return _Labelled(label if crowd == "label" else IGNORE_INDEX, CROWD_LAYER, raw)
 
 
-def _size(image: _Image) -> tuple[int, int] | None:
+def _size(image: CocoImage) -> tuple[int, int] | None:
     if not image.width or not image.height:  # left out, or 0 as some programs write
         return None
     return int(image.height), int(image.width)
 
 
-def _find(image: _Image, file: Path, pictures: Pictures, split: str | None, tally: _Tally) -> Path | None:
+def _find(image: CocoImage, file: Path, pictures: Pictures, split: str | None, tally: _Tally) -> Path | None:
     near = (*([file.parent.name] if file.parent != pictures.root else []), *([split] if split else []), "images")
     path = pictures.find(image.file_name, near)
     if path is None:
@@ -400,7 +305,7 @@ def _find(image: _Image, file: Path, pictures: Pictures, split: str | None, tall
 
 def _panoptic_samples(
     file: Path,
-    tree: _File,
+    tree: CocoFile,
     pictures: Pictures,
     split: str | None,
     ids: dict[str, int],

@@ -28,7 +28,7 @@ NO_AREAS = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
 @dataclass(frozen=True, eq=False)
-class Drawing:
+class CvatDrawing:
     """The shapes of an ``<image>``.
 
     Args:
@@ -114,7 +114,7 @@ def xml_labels(root: Path, file: Path, images: Path | None, val_share: float, se
         if image is None:
             missing[split or "train"].append(name)
         else:
-            samples[split][image] = Sample(image, Drawing(file, entry, labels, base))
+            samples[split][image] = Sample(image, CvatDrawing(file, entry, labels, base))
     if not samples:
         what = f"holds {len(entries)} images without shapes" if not missing else "names images that are not there"
         raise DataError(f'{file} {what}; export again with "Save images", or name their folder: data.options.images')

@@ -38,7 +38,7 @@ class _Shape(msgspec.Struct):
     mask: str | None = None
 
 
-class _File(msgspec.Struct, rename="camel"):
+class _LabelMeFile(msgspec.Struct, rename="camel"):
     shapes: list[_Shape]
     image_path: str | None = None
     image_height: float | None = None
@@ -151,7 +151,7 @@ def _looks_like_labelme(file: Path) -> bool:
     return is_map and re.search(rb'"shapes"\s*:\s*\[', text) is not None and re.search(words, text) is not None
 
 
-def read_file(file: Path) -> _File:
+def read_file(file: Path) -> _LabelMeFile:
     """Return what a JSON of LabelMe says.
 
     Raises:
@@ -160,7 +160,7 @@ def read_file(file: Path) -> _File:
     try:
         if file.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"it has over {MAX_JSON_BYTES} bytes")
-        tree = parse_typed(file.read_bytes(), _File)
+        tree = parse_typed(file.read_bytes(), _LabelMeFile)
         check_tree([tree.image_path or "", [shape.label for shape in tree.shapes]])
     except (ValueError, OSError) as error:
         raise DataError(f"{file} cannot be read as LabelMe's JSON: {error}; save it again") from error
@@ -215,7 +215,7 @@ def read_labelme(
     return Labels("labelme", classes, splits, (*notes, *drawn), {s: tuple(gone) for s, gone in missing.items()})
 
 
-def _image_of(file: Path, tree: _File, pictures: Pictures, split: str | None) -> Path | None:
+def _image_of(file: Path, tree: _LabelMeFile, pictures: Pictures, split: str | None) -> Path | None:
     near = (file.parent.name, *([split] if split else []))
     if tree.image_path and (image := pictures.find(tree.image_path, near)):
         return image

@@ -15,7 +15,7 @@ from ..datasets import datasets
 from ..image_names import find_bare, find_uploaded, path_in
 from ..listing import Pictures, files_of, settle_splits
 from .coco import check_share
-from .labelstudio_tasks import Drawing, Result, Task, tasks_of
+from .labelstudio_tasks import Result, Task, TaskDrawing, tasks_of
 from .per_class import Found, layered_labels
 
 HEAD = 1 << 16
@@ -134,7 +134,7 @@ def _of_tasks(tasks: list[Task], file: Path, pictures: Pictures, val_share: floa
         if image is None:
             missing.append(task.images[0] if task.images else f"task {task.number}")
         else:
-            samples[image] = Sample(image, Drawing(file, image, task, ids, base))
+            samples[image] = Sample(image, TaskDrawing(file, image, task, ids, base))
     if not samples:
         raise DataError(
             f"{len(missing)} labelled images are not in {pictures.root}, such as "

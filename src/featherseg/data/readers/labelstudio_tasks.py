@@ -111,7 +111,7 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawing:
+class TaskDrawing:
     """The regions of a task.
 
     Args:

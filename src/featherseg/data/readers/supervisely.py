@@ -58,15 +58,15 @@ class _Bitmap(msgspec.Struct):
     origin: tuple[int, int]
 
 
-class _Object(msgspec.Struct, rename="camel"):
+class _SuperviselyObject(msgspec.Struct, rename="camel"):
     class_title: str
     geometry_type: str | None = None
     points: _Points | None = None
     bitmap: _Bitmap | None = None
 
 
-class _File(msgspec.Struct):
-    objects: list[_Object]
+class _SuperviselyFile(msgspec.Struct):
+    objects: list[_SuperviselyObject]
     size: _Extent | None = None
 
 
@@ -102,7 +102,7 @@ class PixelPolygon:
         return cropped(canvas > 0, top, left)
 
 
-def _region(thing: _Object) -> Region:
+def _region(thing: _SuperviselyObject) -> Region:
     kind = thing.geometry_type or ("bitmap" if thing.bitmap else "polygon")
     if kind == "bitmap" and thing.bitmap is not None:
         left, top = thing.bitmap.origin
@@ -139,7 +139,7 @@ class SuperviselyAnnotation:
 
     def read(self) -> MaskArray:
         """Return class ids, uint8 (H, W)."""
-        tree, table = read_file(self.file, _File), dict(self.ids)
+        tree, table = read_file(self.file, _SuperviselyFile), dict(self.ids)
         size = (tree.size.height, tree.size.width) if tree.size else upright_size(self.image)
         try:
             shapes = (Shape(_region(o), table[o.class_title]) for o in tree.objects)
@@ -236,7 +236,7 @@ def read_supervisely(
         parts = below.split("/")
         if len(parts) < 2 or parts[-2] != "ann" or file.suffix != ".json":
             continue
-        tree = read_file(file, _File)
+        tree = read_file(file, _SuperviselyFile)
         split = next((word for part in reversed(parts[:-2]) if (word := split_word(part))), None)
         name = "/".join((*parts[:-2], "img", file.stem))
         image = pictures.find(name, ("img",))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ...core.types import MaskArray
 from ..tracing import Ring, outlines
 from ..writing import (
+    ConvertTarget,
     LabelWriter,
     Picture,
-    Target,
     need_a_class,
     regions,
     with_background,
@@ -36,7 +36,7 @@ class CocoWriter(LabelWriter):
     which COCO's own evaluation ignores.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ConvertTarget) -> None:
         super().__init__(target)
         need_a_class(target, "coco")
         self._background = target.background

@@ -12,7 +12,7 @@ from ...core.images import write_image
 from ...core.types import MaskArray, distinct_colors
 from ..label_maps import LABEL_MAP
 from ..readers.public import VOC_BORDER
-from ..writing import LabelWriter, Picture, Target, masks_only, writers
+from ..writing import ConvertTarget, LabelWriter, Picture, masks_only, writers
 
 BLACK = (0, 0, 0)
 
@@ -25,7 +25,7 @@ class CvatWriter(LabelWriter):
     the background's colour and no other class's.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ConvertTarget) -> None:
         super().__init__(target)
         masks_only(target, "cvat")
         self._colors = _own_colors(target)
@@ -64,7 +64,7 @@ class CvatWriter(LabelWriter):
         return notes
 
 
-def _own_colors(target: Target) -> tuple[tuple[int, int, int], ...]:
+def _own_colors(target: ConvertTarget) -> tuple[tuple[int, int, int], ...]:
     """Return a colour of its own for each class: the source's where it is free."""
     taken = {BLACK, VOC_BORDER}
     # Of 513 colours, some are the same after rounding; 255 are needed at most.

@@ -8,14 +8,14 @@ import tomli_w
 
 from ...core.images import write_mask
 from ...core.types import MaskArray
-from ..writing import LabelWriter, Picture, Target, masks_only, writers
+from ..writing import ConvertTarget, LabelWriter, Picture, masks_only, writers
 
 
 @writers.register("folder")
 class FolderWriter(LabelWriter):
     """Palette PNGs of class ids, a subfolder for each split; names, colours and the ignored id in ``classes.toml``."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ConvertTarget) -> None:
         super().__init__(target)
         masks_only(target, "folder")
         self.names = target.classes.names

@@ -17,7 +17,7 @@ from ...core.errors import DataError
 from ...core.types import MaskArray
 from ..annotations import IGNORED
 from ..tracing import outlines
-from ..writing import LabelWriter, Picture, Target, regions, with_background, without_background, writers
+from ..writing import ConvertTarget, LabelWriter, Picture, regions, with_background, without_background, writers
 
 VERSION = "5.4.1"
 """Of LabelMe, whose JSON this is."""
@@ -31,7 +31,7 @@ class LabelmeWriter(LabelWriter):
     are a shape called ``__ignore__``.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ConvertTarget) -> None:
         super().__init__(target)
         if IGNORED in self.names:
             raise DataError(f"a class is called {IGNORED}, which means ignored in LabelMe; rename it")

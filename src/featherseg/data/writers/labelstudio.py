@@ -14,7 +14,7 @@ from ...core.errors import DataError
 from ...core.types import MaskArray
 from ..annotations import IGNORED
 from ..brush_rle import encode
-from ..writing import LabelWriter, Picture, Target, masks_only, need_a_class, regions, with_background, writers
+from ..writing import ConvertTarget, LabelWriter, Picture, masks_only, need_a_class, regions, with_background, writers
 
 TAG, IMAGE = "tag", "image"
 """How the labelling interface calls the brush and the image; results refer to it."""
@@ -27,7 +27,7 @@ class LabelStudioWriter(LabelWriter):
     A stroke is all that a picture has of a class. Ignored pixels are a stroke labelled ``__ignore__``.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ConvertTarget) -> None:
         super().__init__(target)
         masks_only(target, "labelstudio")
         need_a_class(target, "labelstudio")

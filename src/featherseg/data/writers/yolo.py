@@ -10,9 +10,9 @@ import numpy as np
 from ...core.types import MaskArray
 from ..tracing import outlines
 from ..writing import (
+    ConvertTarget,
     LabelWriter,
     Picture,
-    Target,
     need_a_class,
     regions,
     with_background,
@@ -32,7 +32,7 @@ class YoloWriter(LabelWriter):
     ignored: such pixels become background, or stay uncovered where there is no such class.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ConvertTarget) -> None:
         super().__init__(target)
         self._background = target.background
         if self._background == 0:

@@ -38,7 +38,7 @@ class BasicBlock(nn.Module):
         return y
 
 
-class Bottleneck(nn.Module):
+class DDRBottleneck(nn.Module):
     """Convolutions 1×1, 3×3 and 1×1 to twice the channels, around a skip, without an activation at the end.
 
     A 64×64 image is a single pixel at stride 64, for which plain batch norm would refuse a batch of one.
@@ -173,12 +173,12 @@ class DDRNet(SegmentationModel):
         self.stage8 = stage(c, 2 * c, 2, stride=2)
         self.stage16 = stage(2 * c, 4 * c, 2, stride=2)
         self.stage32 = stage(4 * c, 8 * c, 2, stride=2)
-        self.stage64 = Bottleneck(8 * c, 8 * c, stride=2)
+        self.stage64 = DDRBottleneck(8 * c, 8 * c, stride=2)
         self.context = DAPPM(16 * c, CONTEXT, 4 * c)
         # The branch that stays at stride 8, and what passes between it and the other.
         self.fine1 = stage(2 * c, 2 * c, 2)
         self.fine2 = stage(2 * c, 2 * c, 2)
-        self.fine3 = Bottleneck(2 * c, 2 * c)
+        self.fine3 = DDRBottleneck(2 * c, 2 * c)
         self.down16 = ConvBNAct(2 * c, 4 * c, stride=2, act=False)
         self.down32 = nn.Sequential(ConvBNAct(2 * c, 4 * c, stride=2), ConvBNAct(4 * c, 8 * c, stride=2, act=False))
         self.up16 = ConvBNAct(4 * c, 2 * c, 1, act=False)

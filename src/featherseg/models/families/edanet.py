@@ -17,7 +17,7 @@ DILATIONS8 = (2, 2, 4, 4, 8, 8, 16, 16)
 """Dilations of the modules at stride 4 and at stride 8, as in the program of the weights (models/edanet.py)."""
 
 
-class Downsampler(nn.Module):
+class EDADownsampler(nn.Module):
     """Halve the size: a strided 3×3 convolution and a 2×2 max-pool, side by side, then batch norm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -80,8 +80,8 @@ class EDANet(SegmentationModel):
         super().__init__()
         self.num_classes = num_classes
         channels4 = 60 + GROWTH * len(DILATIONS4)
-        self.stage2 = Downsampler(3, 15)
-        self.down4 = Downsampler(15, 60)
+        self.stage2 = EDADownsampler(3, 15)
+        self.down4 = EDADownsampler(15, 60)
         self.stage4 = _dense(60, DILATIONS4)
         self.down8 = ConvBNAct(channels4, channels4 // 2, stride=2)
         self.stage8 = _dense(channels4 // 2, DILATIONS8)

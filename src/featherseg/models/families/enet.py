@@ -47,7 +47,7 @@ def unpool(x: Tensor, lower: Tensor, right: Tensor) -> Tensor:
     return torch.stack([torch.where(right, 0.0, rows), torch.where(right, rows, 0.0)], dim=4).flatten(3, 4)
 
 
-class Bottleneck(nn.Module):
+class ENetBottleneck(nn.Module):
     """Identity plus a branch of a quarter of the channels: plain, dilated, or 5×1 and 1×5 where `dilation` is 0."""
 
     def __init__(self, channels: int, *, dilation: int = 1, dropout: float = 0.1) -> None:
@@ -131,14 +131,14 @@ class ENet(SegmentationModel):
         self.num_classes = num_classes
         self.stem = InitialBlock(3, 16, act=nn.PReLU())
         self.down4 = DownBottleneck(16, 64, dropout=0.01)
-        self.stage1 = nn.Sequential(*(Bottleneck(64, dropout=0.01) for _ in range(4)))
+        self.stage1 = nn.Sequential(*(ENetBottleneck(64, dropout=0.01) for _ in range(4)))
         self.down8 = DownBottleneck(64, 128)
-        self.stage2 = nn.Sequential(*(Bottleneck(128, dilation=d) for d in CONTEXT))
-        self.stage3 = nn.Sequential(*(Bottleneck(128, dilation=d) for d in CONTEXT))
+        self.stage2 = nn.Sequential(*(ENetBottleneck(128, dilation=d) for d in CONTEXT))
+        self.stage3 = nn.Sequential(*(ENetBottleneck(128, dilation=d) for d in CONTEXT))
         self.up4 = UpBottleneck(128, 64)
-        self.stage4 = nn.Sequential(Bottleneck(64), Bottleneck(64))
+        self.stage4 = nn.Sequential(ENetBottleneck(64), ENetBottleneck(64))
         self.up2 = UpBottleneck(64, 16)
-        self.stage5 = Bottleneck(16)
+        self.stage5 = ENetBottleneck(16)
         self.classifier = ConvBNAct(16, num_classes, 1, act=nn.PReLU())
         init_weights(self)
 

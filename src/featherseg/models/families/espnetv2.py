@@ -59,7 +59,7 @@ class ResidualEESP(EESP):
         return x + super().forward(x)
 
 
-class Downsampler(nn.Module):
+class ESPDownsampler(nn.Module):
     """Halve the size and double the channels: a strided EESP beside pooling, plus what the image itself says."""
 
     def __init__(self, channels: int) -> None:
@@ -92,10 +92,10 @@ class ESPNetv2(SegmentationModel):
         self.num_classes = num_classes
         self.pool = nn.AvgPool2d(3, stride=2, padding=1)
         self.stem = ConvBNAct(3, 32, stride=2, act=nn.PReLU())
-        self.down4 = Downsampler(32)
-        self.down8 = Downsampler(64)
+        self.down4 = ESPDownsampler(32)
+        self.down8 = ESPDownsampler(64)
         self.stage8 = nn.Sequential(*(ResidualEESP(128) for _ in range(BLOCKS[0])))
-        self.down16 = Downsampler(128)
+        self.down16 = ESPDownsampler(128)
         self.stage16 = nn.Sequential(*(ResidualEESP(256) for _ in range(BLOCKS[1])))
         self.context = ConvBNAct(256, 128, 1)
         project = nn.Sequential(nn.Conv2d(512, 256, 1), nn.BatchNorm2d(256), nn.PReLU())

@@ -39,7 +39,7 @@ LEAST = 5
 """Fewest rows and columns of such a size."""
 
 
-class EESP(nn.Module):
+class EdgeEESP(nn.Module):
     """Extremely efficient spatial pyramid: reduce by groups, four dilated depthwise branches, expand by groups.
 
     Each branch is added to the next, which fills the gaps that dilation leaves.
@@ -66,12 +66,12 @@ class EESP(nn.Module):
         return y
 
 
-class ResidualEESP(nn.Module):
-    """An EESP block around an identity skip."""
+class EdgeResidualEESP(nn.Module):
+    """An EdgeEESP block around an identity skip."""
 
     def __init__(self, channels: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
-        self.eesp = EESP(channels, channels, dilations)
+        self.eesp = EdgeEESP(channels, channels, dilations)
         self.act = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,13 +80,13 @@ class ResidualEESP(nn.Module):
         return y
 
 
-class Downsampler(nn.Module):
-    """Halve the size: pooling beside a strided EESP, plus what the image itself says."""
+class EdgeDownsampler(nn.Module):
+    """Halve the size: pooling beside a strided EdgeEESP, plus what the image itself says."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.pool = nn.AvgPool2d(3, stride=2, padding=1)
-        self.eesp = EESP(in_channels, channels - in_channels, WIDE, stride=2)
+        self.eesp = EdgeEESP(in_channels, channels - in_channels, WIDE, stride=2)
         self.image = nn.Sequential(_conv(3, 3, 3), _conv(3, channels, 1, act=False))
         self.act = nn.PReLU(channels)
 
@@ -224,11 +224,11 @@ class ESPNetv2Edge(SegmentationModel):
         c2, c4, c8, c16 = WIDTHS[scale]
         self.pool = nn.AvgPool2d(3, stride=2, padding=1)
         self.stem = _conv(3, c2, 3, stride=2)
-        self.down4 = Downsampler(c2, c4)
-        self.down8 = Downsampler(c4, c8)
-        self.stage8 = nn.Sequential(*(ResidualEESP(c8, WIDE) for _ in range(BLOCKS[0])))
-        self.down16 = Downsampler(c8, c16)
-        self.stage16 = nn.Sequential(*(ResidualEESP(c16, NARROW) for _ in range(BLOCKS[1])))
+        self.down4 = EdgeDownsampler(c2, c4)
+        self.down8 = EdgeDownsampler(c4, c8)
+        self.stage8 = nn.Sequential(*(EdgeResidualEESP(c8, WIDE) for _ in range(BLOCKS[0])))
+        self.down16 = EdgeDownsampler(c8, c16)
+        self.stage16 = nn.Sequential(*(EdgeResidualEESP(c16, NARROW) for _ in range(BLOCKS[1])))
 
         d16, d8, d4 = 4 * DECODER, 3 * DECODER, 2 * DECODER
         width = max(min(num_classes // 2, DECODER), 1)

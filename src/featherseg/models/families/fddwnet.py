@@ -40,7 +40,7 @@ def _depthwise(channels: int, dilation: int, *, act: bool) -> nn.Sequential:
     )
 
 
-class Upsampler(nn.Sequential):
+class FDDUpsampler(nn.Sequential):
     """Double the size: a transposed 3×3 convolution, batch norm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -74,9 +74,9 @@ class FDDWNet(SegmentationModel):
         self.stage2 = InitialBlock(3, 16, act=nn.ReLU())
         self.stage4 = nn.Sequential(InitialBlock(16, 64, act=nn.ReLU()), *(EERM(64) for _ in range(5)))
         self.stage8 = nn.Sequential(InitialBlock(64, 128, act=nn.ReLU()), *(EERM(128, dilation=d) for d in DILATIONS))
-        self.up4 = nn.Sequential(Upsampler(128, 64), EERM(64), EERM(64))
-        self.up2 = nn.Sequential(Upsampler(64, 16), EERM(16), EERM(16))
-        self.head = Upsampler(16, num_classes)
+        self.up4 = nn.Sequential(FDDUpsampler(128, 64), EERM(64), EERM(64))
+        self.up2 = nn.Sequential(FDDUpsampler(64, 16), EERM(16), EERM(16))
+        self.head = FDDUpsampler(16, num_classes)
         init_weights(self)
 
     def compute(self, image: Tensor) -> dict[str, Tensor]:

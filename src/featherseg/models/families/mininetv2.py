@@ -30,7 +30,7 @@ class MultiDilationConv(nn.Module):
         return mixed
 
 
-class Upsampler(nn.Sequential):
+class MiniNetUpsampler(nn.Sequential):
     """Double the size by a 3×3 transposed convolution, with batch norm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -64,9 +64,9 @@ class MiniNetV2(SegmentationModel):
         self.down8 = InitialBlock(64, 128, act=nn.ReLU(inplace=True))
         self.stage8 = nn.Sequential(*(MultiDilationConv(128, dilation=d) for d in DILATIONS))
         self.detail = nn.ModuleList(_halve_twice())
-        self.up4 = Upsampler(128, 64)
+        self.up4 = MiniNetUpsampler(128, 64)
         self.refine = nn.Sequential(*(MultiDilationConv(64) for _ in range(4)))
-        self.classifier = Upsampler(64, num_classes)
+        self.classifier = MiniNetUpsampler(64, num_classes)
         init_weights(self)
 
     def compute(self, image: Tensor) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from ..base import SegmentationModel, resize_like
 from ..factory import register_model
 from ..facts import ModelFacts
 from ..layers import ConvBNAct, init_weights
-from .ddrnet import WINDOWS, BasicBlock, Bottleneck, Head, PreActConv, pooled_scales, stage, stem
+from .ddrnet import WINDOWS, BasicBlock, DDRBottleneck, Head, PreActConv, pooled_scales, stage, stem
 
 SIZES = {"s": 32, "m": 64}
 """Channels of the stem, by size."""
@@ -104,20 +104,20 @@ class PIDNet(SegmentationModel):
         self.stage8 = stage(c, 2 * c, 2, stride=2)
         self.stage16 = stage(2 * c, 4 * c, 3, stride=2)
         self.stage32 = stage(4 * c, 8 * c, 3, stride=2)
-        self.stage64 = nn.Sequential(Bottleneck(8 * c, 8 * c, stride=2), Bottleneck(16 * c, 8 * c))
+        self.stage64 = nn.Sequential(DDRBottleneck(8 * c, 8 * c, stride=2), DDRBottleneck(16 * c, 8 * c))
         self.context = PAPPM(16 * c, CONTEXT, 4 * c)
 
         self.fine1 = stage(2 * c, 2 * c, 2)
         self.fine2 = stage(2 * c, 2 * c, 2)
-        self.fine3 = Bottleneck(2 * c, 2 * c)
+        self.fine3 = DDRBottleneck(2 * c, 2 * c)
         self.up16 = ConvBNAct(4 * c, 2 * c, 1, act=False)
         self.up32 = ConvBNAct(8 * c, 2 * c, 1, act=False)
         self.attend16 = PixelAttention(2 * c, c)
         self.attend32 = PixelAttention(2 * c, c)
 
         self.edge1 = BasicBlock(2 * c, c)
-        self.edge2 = Bottleneck(c, c)
-        self.edge3 = Bottleneck(2 * c, 2 * c)
+        self.edge2 = DDRBottleneck(c, c)
+        self.edge3 = DDRBottleneck(2 * c, 2 * c)
         self.edge16 = ConvBNAct(4 * c, c, act=False)
         self.edge32 = ConvBNAct(8 * c, 2 * c, act=False)
 
