@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from featherseg.data.shapes import fill
 from featherseg.data.tracing import outlines
@@ -91,15 +92,15 @@ def test_coordinates_may_be_rounded() -> None:
     assert not (back != bits)[~border_of(bits)].sum() > 20
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_pycocotools_differs_at_the_border_alone() -> None:
     """The share of pixels that differ, which docs/data.md gives, is measured here over 12 pictures."""
-    masks = pytest.importorskip("pycocotools.mask")
     wrong = total = area = 0
     for seed in range(12):
         bits = blobs(seed, (96, 128))
         theirs = np.zeros(bits.shape, np.bool_)
         for ring in outlines(bits):
-            theirs |= masks.decode(masks.frPyObjects([ring.ravel().tolist()], *bits.shape))[..., 0] > 0
+            theirs |= coco_mask.decode(coco_mask.frPyObjects([ring.ravel().tolist()], *bits.shape))[..., 0] > 0
         differ = theirs != bits
         assert not (differ & ~border_of(bits)).any()
         wrong, total, area = wrong + int(differ.sum()), total + bits.size, area + int(bits.sum())
