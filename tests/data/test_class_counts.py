@@ -99,7 +99,7 @@ def test_absent_classes_are_named() -> None:
 
 
 def test_training_says_which_classes_it_cannot_learn(
-    street_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    street_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from featherseg.core.config import config_from_dict
     from featherseg.training.fit import fit
@@ -126,8 +126,10 @@ def test_training_says_which_classes_it_cannot_learn(
     for cache, masks in ((True, "8"), (False, "5 of 8")):
         tree |= {"name": str(cache)}
         tree["data"]["cache"] = cache
-        fit(config_from_dict(tree))
-        said = capsys.readouterr().err
+        caplog.clear()
+        with caplog.at_level("INFO", "featherseg"):
+            fit(config_from_dict(tree))
+        said = caplog.text
         assert f"warning: no pixel of tram, bike in {masks} training masks; " in said
         assert "warning: tram occurs in the validation masks alone" in said
         assert ("class weights are from 5 of 8 training masks" in said) == (not cache)
