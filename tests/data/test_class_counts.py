@@ -127,8 +127,8 @@ def test_training_says_which_classes_it_cannot_learn(
         tree |= {"name": str(cache)}
         tree["data"]["cache"] = cache
         caplog.clear()
-        caplog.set_level("INFO", "featherseg")
-        fit(config_from_dict(tree))
+        with caplog.at_level("INFO", "featherseg"):
+            fit(config_from_dict(tree))
         said = caplog.text
         assert f"warning: no pixel of tram, bike in {masks} training masks; " in said
         assert "warning: tram occurs in the validation masks alone" in said
