@@ -11,7 +11,9 @@ from PIL import Image
 
 from conftest import error_line
 from featherseg.core.errors import ConfigError, DataError
+from featherseg.data.annotations import Sample
 from featherseg.data.datasets import create_dataset
+from featherseg.data.listing import settle_splits
 from featherseg.data.splits import draw_split, group_of, made_split
 from featherseg.doctor.layout import list_pairs
 
@@ -163,3 +165,26 @@ def test_a_broken_mask_is_left_to_the_reader(street_folder: Path) -> None:
     (street_folder / "masks" / "s4.png").write_bytes(b"no picture")
     (street_folder / "classes.toml").write_text('names = ["sky", "road", "car", "tram"]\n')  # so that all are looked at
     assert len(create_dataset("folder", street_folder, "train")) == 8
+
+
+class Drawn:
+    """Labels of one image."""
+
+    def __init__(self, file: Path, labels: set[int]) -> None:
+        self.file, self.labels = file, labels
+
+    def read(self) -> np.ndarray:
+        return np.array([sorted(self.labels)], np.uint8)
+
+
+def test_labels_that_are_no_mask_files_are_drawn_by_their_classes_too(tmp_path: Path) -> None:
+    file = tmp_path / "labels.json"
+    file.write_text("{}")
+    rare = [name for name in NAMES if name not in plain(NAMES)][:2]
+    samples = [Sample(Path(name), Drawn(file, {0, 1} if name in rare else {0})) for name in NAMES]
+    splits, notes = settle_splits({None: samples}, 0.2, 0, classes=2)
+    assert {len(part) for part in splits.values()} == {19, 5}
+    assert all(any(1 in sample.annotation.labels for sample in part) for part in splits.values())
+    assert "5 of 24 images were drawn" in notes[0]
+    by_name, _ = settle_splits({None: samples}, 0.2, 0)
+    assert {str(sample.image) for sample in by_name["val"]} == plain(NAMES)

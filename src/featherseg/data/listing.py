@@ -8,11 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from ..core.errors import DataError
+import numpy as np
+
+from ..core.errors import DataError, FeathersegError
 from ..core.images import IMAGE_SUFFIXES
 from ..core.text_files import plain
 from .annotations import Sample
-from .splits import draw_split
+from .splits import Contents, draw_split
 
 MAX_DEPTH = 8
 """Folders within each other that are looked into."""
@@ -166,7 +168,7 @@ def split_of(file: Path, root: Path) -> str | None:
 
 
 def settle_splits(
-    found: Mapping[str | None, Sequence[Sample]], val_share: float, seed: int
+    found: Mapping[str | None, Sequence[Sample]], val_share: float, seed: int, classes: int = 0
 ) -> tuple[dict[str, tuple[Sample, ...]], tuple[str, ...]]:
     """Return splits with ``train`` and ``val`` (or ``test``) among them, drawn where the labels name none.
 
@@ -174,6 +176,8 @@ def settle_splits(
         found: samples by what :func:`split_word` says of their names; None where that is nothing.
         val_share: share of ``val`` where it is drawn.
         seed: of the draw.
+        classes: how many there are; where labels are read to have each of them on both sides, it is no more than this
+            takes. With 0 the draw is by names alone.
 
     Returns:
         the splits, and what was drawn, as notes.
@@ -193,7 +197,8 @@ def settle_splits(
     names = [image.relative_to(home).with_suffix("").as_posix() for image in images]
     if len(set(names)) < len(names):  # a.jpg and a.png
         names = [image.relative_to(home).as_posix() for image in images]
-    places = draw_split(names, val_share, seed)
+    contents = label_contents([*by_image.values()], classes) if classes else None
+    places = draw_split(names, val_share, seed, classes=classes, contents=contents)
     named |= {
         split: tuple(by_image[images[place]] for place in part)
         for split, part in zip(("train", "val"), places, strict=True)
@@ -204,3 +209,15 @@ def settle_splits(
 
 def _ordered(named: Mapping[str, tuple[Sample, ...]]) -> dict[str, tuple[Sample, ...]]:
     return {name: named[name] for name in sorted(named, key=lambda n: (n != "train", n != "val", n))}
+
+
+def label_contents(samples: Sequence[Sample], classes: int) -> Contents:
+    """Return a function that says which of so many classes a sample's labels hold; none where they cannot be read."""
+
+    def contents(place: int) -> frozenset[int]:
+        try:
+            return frozenset(label for label in map(int, np.unique(samples[place].annotation.read())) if label < classes)
+        except (FeathersegError, OSError):  # said where the sample is read
+            return frozenset()
+
+    return contents

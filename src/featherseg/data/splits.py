@@ -32,6 +32,7 @@ def draw_split(
     seed: int = 0,
     *,
     group: str = "",
+    groups: Sequence[str] | None = None,
     classes: int = 0,
     contents: Contents | None = None,
 ) -> tuple[list[int], list[int]]:
@@ -47,6 +48,7 @@ def draw_split(
         seed: another one draws another split.
         group: regular expression that finds in a name what must stay together (a recording, a patient, a site): its
             first bracketed part, or all of it. Empty: each sample stands for itself.
+        groups: in place of `group`, what each sample stays together with.
         classes: how many there may be; once a side has so many, no further sample of it is looked at.
         contents: class ids in a sample's mask; None divides by names alone.
 
@@ -59,7 +61,7 @@ def draw_split(
     """
     if not 0 < val_share < 1:
         raise ConfigError(f"data.options.val_share is {val_share}; it must be over 0 and under 1")
-    units = _units(names, seed, group)
+    units = _units(groups or [group_of(name, group) if group else name for name in names], seed)
     if len(units) < 2:
         what = f"one group ({group_of(names[0], group)!r})" if group and names else f"{len(names)} sample"
         raise DataError(f"{what} makes no split; add images, or validate on a folder of its own")
@@ -118,11 +120,11 @@ def mask_contents(masks: Sequence[Path], table: LabelTable, classes: int) -> Con
     return contents
 
 
-def _units(names: Sequence[str], seed: int, group: str) -> list[list[int]]:
+def _units(keys: Sequence[str], seed: int) -> list[list[int]]:
     """Return the places of what stays together, in the order of the hash."""
     groups: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        groups.setdefault(group_of(name, group) if group else name, []).append(place)
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
 
     def rank(key: str) -> str:
         return hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).hexdigest()

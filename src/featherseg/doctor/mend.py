@@ -29,7 +29,6 @@ from ..core.types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
 from ..data.labels import UNKNOWN, LabelTable
 from ..data.mask_resize import resize_mask
 from ..data.shares import Account, check_shares, count_classes, outline_share
-from ..data.splits import draw_split
 from .classes import MIXED, label_counts, mask_is_image, seen, snaps
 from .examine import Examination, in_parallel
 from .judge import other_format
@@ -38,6 +37,7 @@ from .orientation import Lie, labels_lie, silent
 from .pairing import printable, shown
 from .probe import SIDEWAYS, Facts, ImageFacts, MaskFacts, raw_of, upright_rgb
 from .raw import RawMask, Trouble, opened
+from .redraw import splits_of_copy
 
 CONFIG_NAME = "featherseg.toml"
 LEFT_OUT_NAME = "left_out.txt"
@@ -231,17 +231,8 @@ def _plan(
     examination: Examination, kept: Sequence[Facts], out: Path, meaning: Meaning, classes: ClassSet
 ) -> list[_Job]:
     """Give each pair its split and its name: two names that differ in case only would meet on some disks."""
-    layout, lie = examination.layout, labels_lie(examination.facts)
-    renamed = {layout.val_split: "val", layout.train_split: "train"}
-    splits = [renamed.get(f.pair.split, printable(f.pair.split)) for f in kept]
-    if not {"train", "val"} <= set(splits):
-        pool = [i for i, split in enumerate(splits) if split in ("train", "val")]
-        present = [np.flatnonzero(label_counts(f.mask, meaning)[: len(classes)]).tolist() for f in kept]
-        names = [kept[i].pair.image.stem for i in pool]
-        drawn = draw_split(names, classes=len(classes), contents=lambda at: present[pool[at]]) if pool[1:] else ([], [])
-        for split, places in zip(("train", "val"), drawn, strict=True):
-            for at in places:
-                splits[pool[at]] = split
+    lie = labels_lie(examination.facts)
+    splits = splits_of_copy(examination, kept, meaning)
     taken: set[tuple[str, str]] = set()
     jobs = []
     for f, split in zip(kept, splits, strict=True):

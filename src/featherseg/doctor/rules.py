@@ -224,7 +224,10 @@ RULES: tuple[Rule, ...] = (
     Rule("near-duplicates", "note", "images look nearly as another one of their split does",
          "there is less to learn than their number says", "keep fewer frames of a recording"),
     Rule("same-recording", "warning", "val or test frames lie between training frames of the same recording",
-         "the score flatters the network: it has seen these places", "keep whole recordings apart"),
+         "the score flatters the network: it has seen these places",
+         "keep whole recordings apart; where the split is drawn, data.options.group = '^(.*?)[0-9]+[^0-9]*$' does by "
+         "what stands before the frames' numbers",
+         "train and val are drawn again, whole recordings together; a recording alone is cut once"),
 )
 # fmt: on
 

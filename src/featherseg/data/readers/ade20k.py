@@ -105,7 +105,7 @@ def ade20k_labels(root: Path, val_share: float = 0.2, seed: int = 0) -> Labels:
     notes = [f"{len(classes)} classes from {source}, whose mask values are 1 to {len(classes)}; 0 is ignored"]
     if bare:
         notes.append(f"{bare} images have no mask and are left out")
-    splits, drawn = settle_splits(samples, val_share, seed)
+    splits, drawn = settle_splits(samples, val_share, seed, len(classes))
     return Labels("ade20k", classes, splits, (*notes, *drawn))
 
 

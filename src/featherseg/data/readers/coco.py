@@ -284,7 +284,8 @@ def read_coco(
         split = split_of(file, root)
         for sample in read(file, tree, pictures, split, ids, tally):
             found[split][sample.image] = _merged(found[split].get(sample.image), sample)
-    splits, drawn = settle_splits({s: list(samples.values()) for s, samples in found.items()}, val_share, seed)
+    samples_of = {split: list(samples.values()) for split, samples in found.items()}
+    splits, drawn = settle_splits(samples_of, val_share, seed, len(classes))
     counts = tally.counts
     if not as_segments and not counts["objects"] and counts["boxes"]:
         raise DataError(

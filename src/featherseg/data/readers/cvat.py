@@ -211,7 +211,7 @@ def _labels(
         raise DataError(f"the CVAT export {root} lists no image with a mask; export again")
     if unlabelled:
         notes = (*notes, f"{len(unlabelled)} listed images have no mask and are left out")
-    splits, drawn = settle_splits(samples, val_share, seed)
+    splits, drawn = settle_splits(samples, val_share, seed, len(classes))
     return Labels("cvat", classes, splits, notes + drawn, {split: tuple(names) for split, names in missing.items()})
 
 

@@ -127,7 +127,8 @@ def xml_labels(root: Path, file: Path, images: Path | None, val_share: float, se
     if unread:
         counts = ", ".join(f"{count} {tag}" for tag, count in sorted(unread.items()))
         notes.append(f"not read, as they have no area: {counts}")
-    splits, drawn = settle_splits({split: [*part.values()] for split, part in samples.items()}, val_share, seed)
+    samples_of = {split: [*part.values()] for split, part in samples.items()}
+    splits, drawn = settle_splits(samples_of, val_share, seed, len(classes))
     return Labels("cvat", classes, splits, (*notes, *drawn), {name: tuple(part) for name, part in missing.items()})
 
 

@@ -203,7 +203,7 @@ def read_labelme(
         split: [Sample(i, LabelmeAnnotation(f, i, table, unlabelled, overlap == "smaller")) for i, f in pairs]
         for split, pairs in found.items()
     }
-    splits, drawn = settle_splits(samples, val_share, seed)
+    splits, drawn = settle_splits(samples, val_share, seed, len(classes))
     rest = "are ignored" if unlabelled == classes.ignore_index else f"are {classes.names[unlabelled]}"
     notes = [f"where shapes overlap, the {overlap} lies on top; pixels in no shape {rest}"]
     if thin := sum(kinds[kind] for kind in ("line", "linestrip", "point")):

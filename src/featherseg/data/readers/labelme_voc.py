@@ -102,6 +102,6 @@ def read_export(root: Path, *, val_share: float = 0.2, seed: int = 0) -> Labels:
             missing.append(f"{image.name} (no mask)")
         else:
             samples.append(Sample(image, MaskAnnotation(mask, len(classes))))
-    splits, drawn = settle_splits({None: samples}, val_share, seed)
+    splits, drawn = settle_splits({None: samples}, val_share, seed, len(classes))
     notes = ("the masks are as labelme2voc drew them, the later shape on top; 255 and -1 are ignored", *drawn)
     return Labels("labelme_voc", classes, splits, notes, {"train": tuple(missing)} if missing else {})

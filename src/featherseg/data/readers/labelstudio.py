@@ -148,7 +148,7 @@ def _of_tasks(tasks: list[Task], file: Path, pictures: Pictures, val_share: floa
         "where regions overlap, the later one in the file lies on top",
         *_left_out(tasks, results),
     ]
-    splits, drawn = settle_splits({None: [*samples.values()]}, val_share, seed)
+    splits, drawn = settle_splits({None: [*samples.values()]}, val_share, seed, len(classes))
     return Labels("labelstudio", classes, splits, (*notes, *drawn), {"train": tuple(missing)} if missing else {})
 
 

@@ -111,7 +111,7 @@ def layered_labels(kind: str, root: Path, found: Found, val_share: float, seed: 
     notes = [RULE, f"what no class covers is {uncovered}"]
     if bare := sum(not layers for entries in found.values() for layers in entries.values()):
         notes.append(f"{bare} images have no mask of any class and are left out")
-    splits, drawn = settle_splits(samples, val_share, seed)
+    splits, drawn = settle_splits(samples, val_share, seed, len(classes))
     return Labels(kind, classes, splits, (*notes, *drawn))
 
 

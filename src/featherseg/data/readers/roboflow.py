@@ -88,7 +88,7 @@ def roboflow_labels(root: Path, val_share: float = 0.2, seed: int = 0) -> Labels
     notes: tuple[str, ...] = (f"classes from {CLASS_FILE}, in the order of their pixel values; nothing is ignored",)
     if alone:
         notes = (*notes, f"{alone} files are an image without {MASK_ENDING}.png, or the reverse: left out")
-    splits, drawn = settle_splits(parts, val_share, seed)
+    splits, drawn = settle_splits(parts, val_share, seed, len(classes))
     return Labels("roboflow", classes, splits, notes + drawn)
 
 

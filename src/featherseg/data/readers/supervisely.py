@@ -248,7 +248,7 @@ def read_supervisely(
         found[split].append(Sample(image, annotation))
     if not found and not missing:
         raise DataError(f"{root} has no JSON in an ann/ folder; check the project")
-    splits, drawn = settle_splits(found, val_share, seed)
+    splits, drawn = settle_splits(found, val_share, seed, len(classes))
     rest = "are ignored" if unlabelled == classes.ignore_index else f"are {classes.names[unlabelled]}"
     notes = [f"where objects overlap, the {overlap} lies on top; pixels of no object {rest}"]
     if thin := kinds["line"] + kinds["polyline"] + kinds["point"]:

@@ -121,7 +121,7 @@ def vistas_labels(root: Path, version: str | None = None, val_share: float = 0.2
     notes = [f"Mapillary Vistas {version}: {len(classes)} classes from {source}; those not evaluated are ignored"]
     if bare:
         notes.append(f"{bare} images have no mask and are left out")
-    splits, drawn = settle_splits(samples, val_share, seed)
+    splits, drawn = settle_splits(samples, val_share, seed, len(classes))
     return Labels("vistas", classes, splits, (*notes, *drawn))
 
 

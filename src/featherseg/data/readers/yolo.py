@@ -201,7 +201,7 @@ def read_yolo(
     if not samples and not missing:
         raise DataError(f"{where}: no image that it speaks of has a text file of labels; check the folders' names")
     boxes = _refuse_boxes([s.annotation.file for part in samples.values() for s in part], where)
-    splits, drawn = settle_splits(samples, val_share, seed)
+    splits, drawn = settle_splits(samples, val_share, seed, len(classes))
     rest = "ignored" if unlabelled == classes.ignore_index else classes.names[unlabelled]
     notes.insert(0, f"where outlines overlap, the {overlap} lies on top; pixels in no outline are {rest}")
     if boxes:
