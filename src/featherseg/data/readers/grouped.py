@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,8 +9,9 @@ from ...core.errors import DataError
 from ...core.images import list_images
 from ..annotations import AnnotatedDataset, Evidence, Labels, Sample, recognisers
 from ..datasets import FileDataset, datasets
-from ..listing import settle_splits, split_word
+from ..listing import label_contents, split_word
 from ..mask_annotations import IndexMask
+from ..splits import draw_split
 from .coco import check_share
 from .folder import folder
 
@@ -89,14 +89,15 @@ def grouped_labels(
         groups[image.parent.name].append(Sample(image, IndexMask(mask, every.table)))
     if len(groups) < 2:
         raise DataError(f"{root / images} holds one group, which makes no split; use the kind folder")
-    wanted, chosen = val_share * len(every), list[str]()
-    for name in sorted(groups, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()):
-        if len(chosen) < len(groups) - 1 and sum(len(groups[other]) for other in chosen) < wanted:
-            chosen.append(name)
-    found: dict[str | None, list[Sample]] = {"train": [], "val": []}
-    for name, samples in groups.items():
-        found["val" if name in chosen else "train"] += samples
-    splits, _ = settle_splits(found, val_share, seed)
+    samples = [sample for part in groups.values() for sample in part]
+    names = [f"{sample.image.parent.name}/{sample.image.stem}" for sample in samples]
+    homes = [sample.image.parent.name for sample in samples]
+    count = len(every.classes)
+    places = draw_split(names, val_share, seed, groups=homes, classes=count, contents=label_contents(samples, count))
+    splits = {
+        split: tuple(samples[place] for place in part) for split, part in zip(("train", "val"), places, strict=True)
+    }
+    chosen = {homes[place] for place in places[1]}
     held = f"{len(chosen)} of {len(groups)}, with {len(splits['val'])} of {len(every)} images"
     note = f"whole subfolders were drawn for val: {held}"
     return Labels("grouped", every.classes, splits, (*every.notes, note))

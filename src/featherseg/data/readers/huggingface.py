@@ -112,7 +112,7 @@ def huggingface_labels(
     }
     if bare:
         notes = (*notes, f"{bare} rows have no picture in both columns and are left out")
-    splits, drawn = settle_splits(samples, val_share, seed)
+    splits, drawn = settle_splits(samples, val_share, seed, len(classes))
     return Labels("huggingface", classes, splits, notes + drawn)
 
 
