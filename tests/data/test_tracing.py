@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from featherseg.data.datasets import create_dataset
 from featherseg.data.shapes import fill
 from featherseg.data.tracing import outlines
 
@@ -93,31 +94,35 @@ def test_coordinates_may_be_rounded() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_pycocotools_differs_at_the_border_alone() -> None:
-    """The share of pixels that differ, which docs/data.md gives, is measured here over 12 pictures."""
-    wrong = total = area = 0
-    for seed in range(12):
-        bits = blobs(seed, (96, 128))
+def test_pycocotools_reads_every_pixel() -> None:
+    """Its rule of a fifth of a pixel has room enough in the middle of a side."""
+    bitmaps = [blobs(seed, (96, 128)) for seed in range(12)]
+    bitmaps += [np.random.default_rng(7).random((33, 47)) < share for share in (0.1, 0.5, 0.9)]
+    for bits in bitmaps:
         theirs = np.zeros(bits.shape, np.bool_)
         for ring in outlines(bits):
             theirs |= coco_mask.decode(coco_mask.frPyObjects([ring.ravel().tolist()], *bits.shape))[..., 0] > 0
-        differ = theirs != bits
-        assert not (differ & ~border_of(bits)).any()
-        wrong, total, area = wrong + int(differ.sum()), total + bits.size, area + int(bits.sum())
-    print(f"pycocotools: {100 * wrong / total:.2f} % of all pixels, {100 * wrong / area:.2f} % of the area")
-    assert 0 < wrong / total < 0.05
+        np.testing.assert_array_equal(theirs, bits)
 
 
-def test_opencv_differs_at_the_border_alone() -> None:
-    """YOLO's own training draws outlines with ``cv2.fillPoly`` after rounding, which draws the line as well."""
-    wrong = total = inner = 0
-    for seed in range(12):
-        bits = blobs(seed, (96, 128))
-        canvas = np.zeros(bits.shape, np.uint8)
-        for ring in outlines(bits):
-            canvas |= cv2.fillPoly(np.zeros(bits.shape, np.uint8), [ring.astype(np.int32)], 1)
-        differ = (canvas > 0) != bits
-        inner += int((differ & ~border_of(bits)).sum())
-        wrong, total = wrong + int(differ.sum()), total + bits.size
-    print(f"fillPoly: {100 * wrong / total:.2f} % of all pixels, {inner} of them not at a border")
-    assert 0 < wrong / total < 0.2
+def test_opencv_differs_at_borders_and_bridges() -> None:
+    """``cv2.fillPoly`` of coordinates cut to whole numbers, as YOLO's training draws: the border line is drawn as well.
+
+    Measured: 2.8 % of the pixels of six synthetic streets of 256x512, all beside a border but one in a million, which
+    lie along a bridge.
+    """
+    street = create_dataset("synthetic", split="test", size=(256, 512))
+    wrong = elsewhere = total = 0
+    for i in range(6):
+        mask = street.read(i)[1]
+        for label in np.unique(mask):
+            bits = mask == label
+            canvas = np.zeros(bits.shape, np.uint8)
+            for ring in outlines(bits):
+                canvas |= cv2.fillPoly(np.zeros(bits.shape, np.uint8), [ring.astype(np.int32)], 1)
+            differ = (canvas > 0) != bits
+            elsewhere += int((differ & ~border_of(bits)).sum())
+            wrong += int(differ.sum())
+        total += mask.size
+    assert 0.02 < wrong / total < 0.03
+    assert elsewhere / total < 1e-5
