@@ -81,7 +81,7 @@ class TestWrongWords:
         ("words", "reason"),
         [
             (("nope",), 'Unknown command "nope"'),
-            (("eval", "x.onnx", "--bad"), "Unknown option: --bad; see featherseg eval --help"),
+            (("eval", "x.onnx", "--qqqq"), "Unknown option: --qqqq; see featherseg eval --help"),
             (("eval",), "MODEL"),
             (("predict",), "MODEL_AND_IMAGES"),
             (("eval", "x.onnx", "--threads", "many"), "many"),

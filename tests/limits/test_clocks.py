@@ -13,7 +13,7 @@ from stubs import stub_segmenter
 import featherseg
 from conftest import TINY, Ended, street
 from featherseg.core.lock import folder_lock
-from featherseg.core.progress import counting
+from featherseg.core.progress import counting, show_progress
 from featherseg.training.run_log import read_log
 
 
@@ -39,9 +39,10 @@ def test_training_does_not_look_at_them(jumping: None, run: Callable[..., Ended]
 
 
 def test_nor_do_bars_and_locks(jumping: None, tmp_path: Path) -> None:
+    show_progress()
     with folder_lock(tmp_path / "run"), counting("frames", 20) as progress:
         for done in range(20):
-            progress(done)
+            progress(done, 20)
     assert not (tmp_path / "run").exists()
 
 

@@ -52,7 +52,7 @@ LENGTHS = [5_000, pytest.param(100_000, marks=pytest.mark.slow)]
 def test_evaluating_holds_memory_flat(length: int) -> None:
     marks = {}
 
-    def mark(done: int) -> None:
+    def mark(done: int, total: int) -> None:
         if done in (length // 5, length):
             marks[done] = resident()
 
@@ -74,7 +74,7 @@ def test_segmenting_many_holds_memory_flat(tmp_path: Path, length: int, monkeypa
             link.hardlink_to(photo)
     marks = {}
 
-    def mark(done: int) -> None:
+    def mark(done: int, total: int) -> None:
         if done in (length // 5, length):
             marks[done] = resident()
 

@@ -79,10 +79,8 @@ def hidden(condition: bool = True) -> Iterator[None]:
         logger.setLevel(level)
 
 
-@contextmanager
-def bars(*columns: str) -> Iterator[Progress]:
-    """Offer bars with done/total, share, the given columns (rich markup over task fields) and time left."""
-    progress = Progress(
+def _progress(*columns: str) -> Progress:
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
@@ -93,21 +91,42 @@ def bars(*columns: str) -> Iterator[Progress]:
         disable=not _bars_are_shown,
         transient=True,
     )
-    with progress:
+
+
+@contextmanager
+def bars(*columns: str) -> Iterator[Progress]:
+    """Offer bars with done/total, share, the given columns (rich markup over task fields) and time left."""
+    with _progress(*columns) as progress:
         yield progress
 
 
 @contextmanager
 def counting(description: str, total: int | None = None) -> Iterator[OnProgress]:
-    """Offer one bar; the yielded function takes the steps done and their total, which may not be known before."""
-    with bars("{task.fields[rate]}") as progress:
-        task = progress.add_task(description, total=total, rate="")
+    """Offer one bar; the yielded function takes the steps done and their total.
 
-        def update(done: int, total: int) -> None:
-            speed = progress.tasks[task].speed
-            progress.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
+    Args:
+        description: stands before the bar.
+        total: of steps, where it is known before; else the bar appears with the first step.
+    """
+    progress = _progress("{task.fields[rate]}")
+    task = progress.add_task(description, total=total, rate="")
+    started = total is not None
+    if started:
+        progress.start()
 
+    def update(done: int, total: int) -> None:
+        nonlocal started
+        if not started:
+            started = True
+            progress.start()
+        speed = progress.tasks[task].speed
+        progress.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
+
+    try:
         yield update
+    finally:
+        if started:
+            progress.stop()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
 
 def predict(
     segmenter: Segmenter,
-    images: Sequence[Path],
+    images: Iterable[Path],
     out: str | Path,
     *,
     overlays: bool = True,
