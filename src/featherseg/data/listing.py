@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..core.errors import DataError, FeathersegError
-from ..core.files import FileMemo
 from ..core.images import IMAGE_SUFFIXES
 from ..core.text_files import plain
 from .annotations import Sample
@@ -212,21 +211,17 @@ def _ordered(named: Mapping[str, tuple[Sample, ...]]) -> dict[str, tuple[Sample,
     return {name: named[name] for name in sorted(named, key=lambda n: (n != "train", n != "val", n))}
 
 
-_contents: FileMemo[frozenset[int]] = FileMemo()
-
-
 def label_contents(samples: Sequence[Sample], classes: int) -> Contents:
-    """Return a function that says which of so many classes a sample's labels hold; none where they cannot be read."""
+    """Return a function that says which of so many classes a sample's labels hold; none where they cannot be read.
+
+    Nothing is remembered: what a file of labels means depends on the options that it is read with.
+    """
 
     def contents(place: int) -> frozenset[int]:
-        sample = samples[place]
-
-        def find() -> frozenset[int]:
-            return frozenset(label for label in map(int, np.unique(sample.annotation.read())) if label < classes)
-
         try:
-            return _contents.get(sample.annotation.file, find, f"{classes} {sample.image}".encode(errors="replace"))
+            found = np.unique(samples[place].annotation.read())
         except (FeathersegError, OSError):  # said where the sample is read
             return frozenset()
+        return frozenset(label for label in map(int, found) if label < classes)
 
     return contents
