@@ -87,7 +87,7 @@ def require_contrast(train: Census, val: Census, classes: ClassSet) -> None:
     if not train.present:
         raise DataError(
             f"no pixel of the {train} training masks is labelled: all their values are ignored; {check}, and list the "
-            "classes' values as ids in classes.toml"
+            "classes' values as ids in classes.toml, or in [data.classes]"
         )
     if train.present == 1:
         only = classes.names[int(train.pixels.argmax())]
