@@ -67,7 +67,7 @@ def test_a_schedulers_variables_are_not_taken_for_ours(monkeypatch: pytest.Monke
 
 def test_processes_started_by_srun_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    with pytest.raises(ConfigError, match=r"srun started 4 processes .* one torchrun a node") as caught:
+    with pytest.raises(ConfigError, match=r"srun started 4 processes .* one torchrun per node") as caught:
         create_fabric(config())
     assert "\n" not in str(caught.value)
     by_torchrun(monkeypatch, 2, nodes=4)
