@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featherseg.core.errors import DataError, FeathersegError
-from featherseg.core.xml_files import read_xml
 from featherseg.data.annotations import AnnotatedDataset, recognise
 from featherseg.data.brush_rle import decode, encode
 from featherseg.data.datasets import create_dataset
 from featherseg.data.label_maps import read_label_colors, read_label_map
+from featherseg.data.xml_files import read_xml
 from labelled_exports import (
     SIZE,
     VISTAS_LABELS,

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.download import download
 from ..core.errors import CheckpointError, ConfigError, did_you_mean, first_line
 from ..core.files import cache_folder, sha256
 from ..core.progress import counting, logger
@@ -24,6 +23,7 @@ from ..core.types import ClassSet
 from ..data.readers.public import CITYSCAPES_CLASSES, VOC_CLASSES
 from .base import SegmentationModel
 from .checkpoint import Checkpoint, load_weights
+from .download import download
 from .factory import create_model
 from .transfer import start_from
 

@@ -14,11 +14,11 @@ from ...core.errors import DataError, first_line
 from ...core.images import MAX_PIXELS
 from ...core.text_files import shortened
 from ...core.types import MaskArray
-from ...core.xml_files import Element, read_xml
 from ..annotations import Labels, Sample, name_classes
 from ..listing import Pictures, settle_splits, split_word
 from ..outlines import ellipse_ring, number, turned
 from ..shapes import MAX_WORK, Bitmap, Polygons, Region, Shape, blamed, box_ring, check_size, paint, ring_of
+from ..xml_files import Element, read_xml
 
 HEAD = 4096
 """Bytes in which CVAT's XML is known."""

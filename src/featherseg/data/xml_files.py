@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
-from .errors import first_line
-from .text_files import shortened
+from ..core.errors import first_line
+from ..core.text_files import shortened
 
 MAX_XML_BYTES = 512 << 20
 """Largest file that is read; 100,000 polygons have about 60 MB."""

@@ -11,10 +11,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from .errors import CheckpointError, DownloadError, first_line
-from .files import sha256 as digest_of
-from .lock import folder_lock
-from .progress import OnProgress, no_progress
+from ..core.errors import CheckpointError, DownloadError, first_line
+from ..core.files import sha256 as digest_of
+from ..core.lock import folder_lock
+from ..core.progress import OnProgress, no_progress
 
 PIECE = 1 << 16
 TIMEOUT = 30

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from featherseg.core.download import download
 from featherseg.core.errors import DownloadError
 from featherseg.core.lock import folder_lock
+from featherseg.models.download import download
 from file_server import Served, serving
 
 CONTENT = bytes(range(256)) * 2000
