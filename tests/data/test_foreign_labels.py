@@ -18,7 +18,7 @@ import foreign_labels as made
 from featherseg.core.errors import ConfigError, DataError, MissingExtraError
 from featherseg.data.annotations import AnnotatedDataset, recognise
 from featherseg.data.cache import CachedDataset
-from featherseg.data.class_counts import take_census
+from featherseg.data.class_counts import take_class_counts
 from featherseg.data.datasets import create_dataset, datasets
 from foreign_labels import CAR, ROAD, SIZE, Export, picture, truth, write
 
@@ -65,8 +65,8 @@ def test_the_kind_is_seen(build: Callable[[Path], Export], tmp_path: Path) -> No
 def test_all_around_a_dataset(build: Callable[[Path], Export], tmp_path: Path) -> None:
     export = build(tmp_path)
     dataset = create_dataset(export.kind, tmp_path, "train")
-    census = take_census(dataset)
-    assert census.pixels.sum() == sum((dataset.read(i)[1] != 255).sum() for i in range(len(dataset)))
+    counts = take_class_counts(dataset)
+    assert counts.pixels.sum() == sum((dataset.read(i)[1] != 255).sum() for i in range(len(dataset)))
     cached = CachedDataset(pickle.loads(pickle.dumps(dataset)))
     np.testing.assert_array_equal(cached.read(0)[1], dataset.read(0)[1])
 

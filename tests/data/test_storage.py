@@ -11,7 +11,7 @@ from PIL import Image
 from featherseg.core.errors import DataError
 from featherseg.core.images import read_ids
 from featherseg.core.mask_files import palette_of
-from featherseg.data.class_counts import take_census
+from featherseg.data.class_counts import take_class_counts
 from featherseg.data.datasets import create_dataset
 from featherseg.data.storage import look_at
 from featherseg.doctor.examine import examine
@@ -59,7 +59,7 @@ def test_palettes_that_differ_are_read_by_colour(suffix: str, tmp_path: Path) ->
     for i, ids in enumerate(IDS):
         np.testing.assert_array_equal(dataset.read(i)[1], ids)
     assert "read by colour" in " ".join(dataset.notes)
-    assert take_census(dataset).pixels.tolist() == np.bincount(np.ravel(IDS)).tolist()
+    assert take_class_counts(dataset).pixels.tolist() == np.bincount(np.ravel(IDS)).tolist()
 
 
 def test_palettes_that_differ_without_a_class_file(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_doctor_and_loader_count_the_same(kind: object, named: bool, tmp_path: P
     examination = examine(tmp_path)
     for split in ("train", "val"):
         dataset = create_dataset("folder", tmp_path, split)
-        assert tuple(take_census(dataset).pixels.tolist()) == examination.pixels[split]
+        assert tuple(take_class_counts(dataset).pixels.tolist()) == examination.pixels[split]
 
 
 def test_a_palette_mask_with_an_id_beyond_its_palette(tmp_path: Path) -> None:

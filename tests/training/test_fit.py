@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from featherseg.core.errors import CheckpointError, ConfigError, DataError, TrainingDivergedError
-from featherseg.data.class_counts import take_census
+from featherseg.data.class_counts import take_class_counts
 from featherseg.models.checkpoint import load_checkpoint
 from featherseg.training.fit import class_weights, fit, resume_run
 from featherseg.training.results import results_markdown
@@ -245,7 +245,7 @@ def test_automatic_class_weights_favour_rare_classes_and_keep_the_loss_scale(tmp
 
     config = tiny_config(tmp_path, loss={"class_weights": "auto"})
     dataset = create_dataset("synthetic", split="train", **config.data.options)
-    chosen = torch.tensor(class_weights(config, take_census(dataset)), dtype=torch.float64)
+    chosen = torch.tensor(class_weights(config, take_class_counts(dataset)), dtype=torch.float64)
     masks = np.concatenate([dataset.read(i)[1].ravel() for i in range(len(dataset))])
     counts = np.bincount(masks, minlength=256)[: len(dataset.classes)]
     share = torch.from_numpy(counts / counts.sum())

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,13 +14,14 @@ from ..core.types import ClassSet, MaskArray
 from .annotations import AnnotatedDataset
 from .cache import CachedDataset
 from .datasets import FileDataset, SegmentationDataset
+from .labels import id_counts
 
 LIMIT = 400
 """Most masks that are decoded for the counts alone; cached ones lie there decoded, and all count."""
 
 
 @dataclass(frozen=True)
-class Census:
+class ClassCounts:
     """Pixels by class.
 
     Args:
@@ -51,27 +51,27 @@ class Census:
         return f"{self.total}" if self.seen == self.total else f"{self.seen} of {self.total}"
 
 
-def take_census(dataset: SegmentationDataset) -> Census:
+def take_class_counts(dataset: SegmentationDataset) -> ClassCounts:
     """Count a split's classes: in all masks that lie decoded, else in ``LIMIT`` at most, evenly spread.
 
     Where fewer than two classes occur in those, all masks count: a training is refused for it.
     """
     total = len(dataset)
-    census = _counted(dataset, total if isinstance(dataset, CachedDataset) else min(total, LIMIT))
-    return census if census.present > 1 or census.seen == total else _counted(dataset, total)
+    counts = _counted(dataset, total if isinstance(dataset, CachedDataset) else min(total, LIMIT))
+    return counts if counts.present > 1 or counts.seen == total else _counted(dataset, total)
 
 
-def _counted(dataset: SegmentationDataset, count: int) -> Census:
+def _counted(dataset: SegmentationDataset, count: int) -> ClassCounts:
     total = len(dataset)
     indices = np.linspace(0, total - 1, count).round().astype(int)
     pixels = np.zeros(256, np.int64)
     with ThreadPoolExecutor(4) as pool:  # decoders release the interpreter lock
-        for counts in pool.map(lambda index: _count(_mask(dataset, int(index))), indices):
-            pixels += counts
-    return Census(pixels[: len(dataset.classes)], count, total, int(pixels[dataset.classes.ignore_index]))
+        for counts in pool.map(lambda index: id_counts(_mask(dataset, int(index))), indices):
+            pixels += counts.astype(np.int64)
+    return ClassCounts(pixels[: len(dataset.classes)], count, total, int(pixels[dataset.classes.ignore_index]))
 
 
-def require_contrast(train: Census, val: Census, classes: ClassSet) -> None:
+def require_contrast(train: ClassCounts, val: ClassCounts, classes: ClassSet) -> None:
     """Refuse a training in which nothing can be told apart, or nothing be scored, before its first epoch.
 
     Raises:
@@ -102,7 +102,7 @@ def require_contrast(train: Census, val: Census, classes: ClassSet) -> None:
         )
 
 
-def census_warnings(train: Census, val: Census, names: Sequence[str]) -> list[str]:
+def absent_class_warnings(train: ClassCounts, val: ClassCounts, names: Sequence[str]) -> list[str]:
     """Return a line each for classes that are not learnt, are scored without being learnt, or are never scored."""
     absent = [name for name, pixels in zip(names, train.pixels, strict=True) if not pixels]
     scored = [name for name, pixels in zip(names, val.pixels, strict=True) if pixels and name in absent]
@@ -134,9 +134,3 @@ def _mask(dataset: SegmentationDataset, index: int) -> MaskArray:
     if isinstance(dataset, AnnotatedDataset):
         return dataset.samples[index].annotation.read()
     return dataset.read(index)[1]
-
-
-def _count(mask: MaskArray) -> NDArray[np.int64]:
-    """Return the number of pixels of each mask value, (256,); several times as fast as np.bincount."""
-    counts = cv2.calcHist([np.ascontiguousarray(mask)], [0], None, [256], [0, 256])
-    return np.asarray(counts).ravel().astype(np.int64)

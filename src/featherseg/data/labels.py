@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -128,3 +129,8 @@ class LabelTable:
         packed = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
         place = np.minimum(np.searchsorted(self._keys, packed), len(self._keys) - 1)
         return np.where(self._keys[place] == packed, self._labels[place], np.int16(UNKNOWN))
+
+
+def id_counts(mask: MaskArray) -> NDArray[np.float32]:
+    """Return how often each id occurs, (256,), several times as fast as NumPy; exact below 2²⁴ pixels per id."""
+    return np.asarray(cv2.calcHist([np.ascontiguousarray(mask)], [0], None, [256], [0, 256]), np.float32).ravel()

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..core.types import ImageArray, MaskArray
 from .datasets import SegmentationDataset
-from .transforms import TrainTransform, id_counts, resize
+from .labels import id_counts
+from .transforms import TrainTransform, resize
 
 MIN_OBJECT_PIXELS = 32
 """A class with fewer pixels than this in a mask is no object but what is left of one at a border."""

@@ -14,7 +14,7 @@ from ..core.config import Config
 from ..core.errors import CheckpointError, ConfigError
 from ..core.progress import counting, hidden, logger
 from ..data.cache import CachedDataset, fits_cache
-from ..data.class_counts import Census, census_warnings, require_contrast, take_census
+from ..data.class_counts import ClassCounts, absent_class_warnings, require_contrast, take_class_counts
 from ..data.class_maps import open_mapped
 from ..data.datasets import SegmentationDataset
 from ..data.loader import EpochBatches, TrainSamples, train_loader
@@ -109,15 +109,15 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
         logger.info(note)
     if data.cache:
         train_set, val_set = (cached(dataset) for dataset in (train_set, val_set))
-    census = take_census(train_set)
-    val_census = take_census(val_set)
-    require_contrast(census, val_census, train_set.classes)
-    for line in census_warnings(census, val_census, train_set.classes.names):
+    counts = take_class_counts(train_set)
+    val_counts = take_class_counts(val_set)
+    require_contrast(counts, val_counts, train_set.classes)
+    for line in absent_class_warnings(counts, val_counts, train_set.classes.names):
         logger.warning(line)
 
-    weights = class_weights(config, census)
-    if config.loss.class_weights == "auto" and census.seen < census.total:
-        logger.info(f"class weights are from {census} training masks")
+    weights = class_weights(config, counts)
+    if config.loss.class_weights == "auto" and counts.seen < counts.total:
+        logger.info(f"class weights are from {counts} training masks")
     ignore = train_set.classes.ignore_index
     supervised = Supervised(
         model,
@@ -249,7 +249,7 @@ def cached(dataset: SegmentationDataset) -> SegmentationDataset:
         return CachedDataset(dataset, progress)
 
 
-def class_weights(config: Config, train: Census) -> list[float] | None:
+def class_weights(config: Config, train: ClassCounts) -> list[float] | None:
     """Return one loss weight per class as the recipe asks, or None.
 
     "auto" is the square root of inverse frequency, scaled to a mean of 1 over labelled pixels: full inverse
