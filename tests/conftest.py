@@ -152,7 +152,9 @@ def batch(size: tuple[int, int] = (64, 72), *, ignored: bool = False) -> dict[st
 
 
 FIRST_NETWORKS = {"enet", "fastsegnet", "jetnet", "lednet", "mobilenet_aspp", "resnet_unet"}
-"""Networks that the quick suite prunes: every kind of operator is in one of them. The slow suite prunes all."""
+"""Networks in which every kind of operator occurs."""
+PRUNED_QUICKLY = {"enet", "fastsegnet", "jetnet", "lednet"}
+"""Networks that the quick suite prunes; the slow suite prunes all."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks choose what runs
@@ -163,7 +165,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if isinstance(item, pytest.Function) and hasattr(item, "callspec")
             else None
         )
-        if name is not None and name not in FIRST_NETWORKS and item.path.parent.name == "compress":
+        if name is not None and name not in PRUNED_QUICKLY and item.path.parent.name == "compress":
             item.add_marker(pytest.mark.slow)
 
 

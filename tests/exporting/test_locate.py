@@ -27,7 +27,7 @@ def test_an_honest_file_agrees_to_its_last_layer(model: SegmentationModel, expor
     assert "resizing or the output" in str(found)
 
 
-@pytest.mark.parametrize("name", ["jetnet", "fastsegnet"])
+@pytest.mark.parametrize("name", ["jetnet", pytest.param("fastsegnet", marks=pytest.mark.slow)])
 def test_each_layer_of_a_network_is_found(name: str, tmp_path: Path) -> None:
     assert name in list_models()
     torch.manual_seed(0)

@@ -82,6 +82,7 @@ def test_pictures_of_the_data_go_along_if_wanted(trained: Trained, tmp_path: Pat
     assert np.array_equal(golden, first) == bool(pictures)
 
 
+@pytest.mark.slow
 def test_a_step_that_costs_too_much_is_rolled_back(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = ship_module.load_checkpoint
 
