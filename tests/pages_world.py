@@ -12,6 +12,7 @@ import tomli_w
 from PIL import Image
 
 from featherseg.core.config import load_config
+from featherseg.core.outputs import writing
 from featherseg.data.datasets import create_dataset
 from featherseg.data.readers.public import CAMVID_CLASSES, VOC_CLASSES
 from featherseg.exporting.verify import export_verified
@@ -55,7 +56,8 @@ def make_world(root: Path) -> Path:
     val_set = create_dataset("camvid", root / "CamVid", "val")
     shutil.copytree(run, root / "runs" / "street")
     for name in ("street.onnx", "street_int8.onnx", "mine.onnx"):
-        export_verified(load_checkpoint(run), root / name, val_set)
+        with writing(root / name):  # so that the pages' commands may replace them
+            export_verified(load_checkpoint(run), root / name, val_set)
     return root
 
 

@@ -72,7 +72,8 @@ def test_page(
             for command in commands(block.text):
                 _run_command(command, run)
         else:
-            assert block.language in ("", "bash"), f"{page}: what is {block.language}?"  # bash: whole scripts
+            # bash: whole scripts; mermaid: pictures
+            assert block.language in ("", "bash", "mermaid"), f"{page}: what is {block.language}?"
             assert not re.search("^featherseg ", block.text, re.M), f"{page}: a command in a block that is not run"
 
 
