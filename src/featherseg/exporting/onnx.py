@@ -21,6 +21,7 @@ from ..core.types import MIN_SIZE
 from ..models.base import SegmentationModel
 from ..models.session import check_artifact
 from ..runtime.artifact import OUTPUTS, Artifact
+from ..runtime.postprocess import await_kernels
 
 MIN_OPSET = 18
 """The first that torch's exporter writes without converting versions."""
@@ -144,6 +145,7 @@ def _trace(net: Deployed, output: str, example_size: tuple[int, int], opset: int
     # A batch of two, since torch takes a one for a constant; no zeros, which some networks would fold away.
     example = torch.randint(0, 256, (2, *example_size, 3), dtype=torch.uint8)
     height, width = (torch.export.Dim(name, min=MIN_SIZE) for name in ("height", "width"))
+    await_kernels()
     try:
         with torch.inference_mode(False), torch.no_grad(), silenced():
             program = torch.onnx.export(

@@ -19,6 +19,7 @@ from ..models.base import SegmentationModel
 from ..models.session import check_artifact
 from ..runtime.artifact import Artifact
 from ..runtime.containers import METADATA_KEY, is_metadata_entry, metadata_entry
+from ..runtime.postprocess import await_kernels
 from .onnx import Deployed
 
 EXAMPLE_SIZE = (256, 256)
@@ -90,6 +91,7 @@ def _trace(net: Deployed) -> torch.export.ExportedProgram:
     # A batch of two, since torch takes a one for a constant.
     example = torch.zeros((2, *EXAMPLE_SIZE, 3), dtype=torch.uint8)
     height, width = (torch.export.Dim(name, min=MIN_SIZE) for name in ("height", "width"))
+    await_kernels()
     shapes = {"image": {0: torch.export.Dim("batch"), 1: height, 2: width}}
     try:
         with torch.inference_mode(False), torch.no_grad():

@@ -144,6 +144,14 @@ def _loader() -> _Loader:
         return _loaders[0]
 
 
+def await_kernels() -> None:
+    """Return when no kernels are being compiled: while torch traces, it changes functions that numba calls."""
+    with _LOADING:
+        begun = list(_loaders)
+    for loader in begun:
+        loader.join()
+
+
 def as_kernels_take(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
     """Return the array itself, or a copy that is in C order, aligned, writable, and of no subclass."""
     return np.require(array, dtype, ["C", "A", "W", "E"])
