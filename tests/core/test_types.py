@@ -68,6 +68,8 @@ def test_more_classes_than_fit_are_refused_before_they_are_compared() -> None:
 def test_input_specs_survive_json() -> None:
     spec = InputSpec((0.1, 0.2, 0.3), (0.5, 1.0, 2.0))
     assert InputSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    enlarging = InputSpec(long_side=960)
+    assert InputSpec.from_dict(json.loads(json.dumps(enlarging.to_dict()))) == enlarging
     assert InputSpec.from_dict({"mean": [0, 0, 0], "std": [1, 1, 1]}) == InputSpec((0.0,) * 3, (1.0,) * 3)
 
 
@@ -81,6 +83,9 @@ def test_input_specs_survive_json() -> None:
         ({"mean": [0, 0, 10**400], "std": [1, 1, 1]}, "mean"),
         ({"mean": [0, 0, "0"], "std": [1, 1, 1]}, "mean"),
         ({"mean": [0, 0, 0], "std": [1, 0, 1]}, "std"),
+        ({"mean": [0, 0, 0], "std": [1, 1, 1], "long_side": 0}, "long_side = 0"),
+        ({"mean": [0, 0, 0], "std": [1, 1, 1], "long_side": 960.0}, "long_side = 960.0"),
+        ({"mean": [0, 0, 0], "std": [1, 1, 1], "long_side": 10**9}, "long_side"),
         ([0, 0, 0], "mean"),
     ],
 )

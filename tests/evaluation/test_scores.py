@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from featherseg.core.errors import ConfigError
-from featherseg.core.types import ClassSet
+from featherseg.core.types import ClassSet, InputSpec
 from featherseg.data.datasets import create_dataset
 from featherseg.evaluation.scores import averaged, evaluate, score
+from featherseg.runtime.fitting import resized
 
 CLASSES = ClassSet(("sky", "road", "car"))
 
@@ -21,13 +22,14 @@ class ColorSegmenter:
     """Scores a pixel by its distance to each class's colour, at stride 2; `bias` leans to the left of the view."""
 
     def __init__(self, classes: ClassSet = CLASSES, size: tuple[int, int] | None = None, bias: float = 0.0) -> None:
-        self.artifact = SimpleNamespace(classes=classes)
+        self.artifact = SimpleNamespace(classes=classes, input_spec=InputSpec())
         self.fit = None
         self.size, self.bias = size, bias
         self.views: list[NDArray[np.uint8]] = []
 
-    def logits(self, view: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, view: NDArray[np.uint8], scale: float = 1.0) -> NDArray[np.float32]:
         assert view.flags.c_contiguous
+        view = resized(view, self.artifact.input_spec.size(view.shape[:2], scale))
         self.views.append(view)
         colors = np.array([(120, 180, 240), (90, 90, 90), (200, 30, 30)], np.float32)
         half = view[::2, ::2].astype(np.float32)

@@ -108,7 +108,8 @@ def quantize(
     from .tables import print_json, print_text
 
     show_progress(not quiet)
-    training = read_artifact(file).training
+    artifact = read_artifact(file)
+    training = artifact.training
     val_set = open_labelled(file, training, root=data, kind=kind, split=split)
     train_set = open_labelled(file, training, root=data, kind=kind, split=str(training.get("split", "train")))
     suffix = ".xml" if engine == "openvino" else ".onnx"
@@ -117,7 +118,7 @@ def quantize(
         result = quantize_file(
             file,
             path,
-            calibration_images(train_set, calibration),
+            calibration_images(train_set, calibration, spec=artifact.input_spec),
             val_set,
             QuantizeConfig(max_drop=max_drop, flavour=engine, threads=threads),
         )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, DataError
-from ..core.types import MIN_SIZE, ImageArray
+from ..core.types import MIN_SIZE, ImageArray, InputSpec
 from ..data.datasets import SegmentationDataset
 from ..runtime.fitting import resized
 from ..runtime.segmenter import check_frame
@@ -22,14 +22,15 @@ MIN_CORRELATION = 0.25
 
 
 def calibration_images(
-    dataset: SegmentationDataset, count: int = 32, size: tuple[int, int] | None = None
+    dataset: SegmentationDataset, count: int = 32, size: tuple[int, int] | None = None, spec: InputSpec | None = None
 ) -> list[ImageArray]:
     """Return images spread evenly over a dataset, as the deployed network will see them.
 
     Args:
         dataset: the user's training images, or validation images; masks are not used.
         count: how many; all where the dataset has fewer.
-        size: (height, width) that the runtime will resize frames to; as they are where left out.
+        size: (height, width) that the runtime will resize frames to; what `spec` asks for where left out.
+        spec: at which size the network wants images; as they are where left out.
 
     Returns:
         RGB images, uint8 (H, W, 3).
@@ -45,7 +46,8 @@ def calibration_images(
     places = np.linspace(0, len(dataset) - 1, min(count, len(dataset)))
     images = [dataset.read(round(place))[0] for place in places]
     check_calibration(images)
-    return [_as_deployed(image, size) for image in images]
+    spec = spec or InputSpec()
+    return [_as_deployed(image, size or spec.size(image.shape[:2])) for image in images]
 
 
 def check_calibration(images: Sequence[ImageArray]) -> None:
@@ -90,9 +92,8 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(((a - a.mean()) * (b - b.mean())).mean() / (a.std() * b.std()))
 
 
-def _as_deployed(image: ImageArray, size: tuple[int, int] | None) -> ImageArray:
+def _as_deployed(image: ImageArray, size: tuple[int, int]) -> ImageArray:
     """Resize and pad as :class:`featherseg.runtime.segmenter.Segmenter` does."""
-    if size is not None and size != image.shape[:2]:
-        image = resized(image, size)
+    image = resized(image, size)
     short = [max(MIN_SIZE - side, 0) for side in image.shape[:2]]
     return np.ascontiguousarray(np.pad(image, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge"))

@@ -39,11 +39,16 @@ class ModelConfig(Section, frozen=True):
 
     ``init`` is a run folder or weights file of the same network whose weights are trained on, or the data of published
     ones, such as ``cityscapes``; of other classes all but the heads is kept, and in these the classes of the same name.
+    ``init_classes`` says which of its classes each of ours starts from where names differ, several by their mean.
+    ``long_side`` is how long, in pixels, the longer side of an image is to be when the network sees it, in training (at
+    scale 1) as after it; 0 takes images as they are. Small objects in small images gain by being enlarged.
     """
 
     name: str = "fastsegnet"
     options: dict[str, Any] = {}
     init: str = ""
+    init_classes: dict[str, str | tuple[str, ...]] = {}
+    long_side: Annotated[int, msgspec.Meta(ge=0, le=1 << 14)] = 0
 
     def __post_init__(self) -> None:
         _refuse_control_characters(init=self.init)
@@ -78,11 +83,12 @@ class DataConfig(Section, frozen=True):
 class AugmentConfig(Section, frozen=True):
     """Random changes of training samples; ``crop`` is (height, width) of what the network sees.
 
-    ``scale`` is the range (smallest, largest) of the image's magnification. ``flip`` and ``blur`` are the shares
-    of samples that are. ``class_balance`` is the share of crops that hold a pixel of a class drawn uniformly from
-    those in the image, instead of being placed uniformly. ``jitter`` scales brightness, contrast, saturation (±) and
-    hue (± a tenth of it). ``mosaic`` is the share of samples put together from crops of four images, ``copy_paste``
-    the share onto which an object of another image is pasted, its class drawn inversely to how frequent it is.
+    ``scale`` is the range (smallest, largest) of magnification, from the size at which the network wants images.
+    ``flip`` and ``blur`` are the shares of samples that are. ``class_balance`` is the share of crops that hold a pixel
+    of a class drawn uniformly from those in the image, instead of being placed uniformly. ``jitter`` scales brightness,
+    contrast, saturation (±) and hue (± a tenth of it). ``mosaic`` is the share of samples put together from crops of
+    four images, ``copy_paste`` the share onto which an object of another image is pasted, its class drawn inversely to
+    how frequent it is.
     ``on_device`` is whether flip, jitter and blur are made by the device that trains instead of the workers; "auto"
     is yes on a GPU. The samples are the same but for rounding.
     """

@@ -20,6 +20,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """RGB statistics of ImageNet on [0, 1], as torchvision and timm weights were trained with."""
 
+MAX_LONG_SIDE = 1 << 14
+"""Of what a network sees of a frame; a file that asks for more is damaged."""
 MIN_SIZE = 64
 """Smallest height or width a network sees. Smaller images are edge-padded at the right and bottom, so
 that the deepest (stride 32) maps keep 2×2 values and batch norm works with a batch of one."""
@@ -124,10 +126,28 @@ class ClassSet:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a network wants its images: RGB on [0, 1], minus `mean`, over `std`, per channel."""
+    """How a network wants its images: at a size, and RGB on [0, 1], minus `mean`, over `std`, per channel.
+
+    Args:
+        mean: subtracted, per channel.
+        std: divided by.
+        long_side: pixels of the longer side, to which frames are resized with their shape kept; None takes them as
+            they are. A network that was trained on small pictures enlarged, or on large ones made smaller, wants others
+            alike.
+    """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    long_side: int | None = None
+
+    def scale(self, frame: tuple[int, int]) -> float:
+        """Return by how much frames of a (height, width) are magnified for the network."""
+        return self.long_side / max(frame) if self.long_side else 1.0
+
+    def size(self, frame: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+        """Return the (height, width) at which the network sees frames of a (height, width), `scale` times as large."""
+        factor = scale * self.scale(frame)
+        return max(round(frame[0] * factor), 1), max(round(frame[1] * factor), 1)
 
     def normalize(self, image: ImageArray) -> NDArray[np.float32]:
         """Return uint8 RGB (H, W, 3) as normalised float32 (3, H, W)."""
@@ -137,14 +157,16 @@ class InputSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what :meth:`from_dict` reads, of JSON types only."""
-        return {"mean": list(self.mean), "std": list(self.std)}
+        said: dict[str, Any] = {"mean": list(self.mean), "std": list(self.std)}
+        return said | {"long_side": self.long_side} if self.long_side else said
 
     @classmethod
     def from_dict(cls, data: Any) -> InputSpec:
         """Rebuild it from what :meth:`to_dict` gave, or from a file that says so.
 
         Raises:
-            ValueError: `data` does not hold three usable numbers each; the caller says in which file.
+            ValueError: `data` does not hold three usable numbers each, or no usable side; the caller says in which
+                file.
         """
         triples = []
         for key in ("mean", "std"):
@@ -153,7 +175,10 @@ class InputSpec:
             if len(numbers) != 3 or (key == "std" and min(numbers) <= 0):
                 raise ValueError(f"{key} = {shortened(repr(values))}, not three usable numbers")
             triples.append((float(numbers[0]), float(numbers[1]), float(numbers[2])))
-        return cls(*triples)
+        side = data.get("long_side")
+        if side is not None and not (type(side) is int and 1 <= side <= MAX_LONG_SIDE):
+            raise ValueError(f"long_side = {shortened(repr(side))}, not an integer from 1 to {MAX_LONG_SIDE}")
+        return cls(triples[0], triples[1], side)
 
 
 def _is_modest(value: Any) -> bool:

@@ -85,7 +85,7 @@ class MixedCrops:
 
         (height, width), (crop_h, crop_w) = cutout.shape, mask.shape
         largest = min(crop_h / height, crop_w / width, math.sqrt(MAX_COVER * crop_h * crop_w / int(cutout.sum())))
-        scale = min(rng.uniform(*config.scale), largest)
+        scale = min(self.transform.draw_scale(labels.shape, rng), largest)
         out_h, out_w = max(round(height * scale), 1), max(round(width * scale), 1)
         part, shape = resize(source[box], cutout, (out_h, out_w))
         if rng.random() < config.flip:

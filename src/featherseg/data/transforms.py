@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..core.config import AugmentConfig
-from ..core.types import IGNORE_INDEX, IMAGENET_MEAN, ImageArray, MaskArray
+from ..core.types import IGNORE_INDEX, IMAGENET_MEAN, ImageArray, InputSpec, MaskArray
 from .labels import id_counts
 
 PADDING_COLOR = tuple(round(255 * mean) for mean in IMAGENET_MEAN)
@@ -47,11 +47,13 @@ class TrainTransform:
     Args:
         config: strengths and crop size.
         ignore_index: mask value of padding.
+        spec: at which size the network wants images; scales count from there.
     """
 
-    def __init__(self, config: AugmentConfig, ignore_index: int = IGNORE_INDEX) -> None:
+    def __init__(self, config: AugmentConfig, ignore_index: int = IGNORE_INDEX, spec: InputSpec | None = None) -> None:
         self.config = config
         self.ignore_index = ignore_index
+        self.spec = spec or InputSpec()
 
     def __call__(self, image: ImageArray, mask: MaskArray, rng: np.random.Generator) -> tuple[ImageArray, MaskArray]:
         """Return a changed copy of an RGB image (H, W, 3) and its mask (H, W), both of the crop's size."""
@@ -85,7 +87,7 @@ class TrainTransform:
     ) -> tuple[ImageArray, MaskArray]:
         """Cut a window that a crop of `size` (the configured one) covers at a random scale, and resize just that."""
         crop_h, crop_w = size or self.config.crop
-        scale = rng.uniform(*self.config.scale)
+        scale = self.draw_scale(mask.shape, rng)
         window_h, window_w = max(round(crop_h / scale), 1), max(round(crop_w / scale), 1)
         top, left = self._place(mask, window_h, window_w, rng)
         height, width = mask.shape
@@ -107,6 +109,10 @@ class TrainTransform:
         room = (slice(out_y0, out_y0 + out_h), slice(out_x0, out_x0 + out_w))
         canvas[room], labels[room] = part, ids
         return canvas, labels
+
+    def draw_scale(self, size: tuple[int, ...], rng: np.random.Generator) -> float:
+        """Draw by how much an image of `size` (height, width) is magnified."""
+        return float(rng.uniform(*self.config.scale) * self.spec.scale((size[0], size[1])))
 
     def _place(self, mask: MaskArray, window_h: int, window_w: int, rng: np.random.Generator) -> tuple[int, int]:
         """Return the window's top and left: within the image where it fits, around it where it does not."""

@@ -97,7 +97,9 @@ def evaluate(
     if (table := matched.predictions) is not None:
         plain, segment = segment, lambda image: table[plain(image)]
     confusion, borders = score(segment, matched.dataset, boundary=boundary, others=table is not None, progress=progress)
-    rules = protocol(dataset, segmenter.size, scales, flip, segmenter.fit)
+    rules = protocol(
+        dataset, segmenter.size, scales, flip, segmenter.fit, long_side=segmenter.artifact.input_spec.long_side
+    )
     rules["rule"] = f"{rules['rule']}; {matched.rule}" if matched.rule else rules["rule"]
     return EvalResult.from_metrics(confusion, borders, rules)
 
@@ -108,10 +110,12 @@ def protocol(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     fit: str | None = None,
+    long_side: int | None = None,
 ) -> dict[str, object]:
     """Return the rules of an evaluation, as :class:`EvalResult` wants them."""
     way = f" ({fit})" if fit in ("letterbox", "tile") else ""
-    resized = "" if size is None else f", network input {size[0]}x{size[1]}{way}"
+    seen = f"{size[0]}x{size[1]}{way}" if size is not None else f"with a long side of {long_side}" if long_side else ""
+    resized = f", network input {seen}" if seen else ""
     return {
         "dataset": dataset.name,
         "split": dataset.split,
@@ -130,11 +134,9 @@ def averaged(segmenter: Segmenter, scales: Sequence[float], flip: bool) -> Segme
         height, width = image.shape[:2]
         total: NDArray[np.float32] | None = None
         for scale in scales:
-            size = (max(round(width * scale), 1), max(round(height * scale), 1))
-            scaled = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
             for mirrored in (False, True) if flip else (False,):
-                view = np.ascontiguousarray(scaled[:, ::-1]) if mirrored else scaled
-                probs = _softmax(segmenter.logits(view))
+                view = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
+                probs = _softmax(segmenter.logits(view, scale))
                 if mirrored:
                     probs = probs[:, :, ::-1]
                 full = np.stack([cv2.resize(p, (width, height), interpolation=cv2.INTER_LINEAR) for p in probs])

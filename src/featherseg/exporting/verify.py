@@ -240,8 +240,9 @@ def _torch_mask(net: SegmentationModel, image: ImageArray, size: tuple[int, int]
 
     `size` is the one (height, width) that the file takes, if it does; the network then sees the same picture.
     """
+    seen = resized(image, size or net.input_spec.size(image.shape[:2]))
     with torch.inference_mode():
-        pixels = torch.from_numpy(net.input_spec.normalize(resized(image, size) if size else image))[None]
+        pixels = torch.from_numpy(net.input_spec.normalize(seen))[None]
         logits = F.interpolate(net.outputs(pixels)["out"], size=image.shape[:2], mode="bilinear", align_corners=False)
     mask: MaskArray = logits.argmax(dim=1)[0].to(torch.uint8).numpy()
     return mask

@@ -89,15 +89,23 @@ class Piece:
 
 
 def pieces(
-    frame: Size, size: Size | None, fit: Fit | None, *, stride: int, color: Color, fixed: bool = False
+    frame: Size,
+    size: Size | None,
+    fit: Fit | None,
+    *,
+    natural: Size | None = None,
+    stride: int,
+    color: Color,
+    fixed: bool = False,
 ) -> list[Piece]:
     """Return the pieces in which frames of a size go through a network; the masks of all make up the frame's.
 
     Args:
         frame: (height, width) of the frames.
-        size: (height, width) for the network; the frames' own where None.
+        size: (height, width) for the network; `natural` where None.
         fit: how they come to `size`: stretched to it; resized to fit into it with their shape kept, the rest padded;
             or cut into overlapping tiles of it. None where `size` is.
+        natural: (height, width) at which the network wants frames of this size; their own where left out.
         stride: of the network.
         color: RGB (0-255) of a letterbox's padding. The mean of the images that a network was trained on does best:
             with an edge repeated over a quarter of the input, a CamVid network loses 2 points of mIoU.
@@ -105,7 +113,8 @@ def pieces(
     """
     everything = slice(0, frame[0]), slice(0, frame[1])
     if size is None:
-        return [Piece(0, 0, frame, frame, at_least_smallest(frame), everything, whole_logits=True)]
+        natural = natural or frame
+        return [Piece(0, 0, frame, natural, at_least_smallest(natural), everything, whole_logits=True)]
     if fit == "tile":
         return _tiles(frame, size, stride, fixed)
     if fit == "letterbox":

@@ -85,8 +85,8 @@ class Segmenter:
 
     Args:
         source: an open session, or the path of an exported file.
-        size: (height, width) for the network; by default frames go in as they are, or in the one size that the file
-            takes. The mask always has the frame's own size.
+        size: (height, width) for the network; by default what it was made for: the one size that the file takes, else
+            the frame's own, or with the long side that the file asks for. The mask always has the frame's own size.
         fit: how frames come to `size`. ``"stretch"``, the default: resized to it, their shape not kept.
             ``"letterbox"``: resized to fit into it with their shape kept, the rest padded. ``"tile"``: cut into
             overlapping tiles of it, for large frames; memory beyond the mask does not grow with them, but the network
@@ -183,15 +183,19 @@ class Segmenter:
         """
         return self._segment(frames, lambda stage: None)
 
-    def logits(self, frame: ImageArray) -> NDArray[np.float32]:
+    def logits(self, frame: ImageArray, scale: float = 1.0) -> NDArray[np.float32]:
         """Return the logits of an RGB frame, uint8 (H, W, 3), at the network's stride, float32 (C, h, w).
+
+        Args:
+            frame: what is segmented.
+            scale: how much larger than usual the network shall see it; of no effect where there is a `size`.
 
         Raises:
             ConfigError: the frame is of another type or shape, or is fitted in a way that no whole logits cover.
         """
         if self.fit not in (None, "stretch"):
             raise ConfigError(f"fit is {self.fit!r}, whose logits do not cover just the frame; use stretch")
-        (piece,) = self._pieces(_common_size([frame]))
+        (piece,) = self._pieces(_common_size([frame]), scale)
         logits = self._run(piece.network_input([frame]))
         rows, columns = piece.extent((logits.shape[2], logits.shape[3]))
         return logits[0, :, : int(rows), : int(columns)]
@@ -237,13 +241,15 @@ class Segmenter:
             return self._plan[1].run(images)
         return self.session.run(images)
 
-    def _pieces(self, frame_size: tuple[int, int]) -> list[Piece]:
+    def _pieces(self, frame_size: tuple[int, int], scale: float = 1.0) -> list[Piece]:
         """Return what of frames of a size goes through the network at once."""
-        red, green, blue = (min(max(round(255 * part), 0), 255) for part in self.artifact.input_spec.mean)
+        spec = self.artifact.input_spec
+        red, green, blue = (min(max(round(255 * part), 0), 255) for part in spec.mean)
         return pieces(
             frame_size,
             self.size,
             self.fit,
+            natural=spec.size(frame_size, scale),
             stride=self.artifact.stride,
             color=(red, green, blue),
             fixed=self._fixed,

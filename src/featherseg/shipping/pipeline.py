@@ -123,7 +123,7 @@ def ship(
         def calibration() -> Sequence[ImageArray]:
             split = str(checkpoint.training.get("split", "train"))
             train_set = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
-            return calibration_images(train_set, config.calibration)
+            return calibration_images(train_set, config.calibration, spec=best.checkpoint.model.input_spec)
 
         built = build_files(context, best.checkpoint, (best.path, best.verified), chosen, calibration)
         report = _report(context, steps, best, built)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..core.errors import ConfigError
 from ..core.registry import Registry
-from ..core.types import MIN_SIZE, ClassSet
+from ..core.types import MIN_SIZE, ClassSet, InputSpec
 from ..data.loader import Sample
 from ..models.base import SegmentationModel, resize_like
 from .supervised import Supervised, normalize
@@ -300,10 +300,18 @@ class Distilled(nn.Module):
     def _for_teacher(self, image: Tensor, ready: Tensor) -> Tensor:
         """Return the image as the teacher wants it; `ready` is as the student does."""
         ours, theirs = self.model.input_spec, self.teacher.input_spec
-        if ours == theirs:
-            return ready
+        if (ours.mean, ours.std) != (theirs.mean, theirs.std):
+            ready = self._normalized_for(theirs, image)
+        if ours.long_side and theirs.long_side and ours.long_side != theirs.long_side:
+            factor = theirs.long_side / ours.long_side
+            ready = F.interpolate(ready, scale_factor=factor, mode="bilinear", antialias=factor < 1)
+        return ready
+
+    def _normalized_for(self, theirs: InputSpec, image: Tensor) -> Tensor:
+        """Return an image as a network with another normalisation than the student's wants it."""
         if image.dtype == torch.uint8:
             return normalize(image, theirs)
+        ours = self.model.input_spec
         mean, std, their_mean, their_std = (
             torch.tensor(row, device=image.device).view(1, 3, 1, 1)
             for row in (ours.mean, ours.std, theirs.mean, theirs.std)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -101,9 +102,11 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     # A training state replaces all weights: those of the start need not be there any more.
     options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}
     model = create_model(config.model.name, len(train_set.classes), **options)
+    if config.model.long_side:
+        model.input_spec = replace(model.input_spec, long_side=config.model.long_side)
     if config.model.init and fresh:
         start = load_start(config.model.init, model)
-        if kept := start_from(model, start, train_set.classes, Path(config.model.init)):
+        if kept := start_from(model, start, train_set.classes, Path(config.model.init), config.model.init_classes):
             logger.info(kept)
     for note in getattr(train_set, "notes", ()):
         logger.info(note)
@@ -138,7 +141,7 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
         )
     batches = EpochBatches(len(train_set), data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
     raw = looks_on_device(config.augment, fabric.device)
-    samples = TrainSamples(train_set, TrainTransform(config.augment, ignore), config.seed, raw=raw)
+    samples = TrainSamples(train_set, TrainTransform(config.augment, ignore, model.input_spec), config.seed, raw=raw)
     on_gpu = fabric.device.type == "cuda"
     loader = train_loader(samples, batches, data.workers, pin_memory=on_gpu, worker_start=leave_signals_to_parent)
     source = DeviceBatches(loader, config.augment, fabric.device) if raw else loader
@@ -185,12 +188,12 @@ def with_lasting_paths(config: Config) -> Config:
     def lasting(path: str) -> str:
         return str(Path(path).absolute()) if path and not path.startswith("~") and Path(path).exists() else path
 
-    replace = msgspec.structs.replace
-    return replace(
+    change = msgspec.structs.replace
+    return change(
         config,
-        data=replace(config.data, root=lasting(config.data.root)),
-        model=replace(config.model, init=lasting(config.model.init)),
-        distill=replace(config.distill, teacher=lasting(config.distill.teacher)),
+        data=change(config.data, root=lasting(config.data.root)),
+        model=change(config.model, init=lasting(config.model.init)),
+        distill=change(config.distill, teacher=lasting(config.distill.teacher)),
     )
 
 

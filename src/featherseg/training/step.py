@@ -13,6 +13,7 @@ from ..data.loader import Sample
 from .devices import synchronize_batchnorm, wants_sync_batchnorm
 from .distill import Distilled
 from .optim import build_optimizer
+from .safe_layout import shield_dilated_groups
 from .supervised import Supervised
 
 
@@ -31,6 +32,8 @@ class TrainingStep:
             synchronize_batchnorm(objective)
         if config.train.channels_last:
             objective.to(memory_format=torch.channels_last)
+            if fabric.device.type == "cpu":
+                shield_dilated_groups(objective)
         optimizer = build_optimizer(objective.model, config.optim)
         if extra := objective.extra_parameters():
             optimizer.add_param_group({"params": extra, "weight_decay": config.optim.weight_decay})

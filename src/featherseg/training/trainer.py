@@ -228,7 +228,8 @@ class Trainer:
         for counts in (*confusion.counts(), *(borders.counts() if borders else ())):
             total = fabric.all_reduce(torch.from_numpy(counts).to(fabric.device), reduce_op="sum")
             counts[:] = cast(torch.Tensor, total).cpu().numpy()
-        return EvalResult.from_metrics(confusion, borders, protocol(self.val_set))
+        rules = protocol(self.val_set, long_side=self.network.input_spec.long_side)
+        return EvalResult.from_metrics(confusion, borders, rules)
 
     def _share(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give all processes the first one's values."""
