@@ -26,7 +26,7 @@ def weight_gradient(conv: nn.Conv2d, image: Tensor, upstream: Tensor, *, bf16: b
 
 
 @pytest.mark.parametrize(
-    "kernel, dilation, groups", [((3, 1), 2, 64), ((1, 3), 9, 64), ((3, 3), 2, 64), ((3, 3), 4, 32)]
+    ("kernel", "dilation", "groups"), [((3, 1), 2, 64), ((1, 3), 9, 64), ((3, 3), 2, 64), ((3, 3), 4, 32)]
 )
 def test_gradients_of_dilated_groups_are_right_in_bf16_and_channels_last(
     kernel: tuple[int, int], dilation: int, groups: int

@@ -27,6 +27,8 @@ def shield_dilated_groups(module: nn.Module) -> int:
     """
     found = [each for each in module.modules() if isinstance(each, nn.Conv2d) and is_affected(each)]
     for conv in found:
+        # A weight alone in channels-last draws the whole layer there; of one channel it is both, but for its strides.
+        conv.weight.data = conv.weight.data.clone(memory_format=torch.contiguous_format)
         conv.register_forward_pre_hook(_to_default)
         conv.register_forward_hook(_to_channels_last)
     return len(found)
