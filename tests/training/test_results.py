@@ -72,7 +72,7 @@ def test_seeds_of_one_recipe_are_one_line(trained: Trained, copy: Path) -> None:
     page = results_markdown([copy, trained.run])
     row = cells(page, "tiny")
     mean, sd = np.mean([first["miou"], 0.5]), np.std([first["miou"], 0.5], ddof=1)
-    assert row[7] == f"{100 * mean:.1f} ± {100 * sd:.1f}"
+    assert row[8] == f"{100 * mean:.1f} ± {100 * sd:.1f}"
     assert "seeds 0, 1" in page
     assert (
         cells(page, "IoU")[1]
@@ -86,7 +86,7 @@ def test_the_start_is_told(trained: Trained, copy: Path) -> None:
     config = (copy / "config.toml").read_text()
     config = config.replace('teacher = ""', 'teacher = "runs/big"').replace('init = ""', 'init = "runs/first"')
     (copy / "config.toml").write_text(config)
-    assert cells(results_markdown([copy]), "tiny")[5] == "first, teacher big"
+    assert cells(results_markdown([copy]), "tiny")[6] == "first, teacher big"
 
 
 @pytest.mark.parametrize("name", ["result.json", "log.jsonl", "env.json"])

@@ -22,10 +22,12 @@ CURVE_EPOCHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300,
 
 HEADER = """# Results
 
-Written by `featherseg report` from the run folders; do not edit by hand. Every figure is of the split the best epoch
-was chosen on, at the masks' original resolution, single scale, dataset-level mIoU over the classes that occur.
-Runs that differ in their seed alone are one line: mean ± standard deviation (of the sample). Hours (a run's mean) and
-images/s are of training, with whatever else the machine was doing meanwhile.
+Written by `featherseg report` from the run folders; do not edit by hand. Every figure is at the masks' original
+resolution, single scale, dataset-level mIoU over the classes that occur. *Folds* come first: each run is judged on
+recordings that it was not trained on, after its last epoch, and the figure is the mean of the folds. Other figures are
+of the validation split on which the best epoch was chosen. Runs that differ in their seed alone are one line: mean ±
+standard deviation (of the sample). Hours (a run's mean) and images/s are of training, with whatever else the machine
+was doing meanwhile.
 """
 
 UNFINISHED = """## Not finished
@@ -79,13 +81,13 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
     for group in _by_recipe(run for run in runs if run["result"] is not None):
         with _damage_named(group):
             score = statistics.fmean(run["result"]["miou"] or 0.0 for run in group)
-            order = (group[0]["config"].data.name, -score)
+            order = (group[0]["config"].data.name, not _folds(group), -score)
             details = [f"## {_name(group)}\n", _protocol(group), _classes(group), _curve(group), _recipe(group[0])]
             sections.append((order, _summary(group), details))
     sections.sort(key=lambda section: section[0])
     columns = (
-        *("run", "network", "M params", "GMACs", "data", "start", "epochs"),
-        *("val mIoU", "boundary F1", "hours", "images/s"),
+        *("run", "network", "M params", "GMACs", "data", "judged on", "start", "epochs"),
+        *("mIoU", "boundary F1", "hours", "images/s"),
     )
     page = [HEADER, _table(columns, [row for _, row, _ in sections])]
     for _, _, details in sections:
@@ -139,23 +141,53 @@ def _damage_named(group: Sequence[Run]) -> Iterator[None]:
 
 
 def _by_recipe(runs: Iterable[Run]) -> list[list[Run]]:
-    """Return the runs in groups that differ in nothing but seed, name and folder, ordered by seed."""
+    """Return the runs in groups that differ in nothing but seed, name and folder, or are folds by recording.
+
+    The names of folds end alike, such as ``_0001TP``, in whatever a recipe names: a fold's teacher is a fold too.
+    """
     groups: dict[str, list[Run]] = {}
     for run in runs:
         tree = _portable(config_to_dict(run["config"]))
         recipe = json.dumps({key: value for key, value in tree.items() if key not in ("seed", "name", "out")})
+        if recordings := _recordings(run):
+            recipe = recipe.replace(json.dumps(recordings), "folds").replace(_suffix(run), "")
         groups.setdefault(recipe, []).append(run)
-    return [sorted(group, key=lambda run: int(run["config"].seed)) for group in groups.values()]
+    return [sorted(group, key=lambda run: (_recordings(run), run["config"].seed)) for group in groups.values()]
+
+
+def _recordings(run: Run) -> Any:
+    """Return the recordings that a run was trained on, as its recipe gives them; nothing where it has all."""
+    return run["config"].data.options.get("recordings") or ""
+
+
+def _suffix(run: Run) -> str:
+    """Return the end of a fold's name that tells it from the others, with the character before it."""
+    name = str(run["config"].name)
+    return name[name.rfind("_") :] if "_" in name else ""
+
+
+def _folds(group: Sequence[Run]) -> list[str]:
+    """Return what each run of a group was judged on, where they are folds: all that others have and it has not."""
+    used = [_listed(_recordings(run)) for run in group]
+    everything = sorted(set().union(*used))
+    folds = [", ".join(name for name in everything if name not in own) for own in used]
+    return folds if len(set(folds)) > 1 else []
+
+
+def _listed(recordings: Any) -> list[str]:
+    return [part.strip() for part in recordings.split(",")] if isinstance(recordings, str) else list(recordings)
 
 
 def _name(group: Sequence[Run]) -> str:
-    """Return the runs' name, without the seed at its end if there are several."""
+    """Return the runs' name, without the seed or fold at its end if there are several."""
     name = str(group[0]["config"].name)
+    if _folds(group):
+        return name.removesuffix(_suffix(group[0]))
     return re.sub(r"[-_.]?(seed|s)?\d+$", "", name) if len(group) > 1 else name
 
 
 def _summary(group: Sequence[Run]) -> tuple[str, ...]:
-    config, result = group[0]["config"], group[0]["result"]
+    config, result, folds = group[0]["config"], group[0]["result"], _folds(group)
     size = "x".join(map(str, config.augment.crop))
     hours = statistics.fmean(sum(row["seconds"] for row in run["log"]) / 3600 for run in group)
     speed = statistics.median(row["images_per_second"] for run in group for row in run["log"])
@@ -165,23 +197,26 @@ def _summary(group: Sequence[Run]) -> tuple[str, ...]:
         f"{result['params'] / 1e6:.2f}",
         f"{result['gmacs']:.2f} at {size}",
         f"{result['protocol']['dataset']}",
-        _start(config),
+        f"{len(folds)} folds by recording" if folds else f"{result['protocol']['split']}",
+        _start(config, _suffix(group[0]) if folds else ""),
         f"{max(run['result']['epochs'] for run in group)}",
-        _spread([run["result"]["miou"] for run in group]),
-        _spread([run["result"]["boundary_f1"] for run in group]),
+        (_mean if folds else _spread)([run["result"]["miou"] for run in group]),
+        (_mean if folds else _spread)([run["result"]["boundary_f1"] for run in group]),
         f"{hours:.2f}",
         f"{speed:.1f}",
     )
 
 
-def _start(config: Config) -> str:
-    """Return in a word or two what the weights started from, and who taught."""
+def _start(config: Config, fold: str = "") -> str:
+    """Return in a word or two what the weights started from, and who taught; the end of a fold's name is left out."""
     words = "scratch"
     if config.model.init:
         words = Path(config.model.init).name
     elif config.model.options.get("encoder_weights") or config.model.options.get("pretrained"):
         words = "ImageNet encoder"
-    return f"{words}, teacher {Path(config.distill.teacher).name}" if config.distill.teacher else words
+    if config.distill.teacher:
+        words += f", teacher {Path(config.distill.teacher).name}"
+    return words.replace(fold, "") if fold else words
 
 
 def _protocol(group: Sequence[Run]) -> str:
@@ -189,25 +224,48 @@ def _protocol(group: Sequence[Run]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
     where = env["gpu"] or f"{env['cpu']}, threads: {env['threads']}"
     plural = "s" * (len(group) > 1)
+    if folds := _folds(group):
+        judged = "; ".join(
+            f"{fold}, {run['result']['protocol']['images']} images, trained on {', '.join(_listed(_recordings(run)))}"
+            for fold, run in zip(folds, group, strict=True)
+        )
+        data = f"{protocol['dataset']}, judged on recordings never trained on ({judged}), {protocol['resolution']}"
+    else:
+        data = f"{protocol['dataset']} {protocol['split']}, {protocol['images']} images, {protocol['resolution']}"
+        data += f"; trained on the {config.data.train_split} split"
     return (
-        f"{protocol['dataset']} {protocol['split']}, {protocol['images']} images, {protocol['resolution']}; "
-        f"trained on the {config.data.train_split} split; "
+        f"{data}; "
         f"seed{plural} {', '.join(str(run['config'].seed) for run in group)}; "
         f"{f'weights averaged with decay {config.train.ema}' if config.train.ema else 'weights not averaged'}; "
-        f"best epoch{plural} {', '.join(str(run['result']['best_epoch']) for run in group)}; "
+        f"{'epoch' if _last_alone(group) else 'best epoch'}{plural} "
+        f"{', '.join(str(run['result']['best_epoch']) for run in group)}; "
         f"{where}; {versions}.\n"
     )
+
+
+def _last_alone(group: Sequence[Run]) -> bool:
+    """Return whether nothing was chosen: the last epoch alone was scored."""
+    return all(sum("miou" in row for row in run["log"]) == 1 for run in group)
 
 
 def _classes(group: Sequence[Run]) -> str:
     results = [run["result"] for run in group]
     rows = []
     for title, key in (("IoU", "iou"), ("boundary F1", "boundary_f1_per_class")):
-        rows.append((title, *(_spread(values) for values in zip(*(result[key] for result in results), strict=True))))
-    return _table(("", *results[0]["classes"]["names"]), rows)
+        if folds := _folds(group):
+            mean = key.replace("iou", "miou").removesuffix("_per_class")
+            for fold, result in zip(folds, results, strict=True):
+                rows.append((f"{title}, {fold}", percent(result[mean]), *(percent(value) for value in result[key])))
+        else:
+            values = zip(*(result[key] for result in results), strict=True)
+            rows.append((title, *(_spread(value) for value in values)))
+    means = ("mean",) if _folds(group) else ()
+    return _table(("", *means, *results[0]["classes"]["names"]), rows)
 
 
 def _curve(group: Sequence[Run]) -> str:
+    if _last_alone(group):
+        return ""
     curves = [{row["epoch"]: row["miou"] for row in run["log"] if "miou" in row} for run in group]
     epochs = set().union(*curves)
     shown = sorted(
@@ -256,6 +314,12 @@ def _portable(tree: dict[str, Any]) -> dict[str, Any]:
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, ("---",) * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _mean(fractions: Iterable[float | None]) -> str:
+    """Return the mean in percent of what is known."""
+    known = [value for value in fractions if value is not None]
+    return percent(statistics.fmean(known) if known else None)
 
 
 def _spread(fractions: Sequence[float | None]) -> str:
