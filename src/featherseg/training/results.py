@@ -177,11 +177,12 @@ def _summary(group: Sequence[Run]) -> tuple[str, ...]:
 def _start(config: Config) -> str:
     """Return in a word or two what the weights started from, and who taught."""
     words = "scratch"
-    if config.model.init:
-        words = Path(config.model.init).name
+    if config.model.starts:
+        words = " + ".join(Path(start).name for start in config.model.starts)
     elif config.model.options.get("encoder_weights") or config.model.options.get("pretrained"):
         words = "ImageNet encoder"
-    return f"{words}, teacher {Path(config.distill.teacher).name}" if config.distill.teacher else words
+    teachers = [Path(source).name for source in config.distill.teachers]
+    return f"{words}, teacher{'s' * (len(teachers) > 1)} {' + '.join(teachers)}" if teachers else words
 
 
 def _protocol(group: Sequence[Run]) -> str:
