@@ -96,6 +96,11 @@ def test_none_is_left_out_of_toml() -> None:
         ("data.options.split=val", "option 'split' is not given here but by data.train_split"),
         ("optim.lr", "override 'optim.lr' is not key=value"),
         ("=3", "override '=3' is not key=value"),
+        ("augment.cutmix=1.1", "augment.cutmix is 1.1"),
+        ("distill.teacher=['a', 3]", "distill.teacher[1] is 3"),
+        ("distill.teacher=['a', '']", "distill.teacher[1] is ''"),
+        ('model.init=["a\\tb"]', "init is 'a\\tb', with a tab or line break"),
+        ("distill.classes={Car=3}", "distill.classes"),
     ],
 )
 def test_wrong_settings_are_refused(override: str, words: str) -> None:
@@ -133,8 +138,18 @@ def test_configurations_are_frozen_and_share_nothing() -> None:
 
 @pytest.mark.parametrize("text", ["2024", "1e3", "true", "inf", "2024-05-01", "[photos]", "007", r"C:\new", "a=b"])
 def test_texts_are_taken_as_they_are_typed(text: str) -> None:
-    config = load_config(None, [f"data.root={text}", f"name={text}"])
-    assert (config.data.root, config.name) == (text, text)
+    settings = ("data.root", "name", "model.init", "distill.teacher")  # the last two take a list besides
+    config = load_config(None, [f"{setting}={text}" for setting in settings])
+    assert {config.data.root, config.name, config.model.init, config.distill.teacher} == {text}
+
+
+def test_starts_and_teachers_may_be_several(tmp_path: Path) -> None:
+    config = load_config(None, ['model.init=["a", "b"]', "distill.teacher=['c']", 'distill.classes={Car = ["x", "y"]}'])
+    assert (config.model.starts, config.distill.teachers) == (("a", "b"), ("c",))
+    assert config.distill.classes == {"Car": ("x", "y")}
+    (tmp_path / "config.toml").write_text(config_to_toml(config))
+    assert load_config(tmp_path / "config.toml") == config
+    assert Config().model.starts == Config().distill.teachers == ()
 
 
 @pytest.mark.parametrize(

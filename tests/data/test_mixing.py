@@ -98,6 +98,46 @@ def test_a_mosaic_is_four_crops_around_a_centre() -> None:
     assert max(others.values()) < 1.5 * min(others.values())
 
 
+def test_cutmix_puts_in_a_rectangle_of_another_sample() -> None:
+    """At scale 1 and with crops as large as the images, both stay in place to the pixel."""
+    size = (48, 64)
+    pairs = [flat(i, size) for i in range(4)]
+    crops = mixed(pairs, cutmix=1.0, crop=size)
+    shares, others = [], Counter[int]()
+    for seed in range(800):
+        image, mask = crops(2, rng(seed))
+        inside = mask != 2
+        shares.append(float(inside.mean()))
+        if not inside.any():
+            continue
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        room = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        (other,) = np.unique(mask[room])
+        others[int(other)] += 1
+        expected = pairs[2][0].copy()
+        expected[room] = pairs[other][0][room]
+        np.testing.assert_array_equal(image, expected)
+    assert set(others) == {0, 1, 3}
+    assert max(others.values()) < 1.4 * min(others.values())
+    draws = rng(0)
+    areas = []
+    for _ in range(20000):  # the paper's rectangle: a uniform share of the area, a uniform centre, clipped
+        side, centre = np.sqrt(draws.random()), draws.random(2)
+        ends = [np.clip(centre + sign * side / 2, 0, 1) for sign in (-1, 1)]
+        areas.append(float(np.prod(ends[1] - ends[0])))
+    np.testing.assert_allclose(np.quantile(shares, (0.1, 0.5, 0.9)), np.quantile(areas, (0.1, 0.5, 0.9)), atol=0.05)
+
+
+def test_cutmix_is_a_function_of_its_generator_and_leaves_the_dataset_alone() -> None:
+    crops = mixed([flat(i) for i in range(4)], cutmix=0.5, mosaic=0.5, copy_paste=0.5, scale=(0.5, 2.0))
+    for seed in range(20):
+        for ours, theirs in zip(crops(1, rng(seed)), crops(1, rng(seed)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert all((crops.dataset.read(i)[1] == i).all() for i in range(4))
+    alone = mixed([flat(3)], cutmix=1.0)  # a dataset of one has no other
+    assert all((alone(0, rng(seed))[1] == 3).all() for seed in range(5))
+
+
 def test_a_mosaic_keeps_image_and_mask_together_and_cuts_before_it_resizes() -> None:
     """At scale 1 each quarter is a piece of its source, pixel by pixel."""
     rows, columns = np.indices((200, 250), np.uint8)
@@ -113,20 +153,22 @@ def test_a_mosaic_keeps_image_and_mask_together_and_cuts_before_it_resizes() -> 
 @pytest.mark.parametrize("crop", [(1, 1), (2, 3), (33, 65)])
 def test_small_crops_have_their_size(crop: tuple[int, int]) -> None:
     pairs = [flat(1), painted(np.full((1, 1), 2, np.uint8)), flat(3, (5, 300))]
-    crops = mixed(pairs, crop=crop, mosaic=0.5, copy_paste=0.7, scale=(0.1, 4.0), flip=0.5, class_balance=0.5)
+    crops = mixed(
+        pairs, crop=crop, mosaic=0.5, cutmix=0.5, copy_paste=0.7, scale=(0.1, 4.0), flip=0.5, class_balance=0.5
+    )
     for seed in range(100):
         image, mask = crops(seed % 3, rng(seed))
         assert (image.shape, mask.shape) == ((*crop, 3), crop)
         assert set(np.unique(mask)) <= {1, 2, 3, 255}
 
 
-@pytest.mark.parametrize("kind", ["mosaic", "copy_paste"])
+@pytest.mark.parametrize("kind", ["mosaic", "cutmix", "copy_paste"])
 def test_a_share_is_a_probability(kind: str) -> None:
     pairs = [flat(0)] + [flat(i, (8, 9)) for i in range(1, 6)]
     crops = mixed(pairs, **{kind: 0.3})
     changed = np.mean([bool((crops(0, rng(seed))[1] != 0).any()) for seed in range(600)])
     # Of a mosaic's other parts, one in 216 has all three from sample 0; objects come from it one time in six.
-    assert abs(changed - 0.3 * (1 if kind == "mosaic" else 5 / 6)) < 0.06
+    assert abs(changed - 0.3 * (5 / 6 if kind == "copy_paste" else 1)) < 0.06
 
 
 def disc(label: int, size: int = 15, canvas: tuple[int, int] = (60, 80), at: tuple[int, int] = (30, 40)) -> Pair:

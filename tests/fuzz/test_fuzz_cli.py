@@ -32,6 +32,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "train": ("--resume", "--find-lr", "--quiet", "--json"),
     "quantize": ("--engine", "--max-drop", "--calibration", "--out", "--data", "--kind", "--split", "--threads"),
     "prune": ("--ratio", "--gmacs", "--params", "--latency", "--ranking", "--size", "--protect", "--out", "--json"),
+    "soup": ("--greedy", "--out", "--data", "--kind", "--split", "--quiet", "--json"),
     "ship": ("--to", "--int8", "--prune", "--epochs", "--max-drop", "--out", "--data", "--kind", "--terms", "--golden"),
     "doctor": ("--kind", "--classes", "--html", "--fix", "--stride", "--json"),
     "bench": ("--size", "--image", "--threads", "--runs", "--memory", "--json"),

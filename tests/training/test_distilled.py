@@ -86,7 +86,7 @@ def test_every_parameter_gets_a_gradient_and_the_teacher_none(tiny: Tiny, terms:
     for name, p in distilled.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all()
-    parameters = list(distilled.teacher.module.parameters())
+    parameters = list(distilled.teachers.members[0].module.parameters())
     assert parameters
     assert all(not p.requires_grad and p.grad is None for p in parameters)
     assert not {id(p) for p in parameters} & {id(p) for p in distilled.parameters()}
@@ -94,15 +94,15 @@ def test_every_parameter_gets_a_gradient_and_the_teacher_none(tiny: Tiny, terms:
 
 def test_the_teacher_stays_in_eval_unchanged_and_out_of_the_state(tiny: Tiny) -> None:
     distilled = objective(tiny)
-    before = copy.deepcopy(distilled.teacher.module.state_dict())
+    before = copy.deepcopy(distilled.teachers.members[0].module.state_dict())
     optimizer = torch.optim.SGD(distilled.parameters(), lr=0.1)
     distilled.train()
     distilled(batch(ignored=True))["loss"].backward()
     optimizer.step()
-    assert not any(m.training for m in distilled.teacher.module.modules())
-    assert all(torch.equal(before[k], v) for k, v in distilled.teacher.module.state_dict().items())
+    assert not any(m.training for m in distilled.teachers.members[0].module.modules())
+    assert all(torch.equal(before[k], v) for k, v in distilled.teachers.members[0].module.state_dict().items())
     assert set(distilled.state_dict()) == {f"supervised.model.{k}" for k in distilled.model.state_dict()}
-    assert not distilled.teacher(torch.zeros(1, 3, 64, 64))["out"].requires_grad
+    assert not distilled.teachers.members[0](torch.zeros(1, 3, 64, 64))["out"].requires_grad
 
 
 def test_a_teacher_leaves_the_users_module_as_it_was(tiny: Tiny) -> None:
@@ -113,7 +113,7 @@ def test_a_teacher_leaves_the_users_module_as_it_was(tiny: Tiny) -> None:
     optimizer = torch.optim.SGD(distilled.parameters(), lr=0.1)
     distilled(batch(ignored=True))["loss"].backward()
     optimizer.step()
-    assert not torch.equal(student.head.weight, distilled.teacher.module.head.weight)
+    assert not torch.equal(student.head.weight, distilled.teachers.members[0].module.head.weight)
 
 
 def test_making_the_objective_changes_nothing_of_the_student(tiny: Tiny) -> None:
@@ -128,10 +128,10 @@ def test_making_the_objective_changes_nothing_of_the_student(tiny: Tiny) -> None
 
 def test_the_teacher_moves_with_the_objective(tiny: Tiny) -> None:
     distilled = objective(tiny).to(memory_format=torch.channels_last).to(torch.float64)
-    weight = distilled.teacher.module.encoder[0].weight
+    weight = distilled.teachers.members[0].module.encoder[0].weight
     assert weight.dtype == torch.float64
     assert weight.is_contiguous(memory_format=torch.channels_last)
-    assert {p.device.type for p in distilled.to("meta").teacher.module.parameters()} == {"meta"}
+    assert {p.device.type for p in distilled.to("meta").teachers.members[0].module.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize("mode", ["call", "whole"])

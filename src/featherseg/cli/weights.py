@@ -22,7 +22,8 @@ def weights(
 ) -> None:
     """List weights that others published: network, data, score and whose it is, licence and terms, and if it is here.
 
-    Recipes and the command line take them as a start: model.init=cityscapes.
+    Recipes and the command line take them as a start, model.init=cityscapes, or as a teacher of any network,
+    distill.teacher=fddwnet:cityscapes.
 
     For example:
 

@@ -27,6 +27,7 @@ Whole = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Magnification = Annotated[float, msgspec.Meta(ge=1 / 64, le=64)]
 Processes = Annotated[int, msgspec.Meta(ge=0, le=256)]
 Name = Annotated[str, msgspec.Meta(max_length=200)]
+Source = Annotated[str, msgspec.Meta(min_length=1)]
 Size = tuple[Count, Count]
 
 
@@ -39,6 +40,7 @@ class ModelConfig(Section, frozen=True):
 
     ``init`` is a run folder or weights file of the same network whose weights are trained on, or the data of published
     ones, such as ``cityscapes``; of other classes all but the heads is kept, and in these the classes of the same name.
+    Of several, which have to be of the same classes, the mean of the weights is the start.
     ``init_classes`` says which of its classes each of ours starts from where names differ, several by their mean.
     ``long_side`` is how long, in pixels, the longer side of an image is to be when the network sees it, in training (at
     scale 1) as after it; 0 takes images as they are. Small objects in small images gain by being enlarged.
@@ -46,13 +48,18 @@ class ModelConfig(Section, frozen=True):
 
     name: str = "fastsegnet"
     options: dict[str, Any] = {}
-    init: str = ""
+    init: str | tuple[Source, ...] = ""
     init_classes: dict[str, str | tuple[str, ...]] = {}
     long_side: Annotated[int, msgspec.Meta(ge=0, le=1 << 14)] = 0
 
     def __post_init__(self) -> None:
-        _refuse_control_characters(init=self.init)
+        _refuse_control_characters(init=" ".join(self.starts))
         _refuse_reserved(self.options, {"name": "model.name", "num_classes": "the dataset's classes"})
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """What ``init`` names, one by one; empty where training begins anew."""
+        return _listed(self.init)
 
 
 class DataConfig(Section, frozen=True):
@@ -87,8 +94,8 @@ class AugmentConfig(Section, frozen=True):
     ``flip`` and ``blur`` are the shares of samples that are. ``class_balance`` is the share of crops that hold a pixel
     of a class drawn uniformly from those in the image, instead of being placed uniformly. ``jitter`` scales brightness,
     contrast, saturation (±) and hue (± a tenth of it). ``mosaic`` is the share of samples put together from crops of
-    four images, ``copy_paste`` the share onto which an object of another image is pasted, its class drawn inversely to
-    how frequent it is.
+    four images, ``cutmix`` the share into which a rectangle of another image's crop is put, ``copy_paste`` the share
+    onto which an object of another image is pasted, its class drawn inversely to how frequent it is.
     ``on_device`` is whether flip, jitter and blur are made by the device that trains instead of the workers; "auto"
     is yes on a GPU. The samples are the same but for rounding.
     """
@@ -100,6 +107,7 @@ class AugmentConfig(Section, frozen=True):
     blur: Share = 0.1
     class_balance: Share = 0.0
     mosaic: Share = 0.0
+    cutmix: Share = 0.0
     copy_paste: Share = 0.0
     on_device: Literal["auto", "yes", "no"] = "auto"
 
@@ -126,20 +134,29 @@ class LossConfig(Section, frozen=True):
 
 
 class DistillConfig(Section, frozen=True):
-    """A teacher to learn from besides the masks; none by default.
+    """A teacher, or several, to learn from besides the masks; none by default.
 
-    ``teacher`` is a run folder, a weights file, or a network of torchvision's such as ``torchvision:fcn_resnet50``.
+    ``teacher`` is a run folder, a weights file, published weights such as ``fddwnet:cityscapes``, or a network of
+    torchvision's such as ``torchvision:fcn_resnet50``; of several the logits are averaged. ``classes`` says which of
+    the teacher's classes each of ours is where names differ, several for the probability of any of them.
     ``losses`` are ``{name = …, weight = 1.0, decay = false, use_ignored = false, …}`` each, with the loss's own
     options: ``decay`` lets the weight fall linearly to 0 at the end, ``use_ignored`` takes in unlabelled pixels.
     ``cache`` is a folder for what the teacher says, which other runs over the same samples then find there.
     """
 
-    teacher: str = ""
+    teacher: str | tuple[Source, ...] = ""
+    classes: dict[str, str | tuple[str, ...]] = {}
     cache: str = ""
     losses: tuple[dict[str, Any], ...] = msgspec.field(default_factory=lambda: ({"name": "cwd", "weight": 3.0},))
 
     def __post_init__(self) -> None:
+        _refuse_control_characters(teacher=" ".join(self.teachers))
         _check_terms("losses", self.losses)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """What ``teacher`` names, one by one; empty where there is none."""
+        return _listed(self.teacher)
 
 
 class OptimConfig(Section, frozen=True):
@@ -336,6 +353,11 @@ def _explain(tree: dict[str, Any], place: str, reason: str) -> str:
         reason = f"choose {', '.join(choices)}"
     shown = "" if isinstance(node, dict) else f" is {shortened(repr(node))}"
     return f"setting {place}{shown}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _listed(sources: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the sources of a setting that takes one or several; an empty text is none."""
+    return ((sources,) if sources else ()) if isinstance(sources, str) else sources
 
 
 def _refuse_reserved(options: dict[str, Any], reserved: dict[str, str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from .errors import ConfigError
 from .text_files import parse_toml, shortened
@@ -29,8 +30,9 @@ def read_value(text: str, kind: Any) -> Any:
     # Between double quotes TOML takes \t of C:\tiles for a tab; who means one backslash with two writes two.
     if path := _WINDOWS_PATH.fullmatch(text):
         return path[1]
-    if kind is str and not quoted:  # a folder may be called 2024, 1e3, true or 2024-05-01
-        return text
+    takes_texts = get_origin(kind) in (Union, UnionType) and str in get_args(kind)
+    if (kind is str or (takes_texts and text[:1] != "[")) and not quoted:
+        return text  # a folder may be called 2024, 1e3, true or 2024-05-01
     try:
         parsed = parse_toml(f"value = {text}")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Training crops made of several samples: mosaics, and objects of one sample pasted onto another."""
+"""Training crops made of several samples: mosaics, rectangles and objects of one sample put onto another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MixedCrops:
 
     Args:
         dataset: where samples and their companions come from.
-        transform: cuts the crops; its configuration holds the shares ``mosaic`` and ``copy_paste``.
+        transform: cuts the crops; its configuration holds the shares ``mosaic``, ``cutmix`` and ``copy_paste``.
     """
 
     def __init__(self, dataset: SegmentationDataset, transform: TrainTransform) -> None:
@@ -46,6 +46,8 @@ class MixedCrops:
             image, mask = self._mosaic(index, rng)
         else:
             image, mask = self.transform.crop(*self.dataset.read(index), rng)
+        if config.cutmix and rng.random() < config.cutmix:
+            self._cut_in(index, image, mask, rng)
         if self._rarity is not None and rng.random() < config.copy_paste:
             self._paste(image, mask, self._rarity, rng)
         return image, mask
@@ -67,6 +69,24 @@ class MixedCrops:
                 size = (bottom - top, right - left)
                 image[part], mask[part] = self.transform.crop(*self.dataset.read(source), rng, size)
         return image, mask
+
+    def _cut_in(self, index: int, image: ImageArray, mask: MaskArray, rng: np.random.Generator) -> None:
+        """Put a rectangle of another sample's crop into a crop and its mask, where it was in its own.
+
+        CutMix: Yun et al. (arXiv 1905.04899, section 3.1), used for segmentation by French et al. (arXiv 1906.01916).
+        The rectangle has the crop's aspect, a share of its area drawn uniformly from 0 to 1, and a centre anywhere;
+        what reaches over the crop's border is cut off.
+        """
+        height, width = mask.shape
+        others = len(self.dataset) - 1
+        other = (index + 1 + int(rng.integers(others))) % len(self.dataset) if others else index
+        side = math.sqrt(rng.random())
+        y, x = rng.uniform(0, height), rng.uniform(0, width)
+        top, bottom = (min(max(round(y + sign * height * side / 2), 0), height) for sign in (-1, 1))
+        left, right = (min(max(round(x + sign * width * side / 2), 0), width) for sign in (-1, 1))
+        room = (slice(top, bottom), slice(left, right))
+        part, labels = self.transform.crop(*self.dataset.read(other), rng)
+        image[room], mask[room] = part[room], labels[room]
 
     def _paste(self, image: ImageArray, mask: MaskArray, rarity: NDArray[np.float64], rng: np.random.Generator) -> None:
         """Paste a whole object of a random sample into a crop and its mask, anywhere and at a random scale.

@@ -46,5 +46,10 @@ def matching_classes(
     return dict(sorted(found.items()))
 
 
+def find_class(name: str, classes: ClassSet) -> int | None:
+    """Return the id of the class of that name, spelt as :func:`matching_classes` allows; None where there is none."""
+    return next((i for i, known in enumerate(classes.names) if _plain(known) == _plain(name)), None)
+
+
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter not in " -_")

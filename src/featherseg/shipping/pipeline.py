@@ -183,7 +183,7 @@ def _pruned(context: ShipContext, before: ProvenStep, recipe: Config) -> list[Pr
     start = Checkpoint(cut.model, before.checkpoint.classes, before.checkpoint.training)
     name = f"pruned {100 * share:.0f} %"
     steps = [_step(context, 2, name, "prune", start, cut.summary())]
-    save_checkpoint(recipe.model.init, start)
+    save_checkpoint(recipe.model.starts[0], start)
     again = RunFolder(Path(recipe.out) / recipe.name)
     if not (again.path / "result.json").is_file():
         fit(recipe, resume=again.has_state)

@@ -1,4 +1,4 @@
-"""Distillation: a student learns from its masks and, besides, from what a frozen teacher sees in the same images.
+"""Distillation: a student learns from its masks and, besides, from what frozen teachers see in the same images.
 
 Every distillation loss is a module ``(student, teacher, valid) -> scalar`` over two maps float (B, C, h, w) of one
 size, at the student's own stride and never at full resolution; `valid`, bool (B, h, w), says which pixels count (None:
@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from ..core.errors import ConfigError
 from ..core.registry import Registry
-from ..core.types import MIN_SIZE, ClassSet, InputSpec
+from ..core.types import MIN_SIZE, ClassSet
 from ..data.loader import Sample
-from ..models.base import SegmentationModel, resize_like
+from ..models.base import SegmentationModel
+from ..models.class_matching import ClassTable
 from .supervised import Supervised, normalize
 from .teacher import Maps, Teacher
-from .teacher_cache import CachedTeacher
+from .teacher_mean import TeacherMean
 
 
 class DistillationLoss(nn.Module):
@@ -203,12 +204,13 @@ class _Share:
 class Distilled(nn.Module):
     """The student's supervised losses plus weighted distillation losses.
 
-    Logits are compared over the classes that both networks have, matched by name (upper and lower case are one): the
-    softmax is over these alone. Classes that the teacher lacks are learnt from the masks only.
+    Logits are compared over the classes that student and teacher have, matched by name or by a table: the softmax is
+    over these alone. Classes that the teacher lacks are learnt from the masks only. Of several teachers the logits are
+    averaged, over the classes that all of them have.
 
     Args:
         supervised: owner of the student, and its losses against the masks.
-        teacher: what to learn from.
+        teacher: what to learn from; one or several.
         terms: one mapping a loss, such as ``{"name": "kl", "weight": 1.0, "temperature": 4.0}``: ``name`` is the
             registered loss, ``weight`` (≥ 0, 1 by default) its factor. ``decay = true`` lets the factor fall linearly
             to 0 at the end of the training (see :meth:`set_progress`); ``use_ignored = true`` learns from pixels
@@ -216,10 +218,13 @@ class Distilled(nn.Module):
         classes: the student's.
         cache: folder that the teacher's maps are kept in for other runs over the same samples; see
             :class:`.teacher_cache.CachedTeacher`. Nothing is kept where left out.
+        class_table: the teacher's class or classes by each of the student's, where names do not tell; see
+            :class:`.teacher_mean.TeacherMean`.
 
     Raises:
-        ConfigError: no term, an unknown loss or option, a value out of range, fewer than two common classes, or a
-            teacher whose channels are not its classes.
+        ConfigError: no term, an unknown loss or option, a value out of range, fewer than two common classes, a
+            teacher whose channels are not its classes, a table that does not fit, or a loss of features with several
+            teachers.
     """
 
     class_ids: Tensor
@@ -227,10 +232,12 @@ class Distilled(nn.Module):
     def __init__(
         self,
         supervised: Supervised,
-        teacher: Teacher,
+        teacher: Teacher | Sequence[Teacher],
         terms: Sequence[Mapping[str, Any]],
         classes: ClassSet,
         cache: str | Path = "",
+        *,
+        class_table: ClassTable | None = None,
     ) -> None:
         super().__init__()
         if not terms:
@@ -238,30 +245,39 @@ class Distilled(nn.Module):
         if len(classes) != supervised.model.num_classes:
             raise ConfigError(f"{len(classes)} classes for a student of {supervised.model.num_classes}; give its own")
         self.supervised = supervised
-        self.teacher = teacher
+        teachers = [teacher] if isinstance(teacher, Teacher) else list(teacher)
+        self.teachers = TeacherMean(teachers, classes, self.model.input_spec, class_table)
         self.ignore_index = classes.ignore_index
         self.progress = 0.0
         device = next(self.model.parameters()).device
-        if teacher.module is not None:
-            teacher.module.to(device)
-        channels = _common_channels(self.model, teacher(torch.zeros(1, 3, MIN_SIZE, MIN_SIZE, device=device)))
+        for module in self._teaching_modules():
+            module.to(device)
+        answers = [each(torch.zeros(1, 3, MIN_SIZE, MIN_SIZE, device=device)) for each in teachers]
+        channels = _common_channels(self.model, answers[0])
         self.shares: dict[str, _Share] = {}
         self.losses = nn.ModuleDict()
         for term in terms:
             loss, share = _build_term(term, channels)
+            if loss.tap != "out" and len(teachers) > 1:
+                raise ConfigError(
+                    f"distillation loss {term['name']!r} compares features, which {len(teachers)} teachers do not "
+                    "share; leave it out, or give one teacher"
+                )
             name = term["name"] if loss.tap == "out" else f"{term['name']}_{loss.tap}"
             if name in self.losses:
                 raise ConfigError(f"distillation loss {name!r} is given twice; give each once")
             self.losses[name], self.shares[name] = loss.to(device), share
+        taps = frozenset(cast(DistillationLoss, loss).tap for loss in self.losses.children())
         if cache:
-            taps = frozenset(cast(DistillationLoss, loss).tap for loss in self.losses.children())
-            self.teacher = CachedTeacher(teacher, cache, taps)
-        pairs = _common_classes(classes, teacher.classes)
-        if len(pairs) < 2 and any(loss.tap == "out" for loss in self.losses.children()):
-            ours, theirs = ", ".join(classes.names), ", ".join(teacher.classes.names)
-            raise ConfigError(f"student ({ours}) and teacher ({theirs}) share {len(pairs)} class names; rename classes")
-        ids = torch.tensor(pairs, dtype=torch.int64, device=device).view(-1, 2)
-        self.register_buffer("class_ids", ids, persistent=False)  # (common classes, 2): student's id, teacher's id
+            self.teachers.keep(cache, taps)
+        ids = self.teachers.class_ids
+        if len(ids) < 2 and "out" in taps:
+            theirs = "; ".join(", ".join(each.classes.names) for each in teachers)
+            raise ConfigError(
+                f"student ({', '.join(classes.names)}) and teacher ({theirs}) share {len(ids)} class names; name the "
+                "teacher's classes in [distill.classes]"
+            )
+        self.register_buffer("class_ids", ids.to(device), persistent=False)  # the student's, of what is taught
 
     @property
     def model(self) -> SegmentationModel:
@@ -285,38 +301,18 @@ class Distilled(nn.Module):
         ready = normalize(image, self.model.input_spec) if image.dtype == torch.uint8 else image
         student = self.model.outputs(ready)
         losses = self.supervised.of_outputs(student, target)
-        teacher = self.teacher(self._for_teacher(image, ready))
+        compared = {cast(DistillationLoss, loss).tap for loss in self.losses.children()}
+        teacher = self.teachers(image, ready, {tap: student[tap] for tap in compared})
         for name, share in self.shares.items():
             loss = cast(DistillationLoss, self.losses[name])
-            ours, theirs = student[loss.tap].float(), teacher[loss.tap].float()
+            ours = student[loss.tap].float()
             if loss.tap == "out":
-                ours, theirs = ours[:, self.class_ids[:, 0]], theirs[:, self.class_ids[:, 1]]
+                ours = ours[:, self.class_ids]
             valid = None if share.use_ignored else self._valid(target, ours)
-            losses[f"loss/{name}"] = loss(ours, resize_like(theirs, ours), valid)
+            losses[f"loss/{name}"] = loss(ours, teacher[loss.tap], valid)
             factor = share.weight * (1 - self.progress if share.decay else 1)
             losses["loss"] = losses["loss"] + factor * losses[f"loss/{name}"]
         return losses
-
-    def _for_teacher(self, image: Tensor, ready: Tensor) -> Tensor:
-        """Return the image as the teacher wants it; `ready` is as the student does."""
-        ours, theirs = self.model.input_spec, self.teacher.input_spec
-        if (ours.mean, ours.std) != (theirs.mean, theirs.std):
-            ready = self._normalized_for(theirs, image)
-        if ours.long_side and theirs.long_side and ours.long_side != theirs.long_side:
-            factor = theirs.long_side / ours.long_side
-            ready = F.interpolate(ready, scale_factor=factor, mode="bilinear", antialias=factor < 1)
-        return ready
-
-    def _normalized_for(self, theirs: InputSpec, image: Tensor) -> Tensor:
-        """Return an image as a network with another normalisation than the student's wants it."""
-        if image.dtype == torch.uint8:
-            return normalize(image, theirs)
-        ours = self.model.input_spec
-        mean, std, their_mean, their_std = (
-            torch.tensor(row, device=image.device).view(1, 3, 1, 1)
-            for row in (ours.mean, ours.std, theirs.mean, theirs.std)
-        )
-        return (image * std + mean - their_mean) / their_std
 
     def _valid(self, target: Tensor, reference: Tensor) -> Tensor:
         """Return which cells of `reference` have a label at their centre, bool (B, h, w)."""
@@ -324,11 +320,15 @@ class Distilled(nn.Module):
         return F.interpolate(labelled, size=reference.shape[-2:], mode="nearest-exact")[:, 0] > 0
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the teacher along: ``to``, ``cuda`` and the like all end here."""
+        """Move the teachers along: ``to``, ``cuda`` and the like all end here."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.teacher.module is not None:
-            self.teacher.module._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for module in self._teaching_modules():
+            module._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
+
+    def _teaching_modules(self) -> list[nn.Module]:
+        """Return what of the teachers has a device."""
+        return [each.module for each in self.teachers.members if each.module is not None]
 
 
 def _common_channels(student: SegmentationModel, theirs: Maps) -> dict[str, tuple[int, int]]:
@@ -337,12 +337,6 @@ def _common_channels(student: SegmentationModel, theirs: Maps) -> dict[str, tupl
     with torch.no_grad():
         ours = ghost.outputs(torch.zeros(1, 3, MIN_SIZE, MIN_SIZE, device="meta"))
     return {tap: (ours[tap].shape[1], x.shape[1]) for tap, x in theirs.items() if tap in ours and tap != "out"}
-
-
-def _common_classes(ours: ClassSet, theirs: ClassSet) -> list[tuple[int, int]]:
-    """Return (student's id, teacher's id) of each class that both have."""
-    place = {name.casefold(): i for i, name in enumerate(theirs.names)}
-    return [(i, place[name.casefold()]) for i, name in enumerate(ours.names) if name.casefold() in place]
 
 
 def _build_term(term: Mapping[str, Any], channels: Mapping[str, tuple[int, int]]) -> tuple[DistillationLoss, _Share]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.factory import create_model
 from ..models.facts import count_parameters
 from ..models.published import is_published, load_published, published
+from ..models.soup import soup
 from ..models.transfer import start_from
 from .devices import create_fabric
 from .distill import Distilled
@@ -104,9 +106,10 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     model = create_model(config.model.name, len(train_set.classes), **options)
     if config.model.long_side:
         model.input_spec = replace(model.input_spec, long_side=config.model.long_side)
-    if config.model.init and fresh:
-        start = load_start(config.model.init, model)
-        if kept := start_from(model, start, train_set.classes, Path(config.model.init), config.model.init_classes):
+    if config.model.starts and fresh:
+        start = load_start(config.model.starts, model)
+        named = Path(" + ".join(config.model.starts))
+        if kept := start_from(model, start, train_set.classes, named, config.model.init_classes):
             logger.info(kept)
     for note in getattr(train_set, "notes", ()):
         logger.info(note)
@@ -129,11 +132,13 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
         config.loss.aux_weight,
     )
     objective: Supervised | Distilled = supervised
-    if config.distill.teacher:
+    distill = config.distill
+    if distill.teachers:
         with fabric.rank_zero_first():
-            teacher = load_teacher(config.distill.teacher)
-        distill = config.distill
-        objective = Distilled(supervised, teacher, distill.losses, train_set.classes, distill.cache)
+            teachers = [load_teacher(source) for source in distill.teachers]
+        objective = Distilled(
+            supervised, teachers, distill.losses, train_set.classes, distill.cache, class_table=distill.classes
+        )
     if (step := data.batch_size * fabric.world_size) > (images := len(train_set)):
         logger.warning(
             f"warning: a step takes {step} samples of {images} images, some of them more than once, though each time "
@@ -182,36 +187,41 @@ def with_lasting_paths(config: Config) -> Config:
     """Return `config` with paths that mean the same from every folder, since evaluations start elsewhere.
 
     Those that begin with ``~`` stay, for they mean the same already; so does what is no path, such as a teacher of
-    torchvision's.
+    torchvision's. One path stays one, and a list a list.
     """
 
     def lasting(path: str) -> str:
         return str(Path(path).absolute()) if path and not path.startswith("~") and Path(path).exists() else path
 
+    def all_lasting(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return lasting(paths) if isinstance(paths, str) else tuple(map(lasting, paths))
+
     change = msgspec.structs.replace
     return change(
         config,
         data=change(config.data, root=lasting(config.data.root)),
-        model=change(config.model, init=lasting(config.model.init)),
-        distill=change(config.distill, teacher=lasting(config.distill.teacher)),
+        model=change(config.model, init=all_lasting(config.model.init)),
+        distill=change(config.distill, teacher=all_lasting(config.distill.teacher)),
     )
 
 
 def with_pruned_start(config: Config) -> Config:
     """Return `config` with the architecture of the pruned network that ``model.init`` names, if it is one.
 
-    The run folder then says it itself, and can be resumed without the file that it started from.
+    The run folder then says it itself, and can be resumed without the file that it started from. Of several starts the
+    first tells: the others have to be like it.
 
     Raises:
         CheckpointError: the file cannot be used, or is of another network.
     """
-    if not config.model.init or "pruned" in config.model.options or names_published(config.model.init):
+    source = next(iter(config.model.starts), "")
+    if not source or "pruned" in config.model.options or names_published(source):
         return config
-    start = load_checkpoint(Path(config.model.init).expanduser()).model
+    start = load_checkpoint(Path(source).expanduser()).model
     if "pruned" not in start.options:
         return config
     if start.name != config.model.name:
-        raise CheckpointError(f"model.init {config.model.init} is of {start.name}; set model.name={start.name}")
+        raise CheckpointError(f"model.init {source} is of {start.name}; set model.name={start.name}")
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, options=start.options))
 
 
@@ -220,17 +230,25 @@ def names_published(init: str) -> bool:
     return is_published(init) and not Path(init).exists()
 
 
-def load_start(init: str, model: SegmentationModel) -> Checkpoint:
-    """Return what ``model.init`` names: a run folder, a weights file, or published weights of the same network.
+def load_start(starts: Sequence[str], model: SegmentationModel) -> Checkpoint:
+    """Return what ``model.init`` names, of several the mean.
+
+    Args:
+        starts: run folders, weights files, or data of published weights of the same network.
+        model: is to start from them.
 
     Raises:
         ConfigError: no such weights of this network are published.
         DownloadError: they are not here and cannot be fetched.
-        CheckpointError: it is missing, damaged or another network's.
+        CheckpointError: one is missing, damaged, or another network than the first.
     """
-    if names_published(init):
-        return load_published(published(model.name, init, model.options))
-    return load_checkpoint(Path(init).expanduser())
+    found = [
+        load_published(published(model.name, start, model.options))
+        if names_published(start)
+        else load_checkpoint(Path(start).expanduser())
+        for start in starts
+    ]
+    return found[0] if len(found) == 1 else soup(found, starts)
 
 
 def cached(dataset: SegmentationDataset) -> SegmentationDataset:

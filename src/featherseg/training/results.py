@@ -210,12 +210,12 @@ def _summary(group: Sequence[Run]) -> tuple[str, ...]:
 def _start(config: Config, fold: str = "") -> str:
     """Return in a word or two what the weights started from, and who taught; the end of a fold's name is left out."""
     words = "scratch"
-    if config.model.init:
-        words = Path(config.model.init).name
+    if config.model.starts:
+        words = " + ".join(Path(start).name for start in config.model.starts)
     elif config.model.options.get("encoder_weights") or config.model.options.get("pretrained"):
         words = "ImageNet encoder"
-    if config.distill.teacher:
-        words += f", teacher {Path(config.distill.teacher).name}"
+    if teachers := [Path(source).name for source in config.distill.teachers]:
+        words += f", teacher{'s' * (len(teachers) > 1)} {' + '.join(teachers)}"
     return words.replace(fold, "") if fold else words
 
 

@@ -15,6 +15,8 @@ from ..core.errors import ConfigError, did_you_mean, first_line
 from ..core.types import ClassSet, InputSpec
 from ..models.base import SegmentationModel
 from ..models.checkpoint import load_checkpoint
+from ..models.factory import models
+from ..models.published import is_published, load_published, published
 
 Maps = dict[str, Tensor]
 """``"out"``: logits at a network's own stride; ``"x4"``, ``"x8"``, ``"x16"``: feature taps."""
@@ -67,16 +69,23 @@ def load_teacher(source: str | Path) -> Teacher:
     """Return the teacher that a recipe names.
 
     Args:
-        source: a featherseg run folder or weights file; or ``"torchvision:fcn_resnet50"`` and the like (``fcn_*``,
-            ``deeplabv3_*``), trained by torchvision on COCO for VOC's 21 classes, whose weights are downloaded once.
+        source: a featherseg run folder or weights file; ``"fddwnet:cityscapes"`` and the like, published weights of a
+            network by the data they were trained on; or ``"torchvision:fcn_resnet50"`` and the like (``fcn_*``,
+            ``deeplabv3_*``), trained by torchvision on COCO for VOC's 21 classes. Weights are downloaded once.
 
     Raises:
         CheckpointError: the file is missing, torn or not featherseg's.
-        ConfigError: torchvision has no such network, or its weights cannot be downloaded.
+        ConfigError: torchvision has no such network, or its weights cannot be downloaded; no such weights are
+            published.
+        DownloadError: published weights are not here and cannot be fetched.
     """
     if str(source).startswith(TORCHVISION):
         return _torchvision_teacher(str(source).removeprefix(TORCHVISION))
-    checkpoint = load_checkpoint(source)
+    network, colon, data = str(source).partition(":")
+    if colon and (network in models or is_published(data)) and not Path(source).exists():
+        checkpoint = load_published(published(network, data))
+    else:
+        checkpoint = load_checkpoint(Path(source).expanduser())
     return Teacher(checkpoint.model, checkpoint.classes, checkpoint.model.input_spec)
 
 
