@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import Trained
-from featherseg.core.config import load_config
+from featherseg.core.config import config_to_toml, load_config
 from featherseg.core.errors import CheckpointError
 from featherseg.training.results import read_run, results_markdown, write_results
 from featherseg.training.run_log import read_log
@@ -31,9 +31,10 @@ def test_the_page_holds_the_folders_figures(trained: Trained) -> None:
     page = results_markdown([trained.run])
     result = json.loads((trained.run / "result.json").read_text())
     row = cells(page, "tiny")
-    assert row[1:8] == ["jetnet", "0.13", row[3], "synthetic", "scratch", "2", f"{100 * result['miou']:.1f}"]
+    assert row[1:8] == ["jetnet", "0.13", row[3], "synthetic", "val", "scratch", "2"]
     assert row[3].endswith("at 64x96")
-    assert row[8] == f"{100 * result['boundary_f1']:.1f}"
+    assert row[8] == f"{100 * result['miou']:.1f}"
+    assert row[9] == f"{100 * result['boundary_f1']:.1f}"
     ious = ["–" if iou is None else f"{100 * iou:.1f}" for iou in result["iou"]]
     assert cells(page, "IoU")[1:] == ious
     log = [json.loads(line) for line in (trained.run / "log.jsonl").read_text().splitlines()]
@@ -80,6 +81,29 @@ def test_seeds_of_one_recipe_are_one_line(trained: Trained, copy: Path) -> None:
     )
     assert cells(page, "val mIoU, seed 1")[1:] == cells(page, "val mIoU, seed 0")[1:]
     assert page.count("## ") == 1
+
+
+def test_folds_are_one_line_and_come_first(trained: Trained, tmp_path: Path) -> None:
+    first = json.loads((trained.run / "result.json").read_text())
+    folds = {"A": ["B", "C"], "B": ["A", "C"], "C": ["A", "B"]}
+    runs = []
+    for score, (fold, recordings) in zip((0.5, 0.6, 0.1), folds.items(), strict=True):
+        runs.append(Path(shutil.copytree(trained.run, tmp_path / fold)))
+        config = load_config(runs[-1] / "config.toml", [f"name=net_{fold}", f"distill.teacher=runs/big_{fold}"])
+        data = msgspec.structs.replace(config.data, options={"recordings": recordings})
+        (runs[-1] / "config.toml").write_text(config_to_toml(msgspec.structs.replace(config, data=data)))
+        (runs[-1] / "result.json").write_text(json.dumps(first | {"miou": score, "boundary_f1": score}))
+        log = [json.loads(line) for line in (runs[-1] / "log.jsonl").read_text().splitlines()]
+        log[0].pop("miou")
+        (runs[-1] / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    page = results_markdown([*runs, trained.run])
+    row = cells(page, "net")
+    assert row[5:7] == ["3 folds by recording", "scratch, teacher big"]
+    assert row[8:10] == ["40.0", "40.0"]
+    assert [cells(page, f"IoU, {fold}")[1] for fold in folds] == ["50.0", "60.0", "10.0"]
+    assert all(f"{fold}, 4 images, trained on {', '.join(own)}" in page for fold, own in folds.items())
+    assert page.index("## net") < page.index("## tiny")
+    assert f"; epochs {', '.join(3 * [str(first['best_epoch'])])};" in page
 
 
 def test_the_start_is_told(trained: Trained, copy: Path) -> None:
