@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from featherseg.core.errors import CheckpointError, ConfigError, DownloadError
 from featherseg.core.files import sha256
 from featherseg.models import published as module
 from featherseg.models.factory import create_model, list_models
-from featherseg.models.published import PUBLISHED, PublishedWeights, load_published, published
+from featherseg.models.published import PUBLISHED, PublishedWeights, load_published, open_checkpoint, published
 from file_server import Served, serving
 from trainings import tiny_config
 
@@ -74,6 +75,18 @@ def test_a_network_takes_them_and_other_classes_only_its_body(
     same = [name for name, tensor in other.state_dict().items() if tensor.shape == start[name].shape]
     assert all(torch.equal(other.state_dict()[name], start[name]) for name in same)
     assert "the class heads begin anew" in caplog.messages[0]
+
+
+def test_commands_open_them_by_name(own_weights: PublishedWeights, run: Callable[..., Ended], tmp_path: Path) -> None:
+    assert open_checkpoint("fddwnet:cityscapes").classes == own_weights.classes
+    (tmp_path / "map.toml").write_text('road = "road"\nbuilding = "building"\n')
+    words = ("--kind", "synthetic", "--map", str(tmp_path / "map.toml"), "--size", "64x96", "--json")
+    ended = run("eval", "fddwnet:cityscapes", *words)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["protocol"]["dataset"] == "synthetic"
+    refused = run("eval", "fddwnet:voc", *words)
+    assert refused.code == 2
+    assert "no weights of fddwnet trained on 'voc'" in refused.err
 
 
 def test_what_is_not_there_is_said(

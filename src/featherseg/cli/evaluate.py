@@ -37,13 +37,13 @@ def eval_(
 
         featherseg eval runs/camvid_fastsegnet --scales 0.75 1.0 1.25 --flip
         featherseg eval street.onnx --data ~/CamVid --confusion confusion.png
-        featherseg eval cityscapes.onnx --data ~/CamVid --kind camvid --map map.toml
+        featherseg eval fddwnet:cityscapes --data ~/CamVid --kind camvid --map map.toml --size 720x960
 
     Classes are matched by their names. Where a network knows others than the data, the map has a line for each class
     of the data with the network's, such as Car = ["car", "truck", "bus"].
 
     Args:
-        model: run folder, weights or .onnx file.
+        model: run folder, weights or .onnx file; or published weights, such as fddwnet:cityscapes.
     """
     from ..core.images import IMAGE_SUFFIXES, write_image
     from ..core.outputs import Outputs

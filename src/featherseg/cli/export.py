@@ -56,7 +56,7 @@ def export(
     from ..exporting.targets import export as export_file
     from ..exporting.targets import targets
     from ..exporting.verify import export_verified
-    from ..models.checkpoint import load_checkpoint
+    from ..models.published import open_checkpoint
     from ..runtime.containers import possible_parts
     from .app import parse_size
     from .tables import print_json, print_text
@@ -70,7 +70,7 @@ def export(
         raise ConfigError("--weights int8 is of a proven ONNX file of any size; leave --to, --precision and others out")
     if fixed and to != "onnx":
         raise ConfigError(f"--fixed is {fixed}, which --to {to} does not know; it is for ONNX files")
-    checkpoint = load_checkpoint(run)
+    checkpoint = open_checkpoint(run)
     path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}{target.suffix}"
     options: dict[str, Any] = {"size": parse_size(fixed)} if fixed else {}
     if unproven:

@@ -41,8 +41,8 @@ def open_segmenter(
     """Open an exported file, or a run folder or weights file, as a segmenter.
 
     Args:
-        source: exported file (``.onnx``, ``.xml``, …), run folder, ``.safetensors`` or ``.pth``; the street network
-            that comes with featherseg where left out.
+        source: exported file (``.onnx``, ``.xml``, …), run folder, ``.safetensors`` or ``.pth``; published weights such
+            as ``fddwnet:cityscapes``; the street network that comes with featherseg where left out.
         size: (height, width) for the network; images' own where left out.
         fit: how images come to `size`; see :class:`featherseg.runtime.segmenter.Segmenter`.
         backend: engine for an exported file: "auto" for its own, "fastest" for what
@@ -81,16 +81,16 @@ def open_segmenter(
 
 def _weights_session(path: Path, backend: str, threads: int | None, device: str, precision: str | None) -> Session:
     """Return the session of a run folder's or file's weights."""
-    if not path.exists():
+    if not path.exists() and ":" not in path.name:
         raise CheckpointError(f"{path} does not exist; give a run folder, weights file or .onnx file")
     torch = require("torch", "train", f"Opening the weights of {path}")
-    from ..models.checkpoint import load_checkpoint
+    from ..models.published import open_checkpoint
     from ..models.session import TorchSession, describe
 
     compiled = backend == "compiled"
     if not compiled and backend not in ("auto", "fastest", "torch", "pytorch"):
         raise ConfigError(f"backend {backend!r} runs exported files; {path} holds weights, so export it or use torch")
-    checkpoint = load_checkpoint(path)
+    checkpoint = open_checkpoint(path)
     if threads is not None:
         torch.set_num_threads(checked_threads(threads))
     if device == "auto":

@@ -22,9 +22,9 @@ from ..core.progress import counting, logger
 from ..core.types import ClassSet
 from ..data.readers.public import CITYSCAPES_CLASSES, VOC_CLASSES
 from .base import SegmentationModel
-from .checkpoint import Checkpoint, load_weights
+from .checkpoint import Checkpoint, load_checkpoint, load_weights
 from .download import download
-from .factory import create_model
+from .factory import create_model, models
 from .transfer import start_from
 
 VARIABLE = "FEATHERSEG_WEIGHTS"
@@ -200,16 +200,16 @@ PUBLISHED: tuple[PublishedWeights, ...] = (
         67.3,
     ),
     _voc(
-        1.0,
-        "3c28cce4de707ad4ad9732ebfc7e11a05e99359b",
-        1_107_734,
-        "7ce2df106b62661a4e8e30098398d6b96a2a946b9546d2287500379f984301a8",
-    ),
-    _voc(
         2.0,
         "5976d678ee754b846d09485f2fbd059e6f30883b",
         3_376_138,
         "bc479586b0ba9254e02589020346931a14d99028ad6bac4817198be6d9e719a6",
+    ),
+    _voc(
+        1.0,
+        "3c28cce4de707ad4ad9732ebfc7e11a05e99359b",
+        1_107_734,
+        "7ce2df106b62661a4e8e30098398d6b96a2a946b9546d2287500379f984301a8",
     ),
 )
 
@@ -246,6 +246,23 @@ def published(network: str, data: str, options: Mapping[str, Any] | None = None)
 def is_published(data: str) -> bool:
     """Return whether weights trained on `data` are published for some network; what else starts a run is a path."""
     return any(each.data == data for each in PUBLISHED)
+
+
+def open_checkpoint(source: str | Path) -> Checkpoint:
+    """Return the network that a run folder or weights file holds, or a published one by its name.
+
+    Args:
+        source: path; or network and data, such as ``"fddwnet:cityscapes"``. A path of that name comes first.
+
+    Raises:
+        ConfigError: no such weights are published.
+        DownloadError: published weights are not here and cannot be fetched.
+        CheckpointError: it is missing, damaged or not featherseg's.
+    """
+    network, colon, data = str(source).partition(":")
+    if colon and (network in models or is_published(data)) and not Path(source).exists():
+        return load_published(published(network, data))
+    return load_checkpoint(Path(source).expanduser())
 
 
 def load_published(weights: PublishedWeights) -> Checkpoint:

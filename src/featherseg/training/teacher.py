@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from ..core.errors import ConfigError, did_you_mean, first_line
 from ..core.types import ClassSet, InputSpec
 from ..models.base import SegmentationModel
-from ..models.checkpoint import load_checkpoint
-from ..models.factory import models
-from ..models.published import is_published, load_published, published
+from ..models.published import open_checkpoint
 
 Maps = dict[str, Tensor]
 """``"out"``: logits at a network's own stride; ``"x4"``, ``"x8"``, ``"x16"``: feature taps."""
@@ -81,11 +79,7 @@ def load_teacher(source: str | Path) -> Teacher:
     """
     if str(source).startswith(TORCHVISION):
         return _torchvision_teacher(str(source).removeprefix(TORCHVISION))
-    network, colon, data = str(source).partition(":")
-    if colon and (network in models or is_published(data)) and not Path(source).exists():
-        checkpoint = load_published(published(network, data))
-    else:
-        checkpoint = load_checkpoint(Path(source).expanduser())
+    checkpoint = open_checkpoint(source)
     return Teacher(checkpoint.model, checkpoint.classes, checkpoint.model.input_spec)
 
 
