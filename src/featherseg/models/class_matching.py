@@ -28,28 +28,29 @@ def matching_classes(
     Raises:
         ConfigError: the table names a class that there is not.
     """
-    known = {_plain(name): i for i, name in enumerate(theirs.names)}
+    known = {plain_name(name): i for i, name in enumerate(theirs.names)}
     found: dict[int, tuple[int, ...]] = {
-        i: (known[_plain(name)],) for i, name in enumerate(ours.names) if _plain(name) in known
+        i: (known[plain_name(name)],) for i, name in enumerate(ours.names) if plain_name(name) in known
     }
     for name, others in (table or {}).items():
         if name not in ours.names:
             raise ConfigError(f"{place} has {name!r}, no class of this network; {did_you_mean(name, ours.names)}")
         others = [others] if isinstance(others, str) else others
         for other in others:
-            if _plain(other) not in known:
+            if plain_name(other) not in known:
                 hint = did_you_mean(other, theirs.names)
                 raise ConfigError(f"{place} has {other!r} for {name!r}, no class of the other network; {hint}")
         found.pop(ours.names.index(name), None)
         if others:
-            found[ours.names.index(name)] = tuple(known[_plain(other)] for other in others)
+            found[ours.names.index(name)] = tuple(known[plain_name(other)] for other in others)
     return dict(sorted(found.items()))
 
 
 def find_class(name: str, classes: ClassSet) -> int | None:
     """Return the id of the class of that name, spelt as :func:`matching_classes` allows; None where there is none."""
-    return next((i for i, known in enumerate(classes.names) if _plain(known) == _plain(name)), None)
+    return next((i for i, known in enumerate(classes.names) if plain_name(known) == plain_name(name)), None)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return the name of a class without what spellings differ in: ``Traffic-Light`` as ``trafficlight``."""
     return "".join(letter for letter in name.casefold() if letter not in " -_")

@@ -193,15 +193,18 @@ def with_lasting_paths(config: Config) -> Config:
     def lasting(path: str) -> str:
         return str(Path(path).absolute()) if path and not path.startswith("~") and Path(path).exists() else path
 
-    def all_lasting(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return lasting(paths) if isinstance(paths, str) else tuple(map(lasting, paths))
+    def lasting_start(path: str) -> str:
+        return path if names_published(path) else lasting(path)
 
+    init, teacher = config.model.init, config.distill.teacher
     change = msgspec.structs.replace
     return change(
         config,
         data=change(config.data, root=lasting(config.data.root)),
-        model=change(config.model, init=all_lasting(config.model.init)),
-        distill=change(config.distill, teacher=all_lasting(config.distill.teacher)),
+        model=change(config.model, init=lasting_start(init) if isinstance(init, str) else tuple(map(lasting_start, init))),
+        distill=change(
+            config.distill, teacher=lasting(teacher) if isinstance(teacher, str) else tuple(map(lasting, teacher))
+        ),
     )
 
 
@@ -226,8 +229,13 @@ def with_pruned_start(config: Config) -> Config:
 
 
 def names_published(init: str) -> bool:
-    """Return whether a start is published weights' data, such as ``cityscapes``; a path of that name comes first."""
-    return is_published(init) and not Path(init).exists()
+    """Return whether a start is published weights' data, such as ``cityscapes``.
+
+    A file or run folder of that name comes first; another folder, such as the dataset itself, is no start.
+    """
+    path = Path(init)
+    starts = (path, path / "best.safetensors", path / "last.safetensors")
+    return is_published(init) and not any(each.is_file() for each in starts)
 
 
 def load_start(starts: Sequence[str], model: SegmentationModel) -> Checkpoint:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..core.config import Config, load_config
-from ..core.errors import ConfigError, DataError
+from ..core.errors import DataError
 from ..core.formatting import command
 from ..core.machine import available_threads
-from ..core.types import MIN_SIZE
+from ..core.types import MIN_SIZE, InputSpec
 from ..data.class_maps import open_mapped
 from ..data.datasets import SegmentationDataset
 from ..doctor.examine import Examination, quick_check
 from ..doctor.infer import InferredData, infer_data
 from ..doctor.rules import Finding
-from ..models.factory import create_model
+from .choices import Plan, SettingChoice
+from .fit import names_published
+from .starts import choose_start, relative_cost
 
 RECIPE = "featherseg.toml"
 """A recipe that lies in the folder, such as the doctor's, is taken as it is; nothing is chosen then."""
@@ -34,25 +34,20 @@ STEPS = {"cpu": 1500, "cuda": 12_000}
 """Steps of a training by device. FastSegNet on CamVid from ImageNet weights was within 5 points of its best after 900
 steps of 8 (the curve of camvid_fastsegnet in docs/results.md)."""
 EPOCHS = (10, 300)
+FINE_CROP_PIXELS = {"cpu": 384 * 512, "cuda": 640 * 640}
+"""Networks that were trained on large images see more at once; the batch is the smaller for it."""
+FINE_BATCH = {"cpu": 4, "cuda": 8}
 LR = 3e-3
 """Of AdamW with batches of 8; see docs/training.md for why it follows the square root of the batch."""
+FINE_LR = 6e-4
+"""Of AdamW with batches of 4 to 8 for weights that are trained already; that of recipes/camvid_street_teacher.toml."""
+FINE_STEP = (4, 8)
+"""Images a step for which that rate is as it is; beyond, it follows their square root as well."""
 SGD_LR = 0.01
 """Of SGD with batches of 16, in proportion to the batch (Goyal et al., 2017, who scale from other batches likewise)."""
 RARE = 0.01
 """Share of the pixels under which a class is rare."""
 SAMPLE = 16
-
-
-@dataclass(frozen=True)
-class SettingChoice:
-    """One setting, and why."""
-
-    setting: str
-    value: Any
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.setting}={json.dumps(self.value)}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class QuickStart:
     Args:
         config: all of it.
         choices: what was chosen; settings of the user's are not among them.
-        notes: what was found in the folder.
+        notes: what was found in the folder, and what would have been chosen but is not to be had.
     """
 
     config: Config
@@ -85,45 +80,19 @@ def quick_start(folder: str | Path, settings: Iterable[str] = ()) -> QuickStart:
     if (folder / RECIPE).is_file():
         note = f"settings are from {folder / RECIPE}"
         return QuickStart(load_config(folder / RECIPE, settings), (), (note,))
-    plan = _Plan(settings)
+    plan = Plan(settings)
     given = plan.config.data.name  # read, and refused where it is wrong, before anything is looked at
     data = infer_data(folder, given if plan.gave("data.name") else None)
     check = quick_check(folder, data.kind)
     _refuse_broken(check, mapped=bool(plan.config.data.classes))
     _choose_data(plan, folder, data)
-    _choose_network(plan)
-    _choose_training(plan, check)
+    section = plan.config.data
+    train_set = open_mapped(section.name, section.root, section.train_split, section.classes, **section.options)
+    images, size = len(train_set), _median_size(train_set)
+    missed = choose_start(plan, train_set.classes, images, size)
+    _choose_training(plan, check, images, size)
     warnings = [f"warning: {_words(finding)}" for finding in check.findings if finding.severity == "warning"]
-    return QuickStart(plan.config, tuple(plan.choices), (*data.notes, *warnings))
-
-
-class _Plan:
-    """Choices made one after the other, each with all settings as they are by then, the user's above all.
-
-    Args:
-        settings: ``dotted.key=value`` of the user's.
-    """
-
-    def __init__(self, settings: Sequence[str]) -> None:
-        self.settings = settings
-        self.choices: list[SettingChoice] = []
-        self._given = [setting.partition("=")[0] for setting in settings]
-
-    @property
-    def config(self) -> Config:
-        """All settings, those not chosen yet at their defaults."""
-        texts = [f"{choice.setting}={json.dumps(choice.value)}" for choice in self.choices]
-        return load_config(None, [*texts, *self.settings])
-
-    def gave(self, setting: str) -> bool:
-        """Return whether the user set it, a part of it, or the section it is in."""
-        asked = f"{setting}."
-        return any(asked.startswith(f"{key}.") or f"{key}.".startswith(asked) for key in self._given)
-
-    def choose(self, setting: str, value: Any, reason: str) -> None:
-        """Choose a setting, unless the user did."""
-        if not self.gave(setting):
-            self.choices.append(SettingChoice(setting, value, reason))
+    return QuickStart(plan.config, tuple(plan.choices), (*data.notes, *warnings, *missed))
 
 
 MENDED_BY_MAPS = frozenset({"class-file", "unknown-ids", "ids-shifted", "ids-sparse"})
@@ -147,7 +116,7 @@ def _words(finding: Finding) -> str:
     return f"{finding.rule.title} ({finding.examples[0]}); {finding.rule.consequence}"
 
 
-def _choose_data(plan: _Plan, folder: Path, data: InferredData) -> None:
+def _choose_data(plan: Plan, folder: Path, data: InferredData) -> None:
     section = data.to_config()["data"]
     options = section.pop("options", {})
     settings = {f"data.{key}": value for key, value in section.items()}
@@ -157,54 +126,58 @@ def _choose_data(plan: _Plan, folder: Path, data: InferredData) -> None:
         plan.choose(key, value, "the folder's layout")
 
 
-def _choose_network(plan: _Plan) -> None:
-    """Choose network and weights: FastSegNet, from ImageNet's where they are to be had."""
-    if plan.gave("model"):
-        return
-    plan.choose("model.name", "fastsegnet", "the most accurate of the fast networks here")
-    try:
-        create_model("fastsegnet", 2, encoder_weights="imagenet")
-    except ConfigError:
-        why = "no ImageNet weights to be had here; from scratch the half learns as much from few images, twice as fast"
-        plan.choose("model.options.width", 0.5, why)
-    else:
-        plan.choose("model.options.encoder_weights", "imagenet", "with few images nothing helps as much")
-
-
-def _choose_training(plan: _Plan, check: Examination) -> None:
-    data = plan.config.data
-    train_set = open_mapped(data.name, data.root, data.train_split, data.classes, **data.options)
+def _choose_training(plan: Plan, check: Examination, images: int, size: tuple[int, int]) -> None:
+    started = bool(plan.config.model.init)
+    published = started and names_published(plan.config.model.init)
     device = _device(plan.config.train.device)
     unit = {"cpu": "CPU", "cuda": "GPU"}[device]
-    images = len(train_set)
-    size = _median_size(train_set)
-    crop = _crop(size, CROP_PIXELS[device])
-    plan.choose("augment.crop", crop, f"images are {size[0]}x{size[1]}; as much as a {unit} trains in good time")
+    pixels, most = (FINE_CROP_PIXELS, FINE_BATCH) if published else (CROP_PIXELS, BATCH)
+    seen_at = InputSpec(long_side=plan.config.model.long_side or None).size(size)
+    resized = f", resized to {seen_at[0]}x{seen_at[1]}" if seen_at != size else ""
+    why = f"images are {size[0]}x{size[1]}{resized}; as much as a {unit} trains in good time"
+    plan.choose("augment.crop", _crop(seen_at, pixels[device]), why)
     height, width = plan.config.augment.crop
-    fitting = max(2, BATCH[device] * CROP_PIXELS[device] // max(height * width, CROP_PIXELS[device]))
+    fitting = max(2, most[device] * pixels[device] // max(height * width, pixels[device]))
     why = f"{images} training images on a {unit}" + (f", crops of {height}x{width}" if fitting < BATCH[device] else "")
     plan.choose("data.batch_size", max(2, min(fitting, images // 2)), why)
+    _choose_length(plan, images, device, published=published)
 
     config = plan.config
-    batch = config.data.batch_size
-    low, high = EPOCHS
-    epochs = min(max(round(STEPS[device] * batch / images), low), high)
-    plan.choose("train.epochs", epochs, f"{epochs * max(images // batch, 1)} batches of {batch}")
-    seen = batch * config.optim.accumulate
+    seen = config.data.batch_size * config.optim.accumulate
+    kind = "a network that is trained already" if started else f"{seen} images a step"
     if config.optim.name == "sgd":
-        plan.choose("optim.lr", round(SGD_LR * seen / 16, 6), f"SGD's usual rate for {seen} images a step")
+        rate = (SGD_LR * FINE_LR / LR if started else SGD_LR) * seen / 16
+        plan.choose("optim.lr", round(rate, 6), f"SGD's usual rate for {kind}")
     else:
-        plan.choose("optim.lr", round(LR * math.sqrt(seen / 8), 6), f"AdamW's usual rate for {seen} images a step")
+        low, high = FINE_STEP
+        rate = FINE_LR * math.sqrt(seen / min(max(seen, low), high)) if started else LR * math.sqrt(seen / 8)
+        plan.choose("optim.lr", round(rate, 6), f"AdamW's usual rate for {kind}")
     config = plan.config
-    if config.model.options.get("encoder_weights"):
+    if config.model.options.get("encoder_weights") and not started:
         plan.choose("optim.encoder_lr", round(config.optim.lr / 10, 9), "weights that are good already move less")
     plan.choose("data.workers", min(2, available_threads()), "read ahead while the network computes")
     if config.train.epochs > 50:
         plan.choose("train.eval_every", config.train.epochs // 50, "fifty looks at the validation images are enough")
-    if not data.classes and (rare := _rare_classes(check)):  # a map may have made others of them
+    if not config.data.classes and (rare := _rare_classes(check)):  # a map may have made others of them
         why = f"{rare} of the classes have under 1 % of the pixels each"
         plan.choose("augment.class_balance", 0.5, why)
         plan.choose("loss.class_weights", "auto", why)
+
+
+def _choose_length(plan: Plan, images: int, device: str, *, published: bool) -> None:
+    """Choose the epochs: so many steps as the device takes in good time, fewer of a slower network's."""
+    config = plan.config
+    batch, (height, width) = config.data.batch_size, config.augment.crop
+    steps, (low, high) = STEPS[device], EPOCHS
+    slower = ""
+    if published:
+        image = relative_cost(config.model.name) * height * width / CROP_PIXELS[device]
+        step = max(image * batch / BATCH[device], 1.0)
+        steps, low = round(steps / step), max(round(low / max(image, 1.0)), 1)
+        if step >= 1.5:
+            slower = f", each of which takes about {step:.0f} times FastSegNet's usual one"
+    epochs = min(max(round(steps * batch / images), low), high)
+    plan.choose("train.epochs", epochs, f"{epochs * max(images // batch, 1)} batches of {batch}{slower}")
 
 
 def _device(name: str) -> str:
