@@ -12,6 +12,7 @@ as always (FEATHERSEG_WEIGHTS); without them the second is the first.
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -36,10 +37,10 @@ from featherseg.training.fit import fit
 from featherseg.training.quickstart import quick_start
 from featherseg.training.run_log import read_log
 
-TIMED = 3
-"""Epochs that are timed first; the first of them warms up."""
+TIMED = (2, 5)
+"""Epochs of the trainings that are timed first: what the longer one takes beyond the other is free of set-up."""
 LOOKS = 20
-"""Times that a training looks at its validation pictures."""
+"""At most so often a training looks at its validation pictures."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,16 @@ def chosen(folder: Path, settings: list[str], say: bool = False) -> Config:
 def train(folder: Path, settings: list[str], out: Path, minutes: float) -> tuple[Path, Config, float]:
     """Train as many epochs as fit into so many minutes; return the run, its configuration and its seconds."""
     fixed = [*settings, f"out={out}"]
-    timed = fit(chosen(folder, [*fixed, "name=timed", f"train.epochs={TIMED}", "train.eval_every=1"], say=True))
-    seconds = [row["seconds"] for row in read_log(timed.path)]
-    look = (timed.seconds - sum(seconds)) / TIMED
-    epochs = max(int((60 * minutes - LOOKS * look) / float(np.median(seconds[1:]))), 1)
-    lasting = [f"train.epochs={epochs}", f"train.eval_every={max(epochs // LOOKS, 1)}"]
+    short, long = (
+        fit(chosen(folder, [*fixed, f"name=timed{n}", f"train.epochs={n}", "train.eval_every=1"], say=n == TIMED[0]))
+        for n in TIMED
+    )
+    epoch = float(np.median([row["seconds"] for row in read_log(long.path)]))
+    look = max((long.seconds - short.seconds) / (TIMED[1] - TIMED[0]) - epoch, 0.0)
+    budget = 60 * minutes
+    looked_at_each = budget / (epoch + look)
+    epochs = max(int(looked_at_each if looked_at_each <= LOOKS else (budget - LOOKS * look) / epoch), 1)
+    lasting = [f"train.epochs={epochs}", f"train.eval_every={math.ceil(epochs / LOOKS)}"]
     config = chosen(folder, [*fixed, "name=run", *lasting])
     begin = time.monotonic()
     run = fit(config)
@@ -124,10 +130,11 @@ def main() -> None:
     print(
         f"{options.pictures} pictures of {', '.join(options.recordings)}; {options.minutes:g} minutes of training each"
     )
-    print(f"{'start':28} {'epochs':>6} {'minutes':>8} {'mIoU':>6}   protocol")
+    scored = min(options.images or len(val_set), len(val_set))
+    print(f"scored on {scored} of {len(val_set)} pictures of the other recordings, as large as they are, single scale")
+    print(f"{'start':28} {'epochs':>6} {'minutes':>8} {'mIoU':>6}")
     for row in rows:
-        scored = f"{100 * row.result.miou:6.1f}   {row.result.protocol}"
-        print(f"{row.start:28} {row.epochs:6} {row.seconds / 60:8.1f} {scored}")
+        print(f"{row.start:28} {row.epochs:6} {row.seconds / 60:8.1f} {100 * row.result.miou:6.1f}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from PIL import Image
 from conftest import Ended, street
 from featherseg.core.config import config_from_dict, config_to_dict
 from featherseg.core.errors import ConfigError, DataError
-from featherseg.training import quickstart
+from featherseg.training import quickstart, starts
 from featherseg.training.quickstart import quick_start
 
 
@@ -25,7 +25,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         assert encoder_weights == "imagenet"
         raise ConfigError("offline")
 
-    monkeypatch.setattr(quickstart, "create_model", refuse)
+    monkeypatch.setattr(starts, "create_model", refuse)
 
 
 def photos(root: Path, count: int, size: tuple[int, int] = (96, 128)) -> Path:
@@ -91,7 +91,7 @@ def test_rare_classes_are_balanced(tmp_path: Path) -> None:
 
 
 def test_imagenet_weights_where_they_are_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quickstart, "create_model", lambda *_, **__: None)
+    monkeypatch.setattr(starts, "create_model", lambda *_, **__: None)
     config = quick_start(photos(tmp_path / "photos", 6)).config
     assert config.model.options == {"encoder_weights": "imagenet"}
     assert config.optim.encoder_lr is not None

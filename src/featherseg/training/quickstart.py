@@ -127,8 +127,8 @@ def _choose_data(plan: Plan, folder: Path, data: InferredData) -> None:
 
 
 def _choose_training(plan: Plan, check: Examination, images: int, size: tuple[int, int]) -> None:
-    started = bool(plan.config.model.init)
-    published = started and names_published(plan.config.model.init)
+    started = bool(plan.config.model.starts)
+    published = any(map(names_published, plan.config.model.starts))
     device = _device(plan.config.train.device)
     unit = {"cpu": "CPU", "cuda": "GPU"}[device]
     pixels, most = (FINE_CROP_PIXELS, FINE_BATCH) if published else (CROP_PIXELS, BATCH)
