@@ -201,7 +201,9 @@ def with_lasting_paths(config: Config) -> Config:
     return change(
         config,
         data=change(config.data, root=lasting(config.data.root)),
-        model=change(config.model, init=lasting_start(init) if isinstance(init, str) else tuple(map(lasting_start, init))),
+        model=change(
+            config.model, init=lasting_start(init) if isinstance(init, str) else tuple(map(lasting_start, init))
+        ),
         distill=change(
             config.distill, teacher=lasting(teacher) if isinstance(teacher, str) else tuple(map(lasting, teacher))
         ),
