@@ -11,8 +11,8 @@ import numpy as np
 import tomli_w
 from PIL import Image
 
-from featherseg.core.config import load_config
 from featherseg.core.outputs import writing
+from featherseg.core.recipes import load_config
 from featherseg.data.datasets import create_dataset
 from featherseg.data.readers.public import CAMVID_CLASSES, VOC_CLASSES
 from featherseg.exporting.verify import export_verified

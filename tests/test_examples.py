@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import featherseg
-from featherseg.core.config import load_config
+from featherseg.core.recipes import load_config
 
 ROOT = Path(__file__).parents[1]
 

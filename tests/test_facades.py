@@ -26,8 +26,8 @@ from featherseg import (
     TensorRTOptimizer,
     visualize_results,
 )
-from featherseg.core.config import load_config
 from featherseg.core.errors import ArtifactError, ConfigError, DataError, FeathersegError, MissingExtraError
+from featherseg.core.recipes import load_config
 from featherseg.core.types import InputSpec
 from featherseg.data.readers.public import VOC_CLASSES
 from featherseg.data.user_loaders import LoaderDataset, as_sample, to_uint8

@@ -17,7 +17,7 @@ from PIL import Image
 
 import featherseg
 from conftest import TINY, Trained, street
-from featherseg.core.config import config_to_toml, load_config
+from featherseg.core.recipes import config_to_toml, load_config
 from featherseg.core.registry import Registry
 from featherseg.data.datasets import datasets
 from featherseg.models import factory

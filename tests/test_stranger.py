@@ -248,7 +248,7 @@ from featherseg.core.images import read_ids, read_image
 from featherseg.models.factory import list_models
 from featherseg.runtime.artifact import read_artifact
 from featherseg.data.class_files import read_classes
-from featherseg.core.config import load_config
+from featherseg.core.recipes import load_config
 readers = {".pth": load_checkpoint, ".safetensors": load_checkpoint, ".png": read_image, ".toml": load_config,
            ".json": read_classes, ".tif": read_ids}
 list_models()

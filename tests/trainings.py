@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from featherseg.core.config import Config, config_from_dict, config_to_toml
+from featherseg.core.config import Config
+from featherseg.core.recipes import config_from_dict, config_to_toml
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="finds files by /proc")
 

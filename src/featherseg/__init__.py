@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from .compress.quantize import quantize as quantize
     from .core.config import Config as Config
     from .core.config import ShipConfig as ShipConfig
-    from .core.config import load_config as load_config
     from .core.errors import FeathersegError as FeathersegError
     from .core.progress import show_progress as show_progress
+    from .core.recipes import load_config as load_config
     from .core.types import ClassSet as ClassSet
     from .data.datasets import create_dataset as create_dataset
     from .data.datasets import list_datasets as list_datasets
@@ -93,7 +93,7 @@ _HOMES = {
     "list_datasets": "data.datasets",
     "list_models": "models.factory",
     "load_checkpoint": "models.checkpoint",
-    "load_config": "core.config",
+    "load_config": "core.recipes",
     "open_segmenter": "evaluation.opening",
     "predict": "runtime.predict",
     "prune": "compress.prune",

@@ -11,10 +11,11 @@ import msgspec
 import numpy as np
 from torch import nn
 
-from .core.config import AugmentConfig, config_from_dict
+from .core.config import AugmentConfig
 from .core.errors import ConfigError
 from .core.images import write_image
 from .core.progress import show_progress
+from .core.recipes import config_from_dict
 from .core.types import IGNORE_INDEX, ClassSet, ImageArray
 from .data.loader import EpochBatches
 from .data.user_loaders import Batch, LoaderBatches, LoaderDataset

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conftest import TINY, Ended, Trained
-from featherseg.core.config import load_config
+from featherseg.core.recipes import load_config
 from featherseg.models.checkpoint import load_checkpoint
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY, Ended
-from featherseg.core.config import load_config
+from featherseg.core.recipes import load_config
 from featherseg.training.run_log import read_log
 
 

@@ -14,8 +14,8 @@ from pruning_cases import CLASSES, Convolution, build, halved
 from torch import Tensor, nn
 
 from featherseg.compress.prune import PruneResult, prune
-from featherseg.core.config import config_from_dict, config_to_toml, load_config
 from featherseg.core.errors import ConfigError
+from featherseg.core.recipes import config_from_dict, config_to_toml, load_config
 from featherseg.models.base import SegmentationModel
 from featherseg.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from featherseg.models.factory import create_model, list_models

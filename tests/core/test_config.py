@@ -6,16 +6,9 @@ from typing import Any
 import pytest
 
 from conftest import error_line
-from featherseg.core.config import (
-    Config,
-    LossConfig,
-    ModelConfig,
-    config_from_dict,
-    config_to_dict,
-    config_to_toml,
-    load_config,
-)
+from featherseg.core.config import Config, LossConfig, ModelConfig
 from featherseg.core.errors import ConfigError
+from featherseg.core.recipes import config_from_dict, config_to_dict, config_to_toml, load_config
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
 

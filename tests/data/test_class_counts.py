@@ -101,7 +101,7 @@ def test_absent_classes_are_named() -> None:
 def test_training_says_which_classes_it_cannot_learn(
     street_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featherseg.core.config import config_from_dict
+    from featherseg.core.recipes import config_from_dict
     from featherseg.training.fit import fit
 
     (street_folder / "classes.toml").write_text('names = ["sky", "road", "car", "tram", "bike"]\n')

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from conftest import error_line
-from featherseg.core.config import config_from_dict, config_to_toml, load_config
 from featherseg.core.errors import ConfigError, DataError
+from featherseg.core.recipes import config_from_dict, config_to_toml, load_config
 from featherseg.core.types import ClassSet
 from featherseg.data.class_maps import ClassMap, Relabelled, open_mapped, parse_map
 from featherseg.data.datasets import create_dataset

@@ -14,8 +14,8 @@ import pytest
 
 from conftest import Ended
 from featherseg.cli.app import app
-from featherseg.core.config import config_from_dict
 from featherseg.core.images import read_image
+from featherseg.core.recipes import config_from_dict
 from pages_world import QUICK, ROOT, make_world
 
 pytest.importorskip("av", reason="the pages run videos too")

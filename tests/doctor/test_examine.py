@@ -17,8 +17,8 @@ import pytest
 import zoo
 from PIL import Image
 
-from featherseg.core.config import config_from_dict
 from featherseg.core.errors import ConfigError, DataError
+from featherseg.core.recipes import config_from_dict
 from featherseg.core.types import ClassSet
 from featherseg.data.datasets import SegmentationDataset, create_dataset
 from featherseg.data.readers.public import CAMVID_32, CAMVID_CLASSES

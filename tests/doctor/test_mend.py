@@ -12,8 +12,8 @@ import zoo
 from PIL import Image
 
 from featherseg.cli.main import main
-from featherseg.core.config import load_config
 from featherseg.core.errors import ConfigError, DataError
+from featherseg.core.recipes import load_config
 from featherseg.data.datasets import SegmentationDataset, create_dataset
 from featherseg.doctor import mend
 from featherseg.doctor.examine import examine

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import zoo
 
-from featherseg.core.config import load_config
 from featherseg.core.errors import DataError
+from featherseg.core.recipes import load_config
 from featherseg.data.datasets import create_dataset
 from featherseg.doctor.examine import examine
 from featherseg.doctor.mend import make_clean_copy

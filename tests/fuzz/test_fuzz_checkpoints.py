@@ -20,8 +20,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
 
-from featherseg.core.config import config_from_dict
 from featherseg.core.errors import CheckpointError, FeathersegError
+from featherseg.core.recipes import config_from_dict
 from featherseg.core.types import ClassSet
 from featherseg.models.checkpoint import (
     HEADER,

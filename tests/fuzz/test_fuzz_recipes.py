@@ -14,8 +14,9 @@ from fuzzing import Edit, answer, edits, fuzzed, json_values, mutated
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featherseg.core.config import Config, config_from_dict, config_to_dict, config_to_toml, load_config
+from featherseg.core.config import Config
 from featherseg.core.errors import ConfigError
+from featherseg.core.recipes import config_from_dict, config_to_dict, config_to_toml, load_config
 
 
 def keys(kind: type[msgspec.Struct] = Config, place: str = "") -> list[str]:

@@ -91,7 +91,7 @@ def test_output_that_nobody_can_keep(words: str) -> None:
 READ_EVERYTHING = """
 import os, sys
 sys.path[:0] = sys.argv[2].split(os.pathsep)
-from featherseg.core.config import load_config
+from featherseg.core.recipes import load_config
 from featherseg.data.datasets import create_dataset
 from featherseg.data.class_files import read_classes
 from featherseg.core.errors import FeathersegError

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from featherseg.cli.main import main
-from featherseg.core.config import Config, config_from_dict, config_to_dict
+from featherseg.core.config import Config
+from featherseg.core.recipes import config_from_dict, config_to_dict
 from featherseg.data.datasets import create_dataset
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter

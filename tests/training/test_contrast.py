@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from conftest import Ended, error_line
-from featherseg.core.config import Config, config_from_dict, config_to_dict
+from featherseg.core.config import Config
 from featherseg.core.errors import DataError
+from featherseg.core.recipes import config_from_dict, config_to_dict
 from featherseg.data.datasets import create_dataset
 from featherseg.evaluation.metrics import ConfusionMatrix, EvalResult
 from featherseg.evaluation.scores import protocol

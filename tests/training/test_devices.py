@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from featherseg.core.config import TrainConfig, load_config
+from featherseg.core.config import TrainConfig
 from featherseg.core.errors import ConfigError
+from featherseg.core.recipes import load_config
 from featherseg.core.types import ClassSet
 from featherseg.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from featherseg.models.factory import create_model, list_models

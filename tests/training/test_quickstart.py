@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from conftest import Ended, street
-from featherseg.core.config import config_from_dict, config_to_dict
 from featherseg.core.errors import ConfigError, DataError
+from featherseg.core.recipes import config_from_dict, config_to_dict
 from featherseg.training import quickstart, starts
 from featherseg.training.quickstart import quick_start
 

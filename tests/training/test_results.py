@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from conftest import Trained
-from featherseg.core.config import config_to_toml, load_config
 from featherseg.core.errors import CheckpointError
+from featherseg.core.recipes import config_to_toml, load_config
 from featherseg.training.results import read_run, results_markdown, write_results
 from featherseg.training.run_log import read_log
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from conftest import street
-from featherseg.core.config import Config, config_from_dict, load_config
+from featherseg.core.config import Config
 from featherseg.core.errors import ConfigError, DownloadError
 from featherseg.core.files import sha256
 from featherseg.core.images import write_image, write_mask
+from featherseg.core.recipes import config_from_dict, load_config
 from featherseg.core.types import ClassSet
 from featherseg.data.readers.public import CAMVID_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES
 from featherseg.models import published

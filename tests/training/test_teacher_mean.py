@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from conftest import Tiny, batch, error_line
-from featherseg.core.config import DistillConfig, config_to_toml, load_config
+from featherseg.core.config import DistillConfig
 from featherseg.core.errors import ConfigError
+from featherseg.core.recipes import config_to_toml, load_config
 from featherseg.core.types import ClassSet, InputSpec
 from featherseg.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from featherseg.models.factory import create_model

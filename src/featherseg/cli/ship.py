@@ -45,8 +45,9 @@ def ship(
         run: run folder or weights file.
     """
     need_training("Shipping")
-    from ..core.config import ShipConfig, config_from_dict
+    from ..core.config import ShipConfig
     from ..core.progress import show_progress
+    from ..core.recipes import config_from_dict
     from ..shipping.pipeline import ship as ship_run
     from ..shipping.report.rows import file_rows, step_rows
     from ..training.run_folder import RunFolder

@@ -101,7 +101,7 @@ def _score(checkpoint: Checkpoint, dataset: SegmentationDataset, name: str, boun
 
 def _trained_elsewhere(runs: list[Path]) -> list[Path]:
     """Return the run folders whose data are not those of the first; files say too little of theirs."""
-    from ..core.config import load_config
+    from ..core.recipes import load_config
 
     configs = {run: load_config(run / "config.toml").data for run in runs if (run / "config.toml").is_file()}
     said = {

@@ -65,8 +65,9 @@ def train(
         overrides: dotted.key=value settings, such as optim.lr=1e-3.
     """
     need_training()
-    from ..core.config import Config, load_config
+    from ..core.config import Config
     from ..core.progress import logger, show_progress
+    from ..core.recipes import load_config
     from ..training.fit import fit, resume_run
     from .tables import print_json, print_scores, print_text
 

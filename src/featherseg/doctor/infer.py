@@ -45,7 +45,7 @@ class InferredData:
     splits: tuple[str, ...] = ()
 
     def to_config(self) -> dict[str, Any]:
-        """Return the ``[data]`` section that opens it, as :func:`featherseg.core.config.config_from_dict` reads it."""
+        """Return the ``[data]`` section that opens it, as :func:`featherseg.core.recipes.config_from_dict` reads it."""
         names = {"train_split": self.train_split, "val_split": self.val_split}
         usual = {"train_split": "train", "val_split": "val"}
         section: dict[str, Any] = {"name": self.kind, "root": str(self.root)}

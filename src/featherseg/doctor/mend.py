@@ -18,13 +18,13 @@ import tomli_w
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.config import config_from_dict
 from ..core.errors import ConfigError, DataError
 from ..core.files import write_atomically
 from ..core.formatting import command
 from ..core.images import write_image, write_mask
 from ..core.order import natural
 from ..core.progress import OnProgress, no_progress
+from ..core.recipes import config_from_dict
 from ..core.types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
 from ..data.labels import UNKNOWN, LabelTable
 from ..data.mask_resize import resize_mask

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.config import load_config
 from ..core.errors import CheckpointError, ConfigError, DataError, require
+from ..core.recipes import load_config
 from ..data.annotations import recognise
 from ..data.class_maps import open_mapped
 from ..data.datasets import SegmentationDataset, create_dataset, datasets

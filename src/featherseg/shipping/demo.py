@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Config, config_from_dict
+from ..core.config import Config
 from ..core.formatting import percent
 from ..core.images import write_image, write_mask
 from ..core.progress import counting, logger
+from ..core.recipes import config_from_dict
 from ..core.types import Latency
 from ..data.datasets import create_dataset
 from ..evaluation.metrics import EvalResult

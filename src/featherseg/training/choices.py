@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.config import Config, load_config
+from ..core.config import Config
+from ..core.recipes import load_config
 
 
 @dataclass(frozen=True)

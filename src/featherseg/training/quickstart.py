@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.config import Config, load_config
+from ..core.config import Config
 from ..core.errors import DataError
 from ..core.formatting import command
 from ..core.machine import available_threads
+from ..core.recipes import load_config
 from ..core.types import MIN_SIZE, InputSpec
 from ..data.class_maps import open_mapped
 from ..data.datasets import SegmentationDataset

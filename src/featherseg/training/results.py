@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Config, config_from_dict, config_to_dict, config_to_toml, load_config
+from ..core.config import Config
 from ..core.errors import CheckpointError, first_line
 from ..core.files import write_atomically
 from ..core.formatting import percent
+from ..core.recipes import config_from_dict, config_to_dict, config_to_toml, load_config
 from ..core.text_files import parse_json, read_text, shortened
 from .run_log import read_log
 

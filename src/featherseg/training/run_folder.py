@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
-from ..core.config import Config, config_to_toml, load_config
+from ..core.config import Config
 from ..core.errors import CheckpointError, ConfigError
 from ..core.files import TEMPORARY, write_atomically
 from ..core.formatting import quoted
 from ..core.lock import folder_lock
 from ..core.machine import cpu_name, gpu_name, versions
+from ..core.recipes import config_to_toml, load_config
 from ..core.types import ClassSet
 from ..models.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
 from .failures import go_on, room_for
