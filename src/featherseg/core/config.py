@@ -172,6 +172,8 @@ class TrainConfig(Section, frozen=True):
     """How long and on what. ``precision`` "auto" is bf16 where it is fast (CPU with AVX-512 BF16 or AMX, GPU).
 
     ``ema`` is the decay of the averaged weights, which are what is evaluated and kept; 0 averages nothing.
+    ``start_share`` of the weights that the run started from is kept in those that are evaluated and kept, which makes a
+    fine-tuned network better at what its training does not show.
     ``patience`` is how many evaluations without a better one end the training; 0 goes on to the last epoch.
     ``sync_batchnorm`` shares the statistics of batch norm among processes; "auto" does so on GPUs.
     """
@@ -181,6 +183,7 @@ class TrainConfig(Section, frozen=True):
     device: str = "auto"
     channels_last: bool = True
     ema: Decay = 0.999
+    start_share: Decay = 0.0
     eval_every: Count = 1
     patience: Whole = 0
     tensorboard: bool = False

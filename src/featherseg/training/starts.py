@@ -63,6 +63,9 @@ SIZES = {
     "cityscapes": Sizes("1024x2048", 900, 960, 3000, 2048),
     "voc": Sizes("384x384", 320, 512, 800, 512),
 }
+START_SHARE = 0.5
+"""Kept of weights that know every class; see :mod:`.start_share`, whose measurements it is from. The head of a class
+that they do not know begins at random, of which nothing should be kept."""
 MOST = 3
 """No image is enlarged more than so many times: that costs time, and shows nothing that was not there."""
 
@@ -152,6 +155,9 @@ def _choose_published(plan: Plan, weights: PublishedWeights, match: Match, image
     plan.choose("model.init", weights.data, str(match))
     if match.table:
         plan.choose("model.init_classes", dict(match.table), f"what {title} calls these")
+    if match.matched == match.total:
+        why = "half of the start is kept: better on pictures unlike those that are trained on"
+        plan.choose("train.start_share", START_SHARE, why)
     side, sizes = max(size), SIZES[weights.data]
     if side < sizes.smallest:
         wanted, way = min(sizes.enlarged, MOST * side), "enlarged"

@@ -32,6 +32,7 @@ from .distill import Distilled
 from .failures import report_failures
 from .optim import build_ema, build_schedule
 from .run_folder import RunFolder
+from .start_share import StartBlend
 from .step import TrainingStep
 from .supervised import Supervised
 
@@ -98,6 +99,8 @@ class Trainer:
         steps = config.train.epochs * math.ceil(len(setup.batches) / config.optim.accumulate)
         self.schedule = build_schedule(self.step.optimizer.optimizer, config.optim, steps)
         self.ema: AveragedModel = build_ema(setup.objective.model, config.train.ema)
+        share = config.train.start_share
+        self.blend = StartBlend(setup.objective.model, share) if share else None
         self.epoch = self.saved = 0
         self.best_epoch, self.best_miou = 0, -1.0
         self.better_epoch = 0  # the last that was not only as good; patience counts from it
@@ -186,6 +189,8 @@ class Trainer:
                 figures = f"loss {float(torch.stack(losses[-20:]).mean()):.3f}, {speed:.1f} images/s"
                 progress.update(task, completed=step, figures=figures)
         progress.remove_task(task)
+        if self.blend is not None:
+            self.blend.update(self.ema.module.state_dict())
         self.epoch += 1
         seconds = max(time.monotonic() - begin, TICK)
         mean = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean")
@@ -250,8 +255,8 @@ class Trainer:
 
     @property
     def network(self) -> SegmentationModel:
-        """The averaged network, which is what is evaluated and shipped."""
-        return cast(SegmentationModel, self.ema.module)
+        """What is evaluated and shipped: the averaged network, with its share of the start where there is one."""
+        return self.blend.network if self.blend is not None else cast(SegmentationModel, self.ema.module)
 
     def _artifact(self) -> Artifact:
         return describe(self.network, self.val_set.classes)
@@ -271,7 +276,8 @@ class Trainer:
         return Checkpoint(self.network, self.val_set.classes, training)
 
     def _state(self) -> dict[str, Any]:
-        return {
+        start = {} if self.blend is None else {"start": self.blend.start}
+        return start | {
             "objective": self.step.plain.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.step.optimizer.state_dict(),
@@ -291,6 +297,9 @@ class Trainer:
         try:
             self.step.plain.load_state_dict(state["objective"])
             self.ema.load_state_dict(state["ema"])
+            if self.blend is not None:
+                self.blend.start = state["start"]
+                self.blend.update(self.ema.module.state_dict())
             self.step.optimizer.load_state_dict(state["optimizer"])
             self.schedule.last_epoch = state["schedule"]["last_epoch"]
             schedule = self.schedule
