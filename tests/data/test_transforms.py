@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from featherseg.core.config import AugmentConfig
+from featherseg.core.types import InputSpec
 from featherseg.data.transforms import PADDING_COLOR, Look, TrainTransform, id_counts, jitter_colors
 
 CODES = np.zeros((256, 3), np.uint8)
@@ -303,3 +304,14 @@ def test_ids_are_counted() -> None:
     mask.flags.writeable = False
     np.testing.assert_array_equal(id_counts(mask), np.bincount(mask.ravel(), minlength=256))
     np.testing.assert_array_equal(id_counts(mask[5:50, 3:40]), np.bincount(mask[5:50, 3:40].ravel(), minlength=256))
+
+
+def test_scales_count_from_the_size_that_the_network_wants() -> None:
+    image, mask = coded(60, 80)
+    enlarging = TrainTransform(config(crop=(96, 128), scale=(1.0, 1.0), flip=0.0), spec=InputSpec(long_side=160))
+    crop, ids = enlarging.crop(image, mask, rng(0))
+    assert enlarging.draw_scale((60, 80), rng(0)) == 2.0
+    whole = cv2.resize(mask, (160, 120), interpolation=cv2.INTER_NEAREST_EXACT)
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (96, 128))
+    assert (windows == ids).all(axis=(2, 3)).any()  # a window of the enlarged mask
+    assert crop.shape == (96, 128, 3)

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from export_fixtures import CLASSES, QUICK, Scenes, torch_mask
 from featherseg.core.errors import ConfigError, DataError, VerificationError
-from featherseg.core.types import ClassSet
+from featherseg.core.types import ClassSet, InputSpec
 from featherseg.exporting import verify as verify_module
 from featherseg.exporting.verdict import Parity, Quality, Tolerance, VerifyResult
 from featherseg.exporting.verify import export_verified, verify
@@ -28,16 +28,17 @@ from featherseg.runtime.artifact import Artifact, read_artifact
 from featherseg.runtime.sessions.onnx import OnnxSession
 
 
-def test_jetnet(tmp_path: Path) -> None:
-    pytest.importorskip("featherseg.models.families.jetnet")
+@pytest.mark.parametrize("long_side", [None, 160])
+def test_jetnet(tmp_path: Path, long_side: int | None) -> None:
     torch.manual_seed(0)
     net = create_model("jetnet", num_classes=4)
+    net.input_spec = InputSpec(long_side=long_side)
     scenes = Scenes(sizes=((96, 130), (50, 150)), truth=lambda image: torch_mask(net.eval(), image))
     path = tmp_path / "net.onnx"
     result = export_verified(Checkpoint(net, CLASSES), path, scenes, threads=1)
     assert result.passed, str(result)
     assert [parity.size for parity in result.parity] == [(64, 96), (256, 512), (333, 517)]
-    assert path.is_file()
+    assert read_artifact(path).input_spec == net.input_spec
 
 
 def test_verified_export_carries_its_figures(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from artifact_fixtures import CLASSES, STRIDE, PooledSession, picture
 from featherseg.core.errors import ConfigError
+from featherseg.core.types import InputSpec
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.segmenter import Segmenter
 
@@ -61,6 +63,34 @@ def test_size_resizes_for_the_network_only(network: tuple[int, int], method: int
     expected = cv2.resize(frame, network[::-1], interpolation=method)
     assert np.array_equal(session.seen[0][0], expected)
     assert agreement(mask, resized_argmax(session.run(expected[None])[0], (200, 301))) > 0.999
+
+
+def wanting(long_side: int) -> PooledSession:
+    """Return a session of a file that asks for frames of a long side."""
+    session = PooledSession()
+    session.artifact = replace(session.artifact, input_spec=InputSpec(long_side=long_side))
+    return session
+
+
+@pytest.mark.parametrize(
+    ("frame", "seen"), [((100, 150), (200, 300)), ((600, 450), (300, 225)), ((300, 120), (300, 120))]
+)
+def test_frames_come_at_the_size_that_the_file_asks_for(frame: tuple[int, int], seen: tuple[int, int]) -> None:
+    pixels, session = picture(*frame), wanting(300)
+    mask = Segmenter(session).segment(pixels)
+    method = cv2.INTER_AREA if seen[0] < frame[0] else cv2.INTER_LINEAR
+    expected = cv2.resize(pixels, seen[::-1], interpolation=method)
+    assert np.array_equal(session.seen[0][0], expected)
+    assert agreement(mask, resized_argmax(session.run(expected[None])[0], frame)) > 0.999
+    session.seen.clear()
+    Segmenter(session, size=(96, 128)).segment(pixels)
+    assert session.seen[0].shape[1:3] == (96, 128)  # a size of the user's goes first
+
+
+def test_scales_of_an_evaluation_count_from_there() -> None:
+    session = wanting(300)
+    Segmenter(session).logits(picture(100, 150), scale=0.5)
+    assert session.seen[0].shape[1:3] == (100, 150)
 
 
 def test_size_below_the_smallest_is_padded_after_resizing() -> None:

@@ -119,6 +119,7 @@ def test_few_street_scenes_start_from_the_strongest_at_its_size(tmp_path: Path, 
     config, said, missed = chosen(folder(tmp_path / "s", size=(360, 480)))
     assert (config.model.name, config.model.init, config.model.long_side) == ("fddwnet", "cityscapes", 960)
     assert config.model.init_classes == {"Tree": "vegetation", "SignSymbol": ("traffic sign", "traffic light")}
+    assert config.train.start_share == 0.5
     assert config.augment.crop == (384, 512)  # of 720x960
     assert (config.optim.lr, config.optim.encoder_lr) == (6e-4, None)
     assert "4 of 4 classes are in Cityscapes" in said["model.init"]
