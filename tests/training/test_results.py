@@ -103,6 +103,7 @@ def test_folds_are_one_line_and_come_first(trained: Trained, tmp_path: Path) -> 
     assert [cells(page, f"IoU, {fold}")[1] for fold in folds] == ["50.0", "60.0", "10.0"]
     assert all(f"{fold}, 4 images, trained on {', '.join(own)}" in page for fold, own in folds.items())
     assert page.index("## net") < page.index("## tiny")
+    assert cells(results_markdown(runs[:1]), "net")[5] == "other recordings"
     assert f"; epochs {', '.join(3 * [str(first['best_epoch'])])};" in page
 
 

@@ -78,6 +78,7 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
         CheckpointError: a folder is no run, or damaged.
     """
     runs = [read_run(folder) for folder in folders]
+    _tell_held_out(runs)
     sections = []
     for group in _by_recipe(run for run in runs if run["result"] is not None):
         with _damage_named(group):
@@ -167,16 +168,25 @@ def _suffix(run: Run) -> str:
     return name[name.rfind("_") :] if "_" in name else ""
 
 
+def _tell_held_out(runs: Sequence[Run]) -> None:
+    """Note in each run that was trained on some recordings which others it was judged on: all that any run has."""
+    everything: dict[str, set[str]] = {}
+    for run in runs:
+        everything.setdefault(run["config"].data.name, set()).update(_listed(_recordings(run)))
+    for run in runs:
+        if own := _listed(_recordings(run)):
+            others = sorted(everything[run["config"].data.name].difference(own))
+            run["held_out"] = ", ".join(others) or "other recordings"
+
+
 def _folds(group: Sequence[Run]) -> list[str]:
-    """Return what each run of a group was judged on, where they are folds: all that others have and it has not."""
-    used = [_listed(_recordings(run)) for run in group]
-    everything = sorted(set().union(*used))
-    folds = [", ".join(name for name in everything if name not in own) for own in used]
-    return folds if len(set(folds)) > 1 else []
+    """Return which recordings each run of a group was judged on; nothing where it was a split that recordings share."""
+    return [run["held_out"] for run in group if "held_out" in run]
 
 
 def _listed(recordings: Any) -> list[str]:
-    return [part.strip() for part in recordings.split(",")] if isinstance(recordings, str) else list(recordings)
+    words = recordings.split(",") if isinstance(recordings, str) else recordings
+    return [word.strip() for word in words if word.strip()]
 
 
 def _name(group: Sequence[Run]) -> str:
@@ -198,7 +208,7 @@ def _summary(group: Sequence[Run]) -> tuple[str, ...]:
         f"{result['params'] / 1e6:.2f}",
         f"{result['gmacs']:.2f} at {size}",
         f"{result['protocol']['dataset']}",
-        f"{len(folds)} folds by recording" if folds else f"{result['protocol']['split']}",
+        _judged_on(folds) or f"{result['protocol']['split']}",
         _start(config, _suffix(group[0]) if folds else ""),
         f"{max(run['result']['epochs'] for run in group)}",
         (_mean if folds else _spread)([run["result"]["miou"] for run in group]),
@@ -206,6 +216,10 @@ def _summary(group: Sequence[Run]) -> tuple[str, ...]:
         f"{hours:.2f}",
         f"{speed:.1f}",
     )
+
+
+def _judged_on(folds: Sequence[str]) -> str:
+    return f"{len(folds)} folds by recording" if len(folds) > 1 else "".join(folds)
 
 
 def _start(config: Config, fold: str = "") -> str:
