@@ -12,13 +12,27 @@ import onnxruntime
 
 
 def segment(session: Any, rgb: Any) -> Any:  # uint8 (H, W, 3), at least 64 pixels a side, to class ids (H, W)
-    maps = session.run(["logits"], {"image": rgb[None]})[0][0]  # float32 (C, h, w); normalisation is inside the file
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["featherseg"])
+    seen = resized(rgb, facts["input_spec"].get("long_side") or max(rgb.shape))
+    maps = session.run(["logits"], {"image": seen[None]})[0][0]  # float32 (C, h, w); normalisation is inside the file
     for size in (rgb.shape[1], rgb.shape[0]):  # bilinear with half-pixel centres: first the rows, then the columns
         place = np.maximum((np.arange(size, dtype=np.float32) + 0.5) * (np.float32(maps.shape[2]) / size) - 0.5, 0)
         left = np.minimum(place.astype(int), maps.shape[2] - 1)
         right, share = np.minimum(left + 1, maps.shape[2] - 1), place - left.astype(np.float32)
         maps = (maps[..., left] * (1 - share) + maps[..., right] * share).swapaxes(1, 2)
     return maps.argmax(0).astype(np.uint8)
+
+
+def resized(rgb: Any, side: int) -> Any:  # to a long side, bilinearly, or to less by the mean of what a pixel covers
+    share, pixels = side / max(rgb.shape[:2]), rgb.astype(np.float32)
+    for _ in ("rows", "columns"):
+        old = np.arange(len(pixels), dtype=np.float32)
+        new = np.arange(max(round(len(old) * share), 1), dtype=np.float32)[:, None]
+        step = np.float32(len(old) / len(new))
+        covered = np.minimum((new + 1) * step, old + 1) - np.maximum(new * step, old)
+        near = 1 - abs(np.clip((new + 0.5) * step - 0.5, 0, len(old) - 1) - old)
+        pixels = np.tensordot(np.maximum(covered / step if share < 1 else near, 0), pixels, 1).swapaxes(0, 1)
+    return np.rint(pixels).astype(np.uint8)
 
 
 def golden(path: Path) -> Any:  # reads golden*.png and no other PNG: one chunk of pixels, their rows not filtered

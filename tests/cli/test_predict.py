@@ -115,6 +115,7 @@ class TestVideo:
         out = tmp_path / "out.mp4"
         with clips.camera(lambda sender: clips.send_frames(sender, 9000)) as url:
             command = [sys.executable, "-m", "featherseg", "video", "--source", url, "-o", str(out), "-q"]
+            command += ["--size", "64x64"]  # quick on a busy machine
             # Where the tests themselves were begun in the background, SIGINT would be ignored from the start.
             heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
             process = subprocess.Popen(

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Ended, Trained, error_line
 from featherseg.core.errors import ConfigError, DataError
-from featherseg.core.types import ClassSet
+from featherseg.core.types import ClassSet, InputSpec
 from featherseg.data.datasets import create_dataset
 from featherseg.evaluation.matching import match_classes, read_map
 from featherseg.evaluation.metrics import ConfusionMatrix
@@ -25,7 +25,7 @@ class Predicts:
     size, fit = None, None
 
     def __init__(self, names: tuple[str, ...], dataset: Any, become: Callable[[np.ndarray], np.ndarray]) -> None:
-        self.artifact = SimpleNamespace(classes=ClassSet(names))
+        self.artifact = SimpleNamespace(classes=ClassSet(names), input_spec=InputSpec())
         self.masks = iter([become(dataset.read(i)[1]) for i in range(len(dataset))])
 
     def segment(self, image: np.ndarray) -> np.ndarray:

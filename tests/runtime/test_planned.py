@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,10 +13,13 @@ from featherseg.evaluation.opening import STREET
 from featherseg.runtime.fitting import Fit
 from featherseg.runtime.segmenter import Segmenter
 
+PLAIN = Path(__file__).parents[1] / "version_0_1_0" / "narrow.onnx"
+"""A file that takes frames as they are."""
+
 
 def test_segmenter_planned_for_a_size() -> None:
     pytest.importorskip("openvino", reason="needs the extra openvino")
-    free = Segmenter(STREET, backend="openvino", threads=1)
+    free = Segmenter(PLAIN, backend="openvino", threads=1)
     planned = free.planned((96, 160))
     assert planned._plan is not None
     assert planned._plan[1].size == (96, 160)
@@ -28,17 +33,24 @@ def test_segmenter_planned_for_a_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fit", "canvas"), [("stretch", (64, 128)), ("letterbox", (64, 128)), ("tile", (64, 128)), (None, (200, 300))]
+    ("file", "fit", "canvas"),
+    [
+        (PLAIN, "stretch", (64, 128)),
+        (PLAIN, "letterbox", (64, 128)),
+        (PLAIN, "tile", (64, 128)),
+        (PLAIN, None, (200, 300)),
+        (STREET, None, (640, 960)),  # which asks for a long side
+    ],
 )
-def test_plan_is_for_what_the_network_sees(fit: Fit | None, canvas: tuple[int, int]) -> None:
+def test_plan_is_for_what_the_network_sees(file: Path, fit: Fit | None, canvas: tuple[int, int]) -> None:
     pytest.importorskip("openvino", reason="needs the extra openvino")
     size = (64, 128) if fit else None
-    segmenter = Segmenter(STREET, backend="openvino", threads=1, size=size, fit=fit)
+    segmenter = Segmenter(file, backend="openvino", threads=1, size=size, fit=fit)
     assert (None if segmenter._plan is None else segmenter._plan[0]) == size
     planned = segmenter.planned((200, 300))
     assert planned._plan is not None
     assert planned._plan[0] == canvas
-    plain = Segmenter(STREET, backend="onnxruntime", threads=1, size=size, fit=fit)
+    plain = Segmenter(file, backend="onnxruntime", threads=1, size=size, fit=fit)
     assert plain.planned((200, 300))._plan is None
     frame = picture(200, 300)
     assert np.mean(planned.segment(frame) == plain.segment(frame)) > 0.999
@@ -47,8 +59,8 @@ def test_plan_is_for_what_the_network_sees(fit: Fit | None, canvas: tuple[int, i
 def test_small_frames_are_planned_for_at_the_smallest_size() -> None:
     pytest.importorskip("openvino", reason="needs the extra openvino")
     for segmenter in (
-        Segmenter(STREET, backend="openvino", threads=1).planned((10, 20)),
-        Segmenter(STREET, backend="openvino", threads=1, size=(10, 20)),
+        Segmenter(PLAIN, backend="openvino", threads=1).planned((10, 20)),
+        Segmenter(PLAIN, backend="openvino", threads=1, size=(10, 20)),
     ):
         assert segmenter._plan is not None
         assert segmenter._plan[0] == (MIN_SIZE, MIN_SIZE)

@@ -22,6 +22,7 @@ from featherseg.core.types import ClassSet
 from featherseg.data.readers.synthetic import render_street
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.artifact import read_artifact
+from featherseg.runtime.fitting import resized
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.shipping.folder import plain_png
 from featherseg.shipping.report.page import read_report
@@ -58,7 +59,8 @@ def test_sums_are_those_of_all_files_and_sha256sum_reads_them(dist_copy: Path) -
 
 def test_golden_mask_is_the_deployed_paths(dist: Path) -> None:
     image = read_image(dist / "golden.png")
-    np.testing.assert_array_equal(image, render_street(7, SIZE)[0])
+    shown = render_street(7, SIZE)[0]
+    np.testing.assert_array_equal(image, resized(shown, read_artifact(STREET).input_spec.size(SIZE)))
     ids = read_ids(dist / "golden_mask.png")
     np.testing.assert_array_equal(ids, Segmenter(STREET, threads=1).segment(image))
     assert len(np.unique(ids)) > 3

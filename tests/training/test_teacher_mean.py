@@ -179,7 +179,7 @@ def test_published_weights_teach(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((weights.network, weights.data))
         return Checkpoint(create_model("fddwnet", len(weights.classes)), weights.classes)
 
-    monkeypatch.setattr("featherseg.training.teacher.load_published", load)
+    monkeypatch.setattr("featherseg.models.published.load_published", load)
     assert "traffic light" in load_teacher("fddwnet:cityscapes").classes.names
     assert asked == [("fddwnet", "cityscapes")]
     assert "no weights of jetnet" in error_line(ConfigError, load_teacher, "jetnet:cityscapes")

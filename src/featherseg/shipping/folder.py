@@ -30,6 +30,7 @@ from ..core.errors import ArtifactError, ConfigError, VerificationError
 from ..core.files import TEMPORARY, sha256
 from ..core.types import MIN_SIZE, ClassSet, ImageArray
 from ..runtime.artifact import Artifact
+from ..runtime.fitting import resized
 from ..runtime.segmenter import Segmenter
 from .card import model_card
 from .report.figures import ShipReport
@@ -70,7 +71,7 @@ def write_model_folder(
         files: what goes in, with files that others of them need (``.bin``). Those that the report names must have
             the checksums it names; those it says have failed must stay out.
         report: the figures.
-        golden: RGB uint8 (H, W, 3), an image that may be given away.
+        golden: RGB uint8 (H, W, 3), an image that may be given away; it goes along at the size that the network wants.
         data: what the model was trained on, a few words.
         terms: the data's terms of use.
         main: name of the ONNX file that others shall run; the first of `files` where not given.
@@ -111,6 +112,8 @@ def write_model_folder(
         segmenter = Segmenter(built / main, threads=threads)
         if segmenter.artifact.classes != artifact.classes:
             raise ArtifactError(f"{main} has other classes than the artifact that was given; give its own")
+        # At the size that the network wants: programs that resize otherwise by a grey level then see the same pixels.
+        golden = np.ascontiguousarray(resized(golden, artifact.input_spec.size(golden.shape[:2])))
         mask = segmenter.segment(golden)
         (built / GOLDEN).write_bytes(plain_png(golden))
         (built / GOLDEN_MASK).write_bytes(plain_png(mask, artifact.classes))
