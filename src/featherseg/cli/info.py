@@ -37,7 +37,7 @@ def models(*, json: Json = False) -> None:
         reached = ", ".join(f"{data} {percent(best['miou'])}" for data, best in scores.get(name, {}).items())
         rows.append((name, f"{f.params / 1e6:.2f}", gmacs, str(f.num_classes), str(f.stride), reached, f.paper))
     print_table("", columns, rows)
-    print_text("val mIoU: the best run of each, whose recipe, protocol and curve are in docs/results.md")
+    print_text("val mIoU: the best run of each, whose recipe, protocol and curve are in docs/results_split.md")
 
 
 @app.command

@@ -33,7 +33,7 @@ CROP_PIXELS = {"cpu": 256 * 320, "cuda": 640 * 640}
 BATCH = {"cpu": 8, "cuda": 16}
 STEPS = {"cpu": 1500, "cuda": 12_000}
 """Steps of a training by device. FastSegNet on CamVid from ImageNet weights was within 5 points of its best after 900
-steps of 8 (the curve of camvid_fastsegnet in docs/results.md)."""
+steps of 8 (the curve of camvid_fastsegnet in docs/results_split.md)."""
 EPOCHS = (10, 300)
 FINE_CROP_PIXELS = {"cpu": 384 * 512, "cuda": 640 * 640}
 """Networks that were trained on large images see more at once; the batch is the smaller for it."""

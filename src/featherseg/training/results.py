@@ -229,6 +229,8 @@ def _start(config: Config, fold: str = "") -> str:
         words = " + ".join(Path(start).name for start in config.model.starts)
     elif config.model.options.get("encoder_weights") or config.model.options.get("pretrained"):
         words = "ImageNet encoder"
+    if config.train.start_share:
+        words += f" ({config.train.start_share:.0%} kept)"
     if teachers := [Path(source).name for source in config.distill.teachers]:
         words += f", teacher{'s' * (len(teachers) > 1)} {' + '.join(teachers)}"
     return words.replace(fold, "") if fold else words
@@ -239,6 +241,7 @@ def _protocol(group: Sequence[Run]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
     where = env["gpu"] or f"{env['cpu']}, threads: {env['threads']}"
     plural = "s" * (len(group) > 1)
+    seeds = sorted({run["config"].seed for run in group})
     if folds := _folds(group):
         judged = "; ".join(
             f"{fold}, {run['result']['protocol']['images']} images, trained on {', '.join(_listed(_recordings(run)))}"
@@ -250,7 +253,7 @@ def _protocol(group: Sequence[Run]) -> str:
         data += f"; trained on the {config.data.train_split} split"
     return (
         f"{data}; "
-        f"seed{plural} {', '.join(str(run['config'].seed) for run in group)}; "
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}; "
         f"{f'weights averaged with decay {config.train.ema}' if config.train.ema else 'weights not averaged'}; "
         f"{'epoch' if _last_alone(group) else 'best epoch'}{plural} "
         f"{', '.join(str(run['result']['best_epoch']) for run in group)}; "
