@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from artifact_fixtures import picture
-from featherseg.core.types import MIN_SIZE
-from featherseg.evaluation.opening import STREET
+from featherseg.core.types import MIN_SIZE, InputSpec
+from featherseg.exporting.onnx import write_artifact
+from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.fitting import Fit
 from featherseg.runtime.segmenter import Segmenter
 
@@ -39,11 +42,16 @@ def test_segmenter_planned_for_a_size() -> None:
         (PLAIN, "letterbox", (64, 128)),
         (PLAIN, "tile", (64, 128)),
         (PLAIN, None, (200, 300)),
-        (STREET, None, (640, 960)),  # which asks for a long side
+        ("wanting 480", None, (320, 480)),
     ],
 )
-def test_plan_is_for_what_the_network_sees(file: Path, fit: Fit | None, canvas: tuple[int, int]) -> None:
+def test_plan_is_for_what_the_network_sees(
+    file: Path | str, fit: Fit | None, canvas: tuple[int, int], tmp_path: Path
+) -> None:
     pytest.importorskip("openvino", reason="needs the extra openvino")
+    if file == "wanting 480":
+        file = Path(shutil.copy(PLAIN, tmp_path))
+        write_artifact(file, replace(read_artifact(file), input_spec=InputSpec(long_side=480)))
     size = (64, 128) if fit else None
     segmenter = Segmenter(file, backend="openvino", threads=1, size=size, fit=fit)
     assert (None if segmenter._plan is None else segmenter._plan[0]) == size
