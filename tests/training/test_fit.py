@@ -117,10 +117,12 @@ def test_a_run_can_start_from_another_run_of_the_same_classes(tmp_path: Path) ->
     assert resume_run(tmp_path / "second" / "run", quiet=True).epochs == 1
 
 
-def test_the_size_that_a_network_wants_goes_with_it(tmp_path: Path) -> None:
+def test_the_size_that_a_network_wants_goes_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = fit(tiny_config(tmp_path, model={"long_side": 128}, train={"epochs": 1}), quiet=True)
     assert load_checkpoint(run.path).model.input_spec.long_side == 128
     assert run.best.protocol["resolution"] == "original resolution, network input with a long side of 128"
+    fit(tiny_config(tmp_path / "on", model={"init": str(run.path)}, train={"epochs": 1}), quiet=True)
+    assert any("set model.long_side=128" in line for line in caplog.messages)
 
 
 def test_resume_of_what_is_no_run_says_so(tmp_path: Path) -> None:

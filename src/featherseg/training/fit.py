@@ -26,7 +26,7 @@ from ..models.base import SegmentationModel
 from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.factory import create_model
 from ..models.facts import count_parameters
-from ..models.published import is_published, load_published, published
+from ..models.published import is_published, load_published, open_checkpoint, published
 from ..models.soup import soup
 from ..models.transfer import start_from
 from .devices import create_fabric
@@ -111,6 +111,8 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
         named = Path(" + ".join(config.model.starts))
         if kept := start_from(model, start, train_set.classes, named, config.model.init_classes):
             logger.info(kept)
+        if (side := start.model.input_spec.long_side) and side != config.model.long_side:
+            logger.warning(f"warning: {named} saw images with a long side of {side}; set model.long_side={side} for that")
     for note in getattr(train_set, "notes", ()):
         logger.info(note)
     if data.cache:
@@ -255,7 +257,7 @@ def load_start(starts: Sequence[str], model: SegmentationModel) -> Checkpoint:
     found = [
         load_published(published(model.name, start, model.options))
         if names_published(start)
-        else load_checkpoint(Path(start).expanduser())
+        else open_checkpoint(start)
         for start in starts
     ]
     return found[0] if len(found) == 1 else soup(found, starts)

@@ -41,7 +41,7 @@ FINE_BATCH = {"cpu": 4, "cuda": 8}
 LR = 3e-3
 """Of AdamW with batches of 8; see docs/training.md for why it follows the square root of the batch."""
 FINE_LR = 6e-4
-"""Of AdamW with batches of 4 to 8 for weights that are trained already; that of recipes/camvid_street_teacher.toml."""
+"""Of AdamW with batches of 4 to 8 for weights that are trained already, as benchmarks/starts.py measures it."""
 FINE_STEP = (4, 8)
 """Images a step for which that rate is as it is; beyond, it follows their square root as well."""
 SGD_LR = 0.01
