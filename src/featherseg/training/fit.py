@@ -112,7 +112,7 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
         if kept := start_from(model, start, train_set.classes, named, config.model.init_classes):
             logger.info(kept)
         if (side := start.model.input_spec.long_side) and side != config.model.long_side:
-            logger.warning(f"warning: {named} saw images with a long side of {side}; set model.long_side={side} for that")
+            logger.warning(f"warning: {named} saw images with a long side of {side}; set model.long_side={side}")
     for note in getattr(train_set, "notes", ()):
         logger.info(note)
     if data.cache:
