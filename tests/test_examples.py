@@ -26,6 +26,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_own_folder_ends_in_a_file_that_onnxruntime_alone_can_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -297,6 +297,7 @@ def described(network: str, options: dict[str, Any], tensor: dict[str, Any]) -> 
     return {"__metadata__": {HEADER: json.dumps(facts)}, "w": tensor}
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_without_their_memory(tmp_path: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("limits a process's memory as Linux does")

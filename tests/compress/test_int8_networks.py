@@ -36,6 +36,8 @@ from int8_graphs import settle_norms
 CLASSES = ClassSet(tuple("abcdefg"))
 IMAGES = calibration_images(SyntheticStreet(count=6, size=(96, 128)), 6)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -211,7 +213,6 @@ def test_tensorrt_builds_an_int8_engine(source: Path, tmp_path: Path) -> None:
     assert build_engine(path, tmp_path / "i.engine", precision="int8", **sizes).stat().st_size > 10_000
 
 
-@pytest.mark.slow
 def test_nncf_works_without_a_word(source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("openvino", reason="NNCF makes an OpenVINO file")
     pytest.importorskip("nncf", reason="the other way to one")

@@ -109,6 +109,7 @@ def test_gradients_pass_within_the_range_and_stop_beyond(model: SegmentationMode
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
+@pytest.mark.slow
 def test_training_with_the_rounding_wins_back_what_it_cost(model: SegmentationModel) -> None:
     """A network taught its own float logits, through inputs of 15 steps only."""
     target = logits(model)

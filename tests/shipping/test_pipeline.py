@@ -147,6 +147,7 @@ def test_limits_come_from_the_configuration() -> None:
     assert own.tolerance("int8").max_miou_drop == 0.02
 
 
+@pytest.mark.slow
 def test_the_command(run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
     ended = run("ship", trained.run, "-o", tmp_path / "dist", "--threads", "1", "--json", "-q")
     assert ended.code == 0, ended.err

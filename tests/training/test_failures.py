@@ -47,6 +47,7 @@ for end in (lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(3)):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_report_failures() -> None:
     """In a process of its own, as torch's handler of ended children may raise anywhere."""
     script = [sys.executable, "-W", "ignore", "-c", KILLED_WORKER]
