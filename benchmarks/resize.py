@@ -29,7 +29,9 @@ from featherseg.core.images import read_image
 from featherseg.core.machine import machine_facts
 from featherseg.core.types import ImageArray
 from featherseg.evaluation.opening import STREET
+from featherseg.runtime.area import shrink
 from featherseg.runtime.choose import picture
+from featherseg.runtime.postprocess import kernels
 from featherseg.runtime.sessions.base import open_session
 from featherseg.runtime.sessions.openvino import openvino_core
 from featherseg.runtime.timing import take_turns
@@ -130,9 +132,17 @@ def main() -> None:
             [*way, f"{np.median(times[str(i)]):.1f}", f"{100 * np.mean(winners[i] == winners[0]):.2f} %"]
             for i, way in enumerate(ways)
         ]
-        alone = timed(lambda frame: cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA), frame)(args.runs, 3)
         print_table(f"{text} to {args.size}", ["engine", "resized by", "ms to the logits", "same classes"], rows)
-        print_text(f"OpenCV's area interpolation alone: {np.median(alone):.1f} ms")
+        kernels(None)
+        alone = take_turns(
+            {
+                "OpenCV's": timed(lambda frame: cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA), frame),
+                "featherseg's, one thread,": timed(lambda frame: shrink(frame, size), frame),
+            },
+            runs=max(args.runs, 60),
+        )
+        for name, each in alone.items():
+            print_text(f"{name} area interpolation alone: {np.median(each):.2f} ms (least {min(each):.2f})")
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     print_text(f"{facts['processor']}, threads: {args.threads}, load before: {facts['load']}; {versions}")
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, did_you_mean
 from ..core.types import MIN_SIZE, ImageArray
+from .area import shrink
 
 Fit = Literal["stretch", "letterbox", "tile"]
 Size = tuple[int, int]
@@ -188,5 +189,7 @@ def resized(frame: ImageArray, size: Size) -> ImageArray:
     height, width = frame.shape[:2]
     if size == (height, width):
         return frame
-    method = cv2.INTER_AREA if size[0] <= height and size[1] <= width else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(np.ascontiguousarray(frame), size[::-1], interpolation=method), np.uint8)
+    frame = np.ascontiguousarray(frame)
+    if size[0] <= height and size[1] <= width:
+        return shrink(frame, size)
+    return np.asarray(cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)

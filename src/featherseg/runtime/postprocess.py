@@ -111,6 +111,11 @@ def kernels(patience: float | None = PATIENCE_SECONDS) -> ModuleType | None:
     return loader.module
 
 
+def ready_kernels() -> ModuleType | None:
+    """Return :mod:`.upsample_kernels` where an earlier mask has brought them; nothing is begun, or waited for."""
+    return _loaders[0].module if _loaders else None
+
+
 class _Loader(threading.Thread):
     """Brings the kernels: imports numba and them, which takes a third of a second, and compiles what is not on disk.
 

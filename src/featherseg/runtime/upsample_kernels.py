@@ -1,4 +1,4 @@
-"""The compiled loops of :mod:`.postprocess` and :mod:`.draw`. Importing this module needs numba, and takes a while.
+"""The compiled loops of :mod:`.postprocess`, :mod:`.draw` and :mod:`.area`. Importing it needs numba, and takes a while.
 
 Each loop gives up Python's lock while it runs, and is compiled for C-ordered, writable arrays of one type: its callers
 bring others into that form, since compiling for a second kind takes a second.
@@ -249,6 +249,56 @@ def blend(
                 drawn[y, x, c] = table[k, c, image[y, x, c]]
 
 
+@_kernel
+def average_areas(
+    frame: NDArray[np.uint8],
+    top: IndexArray,
+    row_weights: FloatArray,
+    left: IndexArray,
+    column_weights: FloatArray,
+    room: FloatArray,
+    small: NDArray[np.uint8],
+) -> None:
+    """Write the weighted mean of the pixels that each pixel of a smaller frame covers.
+
+    Rows are added up first: that is one long sum, which processors do many numbers at a time, and leaves the fewest
+    pixels for the columns, whose places are irregular.
+
+    Args:
+        frame: RGB (H, W, 3).
+        top: first row that each row of `small` covers (h,).
+        row_weights: of the rows from there on (h, n), 0 after the last.
+        left: first column that each column of `small` covers (w,).
+        column_weights: of the columns from there on (w, m), m ≥ 3.
+        room: for a row (3 (W + m),), zeros after the first 3 W.
+        small: RGB (h, w, 3), written.
+    """
+    values = frame.reshape(frame.shape[0], frame.shape[1] * 3)
+    length, most = values.shape[1], column_weights.shape[1]
+    for y in range(small.shape[0]):
+        row, weight = values[top[y]], row_weights[y, 0]
+        for x in range(length):
+            room[x] = weight * np.float32(row[x])
+        for k in range(1, row_weights.shape[1]):
+            weight = row_weights[y, k]
+            if weight > 0:
+                row = values[top[y] + k]
+                for x in range(length):
+                    room[x] += weight * np.float32(row[x])
+        for x in range(small.shape[1]):
+            i = 3 * left[x]
+            a, b, c = column_weights[x, 0], column_weights[x, 1], column_weights[x, 2]
+            red = a * room[i] + b * room[i + 3] + c * room[i + 6]
+            green = a * room[i + 1] + b * room[i + 4] + c * room[i + 7]
+            blue = a * room[i + 2] + b * room[i + 5] + c * room[i + 8]
+            for k in range(3, most):
+                a, i = column_weights[x, k], 3 * (left[x] + k)
+                red += a * room[i]
+                green += a * room[i + 1]
+                blue += a * room[i + 2]
+            small[y, x, 0], small[y, x, 1], small[y, x, 2] = np.rint(red), np.rint(green), np.rint(blue)
+
+
 def compile_all() -> None:
     """Compile the kernels for the types that they are called with, or load their machine code from the disk."""
     maps, weights = np.zeros((1, 1, 1), np.float32), np.zeros(1, np.float32)
@@ -256,3 +306,5 @@ def compile_all() -> None:
     fill_mask(maps, cells, weights, cells, weights, 0, 1, mask)
     pick_winners(maps, 0, 1, mask)
     blend(image, mask, np.zeros((256, 3, 256), np.uint8), np.zeros(256, np.bool_), image)
+    place, one = np.zeros(1, np.int64), np.zeros((1, 3), np.float32)
+    average_areas(image, place, one, place, one, np.zeros(12, np.float32), image)
