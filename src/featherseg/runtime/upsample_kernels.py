@@ -1,4 +1,4 @@
-"""The compiled loops of :mod:`.postprocess`, :mod:`.draw` and :mod:`.area`. Importing it needs numba, and takes a while.
+"""The compiled loops of :mod:`.postprocess`, :mod:`.draw` and :mod:`.area`. Importing it needs numba, and takes long.
 
 Each loop gives up Python's lock while it runs, and is compiled for C-ordered, writable arrays of one type: its callers
 bring others into that form, since compiling for a second kind takes a second.
