@@ -111,6 +111,8 @@ def training(work: Work) -> Found:
     for precision in ("fp16", "bf16") if work.device == "cuda" else ("fp32", "bf16"):
         torch.manual_seed(0)
         model = create_model("fastsegnet", len(wider_classes(classes)))
+        for dropout in (each for each in model.modules() if isinstance(each, torch.nn.modules.dropout._DropoutNd)):
+            dropout.p = 0.0  # it draws other numbers in another memory layout, and the first losses shall be equal
         floats = {"image": normalize(batch["image"], model.input_spec), "mask": batch["mask"]}
         ours = training_step(copy.deepcopy(model), work.device, precision)
         theirs = tutorial_step(copy.deepcopy(model), work.device, precision)
