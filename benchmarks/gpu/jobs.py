@@ -11,6 +11,7 @@ import importlib
 import json
 import math
 import multiprocessing
+import os
 import signal
 import time
 import traceback
@@ -115,6 +116,8 @@ def run_jobs(
         ``{"state", "reason", "seconds", "limit", "result"}`` by name. The state is ``"done"``, ``"failed"``,
         ``"stopped"`` (its time was up), ``"skipped"`` (nothing to do here) or ``"not started"``.
     """
+    # Whoever asks for CUDA's devices by CUDA itself has no use of it after a fork; torch can ask NVML.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     end = time.monotonic() + seconds

@@ -40,7 +40,7 @@ class BuiltFile:
     Args:
         path: of the file, whether it exists or not.
         target: what it is exported for.
-        precision: ``"fp32"`` or ``"int8"``.
+        precision: its target's usual one, such as ``"fp32"``, or ``"int8"``.
         verified: its figures; None where it failed.
         failure: why it does not exist.
         note: what is to be known of it.
