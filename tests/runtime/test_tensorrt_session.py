@@ -242,6 +242,12 @@ def test_no_such_gpu(engine: Path, driver: ctypes.CDLL, install: Install) -> Non
     assert "GPU 3 cannot be used (cuDeviceGet: invalid device ordinal (101))" in refusal(engine, ConfigError, gpu=3)
 
 
+def test_threads_are_taken_as_by_all_sessions(engine: Path, driver: ctypes.CDLL, install: Install) -> None:
+    install()
+    assert Segmenter(engine, backend="tensorrt", threads=2).segment(noise(64, 72)).shape == (64, 72)
+    assert "threads is 0" in refusal(engine, ConfigError, threads=0)
+
+
 def test_failures_while_running(engine: Path, driver: ctypes.CDLL, install: Install) -> None:
     kind = install()
     session = open_session(engine)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from featherseg.core.errors import ConfigError, VerificationError
 from featherseg.core.images import read_image
 from featherseg.data.datasets import create_dataset
 from featherseg.evaluation.opening import open_labelled
+from featherseg.exporting.targets import targets
 from featherseg.models.checkpoint import load_checkpoint
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
@@ -111,6 +113,17 @@ def test_a_file_that_fails_stays_out_and_the_others_are_there(trained: Trained, 
     report = read_report(tmp_path / "dist")
     assert [file.passed for file in report.files] == [True, False]
     assert sorted(path.name for path in (tmp_path / "dist").glob("*.onnx")) == ["tiny.onnx"]
+
+
+def test_a_target_is_shipped_in_its_usual_precision_and_held_to_the_limits_of_that(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_first = replace(targets.get("openvino"), precisions=("fp16", "fp32"))  # as TensorRT's are
+    monkeypatch.setitem(targets._entries, "openvino", half_first)
+    limits = {"fp32": ToleranceConfig(max_logit_error=1e-5)}
+    report = ship(trained.run, tmp_path / "dist", ShipConfig(to=("openvino",), threads=1, tolerances=limits))
+    assert [(file.target, file.precision, file.passed) for file in report.files[1:]] == [("openvino", "fp16", True)]
+    assert report.files[1].parity > 1e-5
 
 
 def test_nothing_is_left_where_the_float_file_fails(trained: Trained, tmp_path: Path) -> None:

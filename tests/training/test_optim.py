@@ -95,3 +95,11 @@ def test_the_average_is_the_formula_buffers_too(decay: float) -> None:
     for key, value in ema.module.state_dict().items():
         torch.testing.assert_close(value, oracle[key], rtol=1e-5, atol=1e-6)
     assert int(ema.module.state_dict()["1.num_batches_tracked"]) == 6
+
+
+def test_the_average_asks_the_device_for_nothing() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).to("meta")  # whose values nobody can read
+    ema = build_ema(model, 0.9)
+    for _ in range(3):
+        ema.update_parameters(model)
+    assert int(ema.state_dict()["n_averaged"]) == 3

@@ -38,12 +38,11 @@ class Opening:
 
     def open(self, frame_size: tuple[int, int]) -> Segmenter:
         """Open it, on the CPU, for frames of one size, as of a video."""
-        threads = None if self.backend == "tensorrt" else self.threads  # whose threads are the GPU's
         segmenter = open_segmenter(
             self.path,
             size=self.size,
             backend=self.backend,
-            threads=threads,
+            threads=self.threads,
             precision=self.precision,
             device="cpu",
         )

@@ -39,7 +39,7 @@ class Engine:
             FeathersegError: as :func:`featherseg.runtime.sessions.base.open_session` does.
         """
         options: dict[str, Any] = {} if self.precision is None else {"precision": self.precision}
-        if threads is not None and self.backend != "tensorrt":  # whose threads are the GPU's
+        if threads is not None:
             options["threads"] = threads
         return open_session(path, self.backend, **options)
 

@@ -40,7 +40,7 @@ class BuiltFile:
     Args:
         path: of the file, whether it exists or not.
         target: what it is exported for.
-        precision: ``"fp32"`` or ``"int8"``.
+        precision: its target's usual one, such as ``"fp32"``, or ``"int8"``.
         verified: its figures; None where it failed.
         failure: why it does not exist.
         note: what is to be known of it.
@@ -104,7 +104,7 @@ def build_files(
         if target.name == "onnx":
             built.append(BuiltFile(source, "onnx", "fp32", verified))
         else:
-            built.append(_fp32_file(context, target, checkpoint, source))
+            built.append(_float_file(context, target, checkpoint, source))
         if context.config.int8 and target.name in INT8_FLAVOURS:
             if images is None:
                 images = calibration()
@@ -112,8 +112,9 @@ def build_files(
     return built
 
 
-def _fp32_file(context: ShipContext, target: Target, checkpoint: Checkpoint, source: Path) -> BuiltFile:
-    path = source.with_suffix(target.suffix)
+def _float_file(context: ShipContext, target: Target, checkpoint: Checkpoint, source: Path) -> BuiltFile:
+    """Write a target's file in its usual precision, and hold it to that precision's limits."""
+    path, precision = source.with_suffix(target.suffix), target.checked(None)
     try:
         with counting(f"verify {path.name}", len(context.val_set)) as progress:
             verified = export_target_verified(
@@ -122,13 +123,14 @@ def _fp32_file(context: ShipContext, target: Target, checkpoint: Checkpoint, sou
                 source,
                 path,
                 context.val_set,
-                context.tolerance("fp32"),
+                context.tolerance(precision),
+                precision=precision,
                 threads=context.threads,
                 progress=progress,
             )
     except VerificationError as error:
-        return BuiltFile(path, target.name, "fp32", None, str(error))
-    return BuiltFile(path, target.name, "fp32", verified)
+        return BuiltFile(path, target.name, precision, None, str(error))
+    return BuiltFile(path, target.name, precision, verified)
 
 
 def _int8_file(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,8 +16,6 @@ from torch.optim.swa_utils import AveragedModel
 from ..core.config import OptimConfig
 from ..core.errors import ConfigError
 from ..models.base import SegmentationModel
-
-TensorList = tuple[Tensor, ...] | list[Tensor]
 
 FLOOR = 1e-3
 """Where a warm-up starts and a cosine ends, as a share of the peak rate."""
@@ -72,20 +71,45 @@ def build_schedule(optimizer: Optimizer, config: OptimConfig, steps: int) -> Lam
     return LambdaLR(optimizer, schedule_factor(config, steps))
 
 
-def build_ema(model: nn.Module, decay: float) -> AveragedModel:
+class WeightAverage(AveragedModel):
+    """An exponential moving average of weights and buffers.
+
+    torch's own asks the device how many updates there were, and so waits for it at each; here the host counts them.
+
+    Args:
+        model: the network.
+        decay: share of the average that an update keeps once there were enough; see :func:`build_ema`.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take in what `model` is now."""
+        n = int(self.n_averaged)  # on the CPU wherever the network is
+        keep = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        floats: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for averaged, current in zip(_tensors(self.module), _tensors(model), strict=True):
+            if n and averaged.is_floating_point():
+                floats[0].append(averaged)
+                floats[1].append(current)
+            else:  # counters of batch norm
+                averaged.copy_(current)
+        if floats[0]:
+            torch._foreach_lerp_(*floats, 1 - keep)
+        self.n_averaged += 1
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return chain(model.parameters(), model.buffers())
+
+
+def build_ema(model: nn.Module, decay: float) -> WeightAverage:
     """Return an exponential moving average of weights and buffers; `decay` 0 copies the network as it is.
 
     The decay is (1 + n) / (10 + n) after n updates until it reaches `decay`, so that short runs are not averaged
     with their initialisation (the rule of TensorFlow's ExponentialMovingAverage).
     """
-
-    @torch.no_grad()
-    def average(averaged: TensorList, current: TensorList, count: Tensor | int) -> None:
-        n = int(count)
-        keep = min(decay, (1 + n) / (10 + n))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - keep)
-        else:  # counters of batch norm
-            torch._foreach_copy_(averaged, current)
-
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    return WeightAverage(model, decay)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +14,13 @@ from ..models.base import SegmentationModel
 
 def normalize(image: Tensor, spec: InputSpec) -> Tensor:
     """Turn uint8 RGB (B, 3, H, W) into the network's float32 input, on the image's own device."""
-    mean = torch.tensor(spec.mean, device=image.device).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, device=image.device).view(1, 3, 1, 1)
+    mean, std = (per_channel(values, image.device) for values in (spec.mean, spec.std))
     return (image.float() / 255.0 - mean) / std
+
+
+def per_channel(values: Sequence[float], device: torch.device) -> Tensor:
+    """Return numbers as float32 (1, C, 1, 1), filled in on the device: a copy from the host would wait for it."""
+    return torch.cat([torch.full((1, 1, 1, 1), value, device=device) for value in values], dim=1)
 
 
 class Supervised(nn.Module):

@@ -13,7 +13,7 @@ from ..core.errors import ConfigError
 from ..core.types import ClassSet, InputSpec
 from ..models.base import resize_like
 from ..models.class_matching import ClassTable, find_class, matching_classes
-from .supervised import normalize
+from .supervised import normalize, per_channel
 from .teacher import Maps, Teacher
 from .teacher_cache import CachedTeacher
 
@@ -151,7 +151,6 @@ def _require_distinct(ours: ClassSet, theirs: ClassSet, groups: Mapping[int, tup
 def _renormalized(image: Tensor, ours: InputSpec, theirs: InputSpec) -> Tensor:
     """Return an image that is normalised by `ours` as `theirs` wants it."""
     mean, std, their_mean, their_std = (
-        torch.tensor(row, device=image.device).view(1, 3, 1, 1)
-        for row in (ours.mean, ours.std, theirs.mean, theirs.std)
+        per_channel(row, image.device) for row in (ours.mean, ours.std, theirs.mean, theirs.std)
     )
     return (image * std + mean - their_mean) / their_std

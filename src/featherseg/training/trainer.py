@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from lightning_fabric import Fabric
 from rich.progress import Progress
-from torch.optim.swa_utils import AveragedModel
 
 from ..core.config import Config
 from ..core.errors import CheckpointError, TrainingDivergedError, first_line, require
@@ -98,7 +97,7 @@ class Trainer:
         self.step = TrainingStep(fabric, setup.objective, config)
         steps = config.train.epochs * math.ceil(len(setup.batches) / config.optim.accumulate)
         self.schedule = build_schedule(self.step.optimizer.optimizer, config.optim, steps)
-        self.ema: AveragedModel = build_ema(setup.objective.model, config.train.ema)
+        self.ema = build_ema(setup.objective.model, config.train.ema)
         share = config.train.start_share
         self.blend = StartBlend(setup.objective.model, share) if share else None
         self.epoch = self.saved = 0

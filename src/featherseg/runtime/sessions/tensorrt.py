@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...core.errors import ArtifactError, ConfigError, require
 from ...core.files import sha256
 from ..containers import read_companion
-from .base import Session, check_ports, check_size, fixed_size, logits_artifact, run_failure, sessions
+from .base import Session, check_ports, check_size, checked_threads, fixed_size, logits_artifact, run_failure, sessions
 from .cuda import Driver, DriverError, Memory
 
 PACKAGES = ("tensorrt", "tensorrt_rtx")
@@ -25,6 +25,7 @@ class TensorRTSession(Session):
     Args:
         path: the ``.engine`` file, with its ``.engine.json`` beside it.
         gpu: number of the GPU, from 0.
+        threads: taken as by all sessions, and of no effect: nothing is computed on the processor.
 
     Raises:
         ArtifactError: see :func:`open_session`; the engine is another than its companion's, or of another version.
@@ -36,7 +37,9 @@ class TensorRTSession(Session):
     suffixes = (".engine",)
     precision = None  # as it was built
 
-    def __init__(self, path: str | Path, gpu: int = 0) -> None:
+    def __init__(self, path: str | Path, gpu: int = 0, threads: int | None = None) -> None:
+        if threads is not None:
+            checked_threads(threads)
         path = Path(path)
         self.artifact = logits_artifact(path)
         companion = read_companion(path)
