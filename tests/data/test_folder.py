@@ -153,7 +153,8 @@ def test_jpeg_masks_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_the_files_is_said(tmp_path: Path, street_folder: Path) -> None:
     assert "dataset folder not found" in refusal(tmp_path / "no")
-    assert "images not found" in refusal(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "no pictures in" in refusal(tmp_path / "empty")
     (street_folder / "masks" / "s3.png").unlink()
     assert "s3.png has no mask" in refusal(street_folder)
     shutil.copy(street_folder / "masks" / "s1.png", street_folder / "masks" / "s3.png")

@@ -18,6 +18,10 @@ def doctor(
     *,
     kind: Annotated[str | None, Parameter(help="Dataset kind; by default inferred from the layout.")] = None,
     classes: Annotated[str | None, Parameter(help="Class file, or names such as road,sky,car.")] = None,
+    images: Annotated[
+        str | None, Parameter(help="Which files are images: a folder, or a pattern such as '*.jpg'.")
+    ] = None,
+    masks: Annotated[str | None, Parameter(help="Which files are masks, where there are several sets.")] = None,
     html: Annotated[Path | None, Parameter(help="Page to write.")] = None,
     fix: Annotated[Path | None, Parameter(help="New folder for a clean copy; the data is never changed.")] = None,
     stride: Annotated[int, Parameter(help="The network's, which sizes are to suit.")] = 8,
@@ -51,8 +55,9 @@ def doctor(
         require_new_folder(fix, data)
     if html is not None:
         Outputs().require([html.expanduser()])
+    options = {key: word for key, word in (("images", images), ("masks", masks)) if word}
     with counting("examining") as update:
-        examination = examine(data, kind, classes, stride=stride, progress=update)
+        examination = examine(data, kind, classes, options=options, stride=stride, progress=update)
     if html is not None:
         with writing(html):
             write_page(examination, html)

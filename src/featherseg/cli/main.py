@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except FeathersegError as error:
         if verbose:
             traceback.print_exc()
-        _stop(str(error), error.exit_code)
+        _stop(str(error), error.exit_code, error.details)
     except BrokenPipeError:  # the reader has seen enough; Python would complain again at its end
         _drop_output()
         sys.exit(1)
@@ -82,9 +82,10 @@ def _ignore_signals() -> None:
         signal.signal(each, signal.SIG_IGN)
 
 
-def _stop(message: str, code: int) -> NoReturn:
+def _stop(message: str, code: int, details: Sequence[str] = ()) -> NoReturn:
     _ignore_signals()
-    line = shortened(" ".join(message.split()), MAX_LINE)
-    # Files of strangers give names, and a terminal obeys control characters.
-    print("error: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
+    for line in ("error: " + " ".join(message.split()), *details):
+        # Files of strangers give names, and a terminal obeys control characters.
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shortened(line, MAX_LINE))
+        print(shown, file=sys.stderr)
     sys.exit(code)

@@ -8,6 +8,7 @@ exits with code 2; a traceback always means a defect of featherseg.
     FeathersegError
     ├── ConfigError          a setting, name or argument
     ├── DataError            a file or folder of images and masks
+    │   └── UndecidedError       several things that a folder may mean; ``details`` lists them
     ├── CheckpointError      a run folder or its weights
     │   └── UnfitWeightsError    weights of another network
     ├── ArtifactError        an exported file
@@ -38,6 +39,8 @@ class FeathersegError(Exception):
     """
 
     exit_code = 2
+    details: tuple[str, ...] = ()
+    """Lines to be shown below the message, such as what there is to choose from."""
 
 
 class ConfigError(FeathersegError, ValueError):
@@ -46,6 +49,19 @@ class ConfigError(FeathersegError, ValueError):
 
 class DataError(FeathersegError, ValueError):
     """An image, mask, split file or dataset folder cannot be used as it is."""
+
+
+class UndecidedError(DataError):
+    """A folder may mean several things, and only its owner knows which.
+
+    Args:
+        message: one line: what is undecided, and which setting decides.
+        details: the choices, a line each; lines that begin with a space belong to the one above.
+    """
+
+    def __init__(self, message: str, details: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
 
 
 class CheckpointError(FeathersegError, ValueError):

@@ -82,9 +82,10 @@ def made_split(
     group: str = "",
     classes: int = 0,
     contents: Contents | None = None,
+    names: Sequence[str] | None = None,
 ) -> dict[str, list[tuple[Path, Path]]]:
     """Return ``train`` and ``val`` pairs of images and masks, drawn by the images' names; see :func:`draw_split`."""
-    names = [image.stem for image, _ in pairs]
+    names = names or [image.stem for image, _ in pairs]
     train, val = draw_split(names, val_share, seed, group=group, classes=classes, contents=contents)
     return {"train": [pairs[place] for place in train], "val": [pairs[place] for place in val]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,26 +54,30 @@ class InferredData:
         return {"data": section | ({"options": self.options} if self.options else {})}
 
 
-def infer_data(path: str | Path, kind: str | None = None) -> InferredData:
+def infer_data(path: str | Path, kind: str | None = None, options: Mapping[str, Any] | None = None) -> InferredData:
     """Find out what kind of dataset a folder is and how it is opened.
 
     Args:
         path: the folder; a leading ``~`` is expanded.
         kind: of dataset; inferred where None.
+        options: of the loader's that are given, such as which files are ``masks``; they are among those returned.
 
     Raises:
         ConfigError: no such kind.
+        UndecidedError: the folder has several sets of masks.
         DataError: no such folder, no known layout, one that the loaders do not read, or no pairs.
     """
     root = Path(path).expanduser()
-    layout = list_pairs(root, kind, None)
+    layout = list_pairs(root, kind, None, options)
     if not layout.pairs:
         raise DataError(
             f"{root} looks like {layout.kind}, but no image there has a mask; see {command('doctor', root)}"
         )
     if not layout.direct:
         raise DataError(
-            f"{root} has no images/ and masks/; make a copy that has: {command('doctor', root, '--fix', 'NEW_FOLDER')}"
+            f"{root}: images and masks are not matched one to one by their names; see {command('doctor', root)}, make a "
+            f"clean copy with {command('doctor', root, '--fix', 'NEW_FOLDER')}, or say which are which with "
+            "data.options.images=… data.options.masks=…"
         )
     notes = []
     if layout.given is not None:
@@ -85,7 +90,8 @@ def infer_data(path: str | Path, kind: str | None = None) -> InferredData:
         if classes is not None:
             some = f"{len(facts)} of {len(layout.pairs)} masks"
             notes.append(f"{len(classes)} classes in {some}: {', '.join(classes.names)}; name them in classes.toml")
-    notes += layout.notes
+    if layout.kind != "folder":  # whose loader says the same
+        notes += layout.notes
     splits = ", ".join(map(printable, layout.splits))
     notes.insert(0, f"{printable(str(root))} is laid out as {layout.kind}, splits {splits}")
     names = layout.train_split, layout.val_split

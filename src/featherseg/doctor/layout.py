@@ -11,13 +11,6 @@ from .meaning import Meaning
 from .pairing import Pair
 from .rules import Findings
 
-IMAGE_NAMES = ("images", "image", "imgs", "img", "JPEGImages", "rgb", "photos", "pictures", "frames")
-
-
-MASK_NAMES = ("masks", "mask", "labels", "label", "annotations", "annotation", "ann", "gt", "SegmentationClass", "seg")
-"""What people call the two folders, the most common first."""
-
-
 TRAIN_NAMES = ("train", "training")
 
 

@@ -1,18 +1,25 @@
 """What kind of dataset a folder is, and its pairs, as far as they can be found: nothing here stops at the first error.
 
-The layouts are those that :mod:`featherseg.data` reads, and two that it does not and a clean copy is made of: a
-folder for each split with images and masks in it, and images and masks side by side.
+The layouts are those that :mod:`featherseg.data` reads, and two that it reads only where nothing is missing, and a
+clean copy is made of else: a folder for each split with images and masks in it, and images and masks side by side.
+Several sets of masks are the one thing that stops it: only the folder's owner knows which is meant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from ..core.errors import ConfigError, DataError, FeathersegError, did_you_mean
+from ..core.errors import ConfigError, DataError, FeathersegError, UndecidedError, did_you_mean
 from ..core.order import natural_key
 from ..data.annotations import recognisers
-from ..data.datasets import FileDataset, create_dataset
+from ..data.datasets import FileDataset, create_dataset, datasets
+from ..data.folder_files import FolderFiles, drawn_names, folder_files, is_direct
+from ..data.folder_pairs import candidates, picture_files, question
+from ..data.folder_words import IMAGE_NAMES, MASK_NAMES
+from ..data.groups import find_group, group_note
 from ..data.readers.public import (
     foreign_names,
     is_camvids_own,
@@ -20,23 +27,27 @@ from ..data.readers.public import (
 )
 from ..data.splits import made_split
 from .foreign import holds_pictures, kinds_seen, list_annotated
-from .layout import IMAGE_NAMES, MASK_NAMES, TRAIN_NAMES, UNLABELLED, VAL_NAMES, Layout, add_pairs
+from .layout import TRAIN_NAMES, UNLABELLED, VAL_NAMES, Layout, add_pairs
 from .meaning import Meaning, meaning_of_file, meaning_of_kind
 from .pairing import bare, deeper_pictures, match, pictures, printable, shown, subfolders
 from .public_layouts import list_camvid, list_cityscapes, list_voc, voc_homes
 from .rules import Findings
 
 
-def list_pairs(root: Path, kind: str | None, meaning: Meaning | None) -> Layout:
+def list_pairs(
+    root: Path, kind: str | None, meaning: Meaning | None, options: Mapping[str, Any] | None = None
+) -> Layout:
     """Look for a dataset's pairs.
 
     Args:
         root: the folder.
         kind: of dataset; inferred where None.
         meaning: of mask values, in place of what the kind or a class file says.
+        options: of the loader's, as the user gives them: ``images`` and ``masks`` say which files are which.
 
     Raises:
         ConfigError: no such kind.
+        UndecidedError: the folder has several sets of masks.
         DataError: no such folder, it cannot be read, or its kind cannot be inferred.
     """
     if not root.is_dir():
@@ -47,8 +58,8 @@ def list_pairs(root: Path, kind: str | None, meaning: Meaning | None) -> Layout:
         raise DataError(f"dataset folder {root} cannot be read ({error.strerror}); check its rights") from error
     if kind is not None and kind not in LISTERS and kind not in recognisers:
         raise ConfigError(f"kind is {kind!r}; {did_you_mean(kind, (*LISTERS, *recognisers))}")
-    kind = kind or infer_kind(root)
-    layout = Layout(kind, root, Findings())
+    kind = kind or _kind_with(root, options or {})
+    layout = Layout(kind, root, Findings(), options=dict(options or {}))
     if kind not in LISTERS:
         list_annotated(layout, meaning)
     elif kind != "folder":
@@ -58,6 +69,17 @@ def list_pairs(root: Path, kind: str | None, meaning: Meaning | None) -> Layout:
     layout.given = meaning or layout.given
     _judge_splits(layout)
     return layout
+
+
+def _kind_with(root: Path, options: Mapping[str, Any]) -> str:
+    """Return the kind of a folder; where options say which files are masks, it has to be one that takes them."""
+    if "masks" not in options:
+        return infer_kind(root)
+    try:
+        kind = infer_kind(root)
+    except DataError:
+        return "folder"
+    return kind if "masks" in inspect.signature(datasets.get(kind)).parameters else "folder"
 
 
 def infer_kind(root: Path) -> str:
@@ -95,7 +117,7 @@ def _laid_out_as(root: Path) -> str | None:
         return "camvid"
     if _two_folders(root) or _split_folders(root) or _side_by_side(root):
         return "folder"
-    return None
+    return "folder" if candidates(root, picture_files(root)) else None
 
 
 def _refuse_foreign_names(root: Path, kinds: Iterable[str]) -> None:
@@ -171,7 +193,12 @@ def _side_by_side(root: Path) -> bool:
 def _list_folder(layout: Layout) -> None:
     root, findings = layout.root, layout.findings
     _read_class_file(layout)
-    both = _two_folders(root)
+    both = None if {"images", "masks"} & layout.options.keys() else _two_folders(root)
+    if both is not None:
+        _refuse_several(root, both)
+    if both is None or not is_direct(root, *both):
+        if _list_found(layout):
+            return
     if both is None:
         layout.direct = False
         findings.add(
@@ -188,8 +215,10 @@ def _list_folder(layout: Layout) -> None:
         if name != usual:
             layout.options[option] = name
     images, masks = root / both[0], root / both[1]
+    named = _named_otherwise(layout)
     if not (places := subfolders(images)):
-        found = match(pictures(images, root, findings), pictures(masks, root, findings), root, findings)
+        ours, theirs = pictures(images, root, findings), pictures(masks, root, findings)
+        found = named.every if named else match(ours, theirs, root, findings)
         deeper_pictures(masks, root, findings)
         _add_made_split(layout, found)
         return
@@ -200,7 +229,63 @@ def _list_folder(layout: Layout) -> None:
             continue
         deeper_pictures(place, root, findings)
         ours, theirs = pictures(place, root, findings), pictures(masks / place.name, root, findings)
-        add_pairs(layout, place.name, match(ours, theirs, root, findings))
+        found = named.parts.get(place.name, []) if named else match(ours, theirs, root, findings)
+        add_pairs(layout, place.name, found)
+
+
+def _refuse_several(root: Path, both: tuple[str, str]) -> None:
+    """Refuse to choose one of several folders of masks that all fit the images.
+
+    Raises:
+        UndecidedError: there are several.
+    """
+    every = candidates(root, picture_files(root), images=both[0])
+    if len(complete := [candidate for candidate in every if candidate.complete]) > 1:
+        raise question(root, complete)
+
+
+def _list_found(layout: Layout) -> bool:
+    """Add the pairs that the loader finds by names, wherever they lie; return whether it finds any.
+
+    Raises:
+        UndecidedError: there are several sets of masks.
+        DataError: the user says which files are masks, and they do not fit.
+    """
+    root, options = layout.root, layout.options
+    images, masks = str(options.get("images", "")), str(options.get("masks", ""))
+    try:
+        files = folder_files(root, "all", images, masks)
+    except UndecidedError:
+        raise
+    except DataError:
+        if images or masks:
+            raise
+        return False
+    layout.notes = (files.note,) if files.note else ()
+    if files.drawn:
+        _add_made_split(layout, files.every)
+        return True
+    for split, part in files.parts.items():
+        if split != "all":
+            add_pairs(layout, split, part)
+    return True
+
+
+def _named_otherwise(layout: Layout) -> FolderFiles | None:
+    """Return the loader's pairs where images and masks are not called alike, and it matches them nevertheless.
+
+    Raises:
+        UndecidedError: the folder of masks holds several sets.
+    """
+    options = layout.options
+    try:
+        files = folder_files(layout.root, "all", options.get("images", ""), options.get("masks", ""))
+    except UndecidedError:
+        raise
+    except (DataError, OSError):
+        return None
+    layout.notes = (files.note,) if files.note else ()
+    return files if files.note else None
 
 
 def _list_side_by_side(layout: Layout) -> None:
@@ -235,6 +320,11 @@ def _add_made_split(layout: Layout, pairs: list[tuple[Path, Path]]) -> None:
     if len(pairs) < 2:
         add_pairs(layout, "train", pairs)
         return
+    names = drawn_names([image for image, _ in pairs], layout.root)
+    if layout.direct and "group" not in layout.options and (key := find_group(names)):
+        layout.options["group"] = key.pattern
+    if layout.direct and (pattern := layout.options.get("group")):
+        layout.notes += group_note(names, pattern)
     splits = _loaders_split(layout, pairs) if layout.direct else None
     for split, part in (splits or made_split(pairs)).items():
         add_pairs(layout, split, part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,13 @@ from numpy.typing import NDArray
 
 from ...core.errors import ConfigError, DataError
 from ...core.files import FileMemo
-from ...core.formats import skipped
-from ...core.images import list_images, open_image, read_ids
-from ...core.order import natural
-from ...core.progress import logger
+from ...core.images import open_image, read_ids
 from ...core.types import IGNORE_INDEX, ClassSet
 from ..class_files import read_class_file
 from ..class_maps import ClassMap
 from ..datasets import FileDataset, datasets, require_folder
+from ..folder_files import folder_files
+from ..groups import group_note
 from ..labels import LabelTable
 from ..splits import VAL_SHARE, made_split, mask_contents
 from ..storage import Storage, colors_of_votes, look_at, unpack
@@ -31,17 +29,18 @@ def folder(
     root: Path,
     split: str = "train",
     *,
-    images: str = "images",
-    masks: str = "masks",
+    images: str = "",
+    masks: str = "",
     classes: str | None = None,
     val_share: float = VAL_SHARE,
     seed: int = 0,
     group: str = "",
     class_map: ClassMap | None = None,
 ) -> FileDataset:
-    """Open a folder of images and masks that are matched by file name without suffix.
+    """Open a folder of images and masks that are matched by name.
 
-    With ``images/train`` and ``masks/train`` (and so on) the splits are those folders; hidden ones do not count,
+    They lie in ``images/`` and ``masks/``, called alike but for the suffix; or wherever they are found, as long as names
+    match one to one and there is one set of masks, see :mod:`featherseg.data.folder_pairs`. With ``images/train`` and ``masks/train`` (and so on) the splits are those folders; hidden ones do not count,
     and those without masks only matter when asked for. Otherwise ``train`` and ``val`` are drawn by
     :func:`featherseg.data.splits.draw_split`: every class is on both sides wherever possible, and neither the machine
     nor the order of files matters. ``all`` is every sample.
@@ -49,8 +48,8 @@ def folder(
     Args:
         root: the folder.
         split: ``train``, ``val``, ``all`` or a subfolder's name.
-        images: images' subfolder.
-        masks: masks' subfolder: index, grey or palette PNGs of class ids, or RGB in the classes' colours.
+        images: images' folder, or a pattern of their names, such as ``*.jpg``; empty: ``images/``, or what is found.
+        masks: masks' folder or pattern: index, grey or palette PNGs of class ids, or RGB in the classes' colours.
         classes: file with names and optionally colours, ids (mask value per class) and ``ignore_index``, see
             :mod:`featherseg.data.class_files`; by default ``classes.toml`` or ``classes.json`` in `root`, else they are
             inferred.
@@ -62,24 +61,14 @@ def folder(
     require_folder(root, "dataset folder")
     if not 0 < val_share < 1:
         raise ConfigError(f"data.options.val_share is {val_share}; it must be over 0 and under 1")
-    image_home, mask_home = require_folder(root / images, "images"), require_folder(root / masks, "masks")
-    if places := natural(p for p in image_home.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        pairs = {
-            place.name: match_stems(place, require_folder(mask_home / place.name, "masks"))
-            for place in places
-            if place.name == split or (mask_home / place.name).is_dir()
-        }
-        every = [pair for part in pairs.values() for pair in part]
-        pairs["all"] = every
-        if group:
-            raise ConfigError(f"data.options.group is for splits that are drawn; {image_home} has its own")
-    else:
-        every = match_stems(image_home, mask_home)
-        if len(every) == 1 and split in ("train", "val"):
-            raise DataError(f'{image_home} holds one image, which makes no split; add images, or use split "all"')
-        pairs = {"all": every, "train": every, "val": every}
+    files = folder_files(root, split, images, masks)
+    every, pairs = files.every, files.parts
+    if group and not files.drawn:
+        raise ConfigError(f"data.options.group is for splits that are drawn; {files.home} has its own")
+    if files.drawn and len(every) == 1 and split in ("train", "val"):
+        raise DataError(f'{files.home} holds one image, which makes no split; add images, or use split "all"')
     if split not in pairs:
-        raise DataError(f"split {split!r} not found under {image_home}; splits there: {', '.join(sorted(pairs))}")
+        raise DataError(f"split {split!r} not found under {files.home}; splits there: {', '.join(sorted(pairs))}")
 
     file = root / classes if classes else next((f for f in _class_files(root) if f.is_file()), None)
     if file is not None:
@@ -92,34 +81,13 @@ def folder(
         class_set, table, notes = infer_classes([mask for _, mask in every])
         if class_map is not None:
             class_set, table = class_map.over_table(class_set, table)
-    notes += () if class_map is None else class_map.notes()
-    if not places and split in ("train", "val"):
-        contents = mask_contents([mask for _, mask in every], table, len(class_set))
-        pairs |= made_split(every, val_share, seed, group=group, classes=len(class_set), contents=contents)
+    notes = (*([files.note] if files.note else []), *notes, *(() if class_map is None else class_map.notes()))
+    if files.drawn and split in ("train", "val"):
+        contents, names = mask_contents([mask for _, mask in every], table, len(class_set)), files.names()
+        drawing = {"group": group, "classes": len(class_set), "contents": contents, "names": names}
+        pairs = pairs | made_split(every, val_share, seed, **drawing)
+        notes += group_note(names, group) if group else ()
     return FileDataset("folder", split, class_set, tuple(pairs[split]), table, notes)
-
-
-def match_stems(images: Path, masks: Path) -> list[tuple[Path, Path]]:
-    """Return (image, mask) pairs of two folders in the order of their names.
-
-    Raises:
-        DataError: a folder has none, two files share a stem, or an image has no mask.
-    """
-    found = {}
-    for what, place in (("images", images), ("masks", masks)):
-        files = list_images(place)
-        if others := skipped(place):
-            logger.warning(f"{place}: skipped {others}, which are no formats that are read")
-        if not files:
-            raise DataError(f"no {what} in {place}; put .png or .jpg files there")
-        stem, count = Counter(path.stem for path in files).most_common(1)[0]
-        if count > 1:
-            raise DataError(f"{place} holds {count} files named {stem!r}; keep one of them")
-        found[what] = {path.stem: path for path in files}
-    for stem, image in found["images"].items():
-        if stem not in found["masks"]:
-            raise DataError(f"image {image} has no mask: {masks / stem}.png does not exist; add it or remove the image")
-    return [(image, found["masks"][stem]) for stem, image in found["images"].items()]
 
 
 def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, ...]]:
