@@ -146,10 +146,10 @@ def _mapped(data: dict[str, Any], file: Path, class_map: ClassMap) -> ClassFile:
         if count > 1:
             raise DataError(f"class file {file} gives {what} {entry!r} to {count} classes; give each its own")
     shades = [(int(r), int(g), int(b)) for r, g, b in data.get("colors", ())]
-    found = class_map.resolve(names)
+    found = class_map.resolve(names, colors=shades)
     ids = {ignored: IGNORE_INDEX} | dict(zip(values, found.labels, strict=True)) | dict(found.values)
     LabelTable(ids)
-    colors = dict(zip(shades, found.labels, strict=True)) if shades else {}
+    colors = (dict(zip(shades, found.labels, strict=True)) if shades else {}) | dict(found.shades)
     return ClassFile(found.classes(shades), ids, True, bool(shades), colors)
 
 

@@ -5,15 +5,16 @@ in, and ``ignore`` with those that are neither trained on nor counted. ``"*"`` s
 
     [data.classes]
     road = ["road", "parking"]       # merged; a single name renames
-    ignore = ["void", 0, 999]        # numbers are values of mask files
+    ignore = ["void", 0, "#000000"]  # numbers are values of mask files, "#rrggbb" or "r,g,b" colours of theirs
     other = "*"                      # without it, what is not named stays as it is
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,12 @@ REST = "*"
 HIGHEST = 0xFFFF
 """Largest value of a mask file."""
 
+_HEX = re.compile(r"#([0-9a-fA-F]{6})")
+_CHANNELS = re.compile(r" *([0-9]{1,3}) *, *([0-9]{1,3}) *, *([0-9]{1,3}) *")
+
 Word = str | int
-"""A class's name, or a value of mask files."""
+"""A class's name, a value of mask files, or a colour of theirs."""
+Color = tuple[int, int, int]
 Words = Word | Sequence[Word]
 
 
@@ -45,6 +50,7 @@ class Resolved:
         values: new id by value of mask files, of those that the map names by number.
         rest: new id of mask values that nobody names; None where they stay what they are.
         firsts: old id of the first class in each new one; None where it is made of mask values alone.
+        shades: new id by colour of mask files, of those that the map names by colour.
     """
 
     names: tuple[str, ...]
@@ -52,6 +58,7 @@ class Resolved:
     values: Mapping[int, int]
     rest: int | None
     firsts: tuple[int | None, ...]
+    shades: Mapping[Color, int] = field(default_factory=dict)
 
     def classes(self, colors: Sequence[tuple[int, int, int]] = ()) -> ClassSet:
         """Return the classes, each in the colour of the first that it is made of, if all of them have one."""
@@ -81,12 +88,18 @@ class ClassMap:
         """Whether it names mask values alone, so that nothing needs to be known of the masks."""
         return bool(self.made) and all(type(word) is int or word == REST for _, word in self._entries())
 
-    def resolve(self, names: Sequence[str], values: Mapping[str, int] | None = None) -> Resolved:
+    def resolve(
+        self,
+        names: Sequence[str],
+        values: Mapping[str, int] | None = None,
+        colors: Sequence[Color] = (),
+    ) -> Resolved:
         """Say what becomes of classes.
 
         Args:
             names: of the classes, in the order of their ids; any number of them.
             values: of mask files that have a name but are no class.
+            colors: of the classes, where they are known. A colour that is a class's means the class.
 
         Raises:
             ConfigError: a name is no class, is named twice, or would be two classes; or too many or none are left.
@@ -95,6 +108,7 @@ class ClassMap:
         ids = {key: place for place, key in enumerate(self.made)} | {IGNORE: IGNORE_INDEX}
         named: dict[str, int] = {}
         by_value: dict[int, int] = {}
+        by_color: dict[Color, int] = {}
         rest = next((ids[key] for key, word in self._entries() if word == REST), None)
         for key, word in self._entries():
             if isinstance(word, int):
@@ -103,6 +117,12 @@ class ClassMap:
                 named[word] = ids[key]
             elif word in values:
                 by_value[values[word]] = ids[key]
+            elif (color := color_of(word)) is not None:
+                by_color[color] = ids[key]
+                if color in colors:
+                    named[names[list(colors).index(color)]] = ids[key]
+                elif (shade := "#{:02x}{:02x}{:02x}".format(*color)) in names:  # as inferred classes are called
+                    named[shade] = ids[key]
             elif word != REST:
                 hint = did_you_mean(word, (*names, *values))
                 raise ConfigError(f"{self.place}.{key} names {shortened(repr(word))}, no class of the data; {hint}")
@@ -125,7 +145,7 @@ class ClassMap:
             labels.append(label)
         if not 1 <= len(new) <= IGNORE_INDEX:
             raise ConfigError(f"{self.place} leaves {len(new)} classes; merge or ignore more: 1 to 255 are possible")
-        return Resolved(tuple(new), tuple(labels), by_value, rest, tuple(firsts))
+        return Resolved(tuple(new), tuple(labels), by_value, rest, tuple(firsts), by_color)
 
     def over(self, dataset: SegmentationDataset) -> SegmentationDataset:
         """Return a dataset with its classes as the map has them.
@@ -134,21 +154,23 @@ class ClassMap:
             ConfigError: see :meth:`resolve`.
         """
         if not isinstance(dataset, FileDataset):
-            found = self.resolve(dataset.classes.names)
+            found = self.resolve(dataset.classes.names, colors=dataset.classes.colors)
             if found.values:
                 value = next(iter(found.values))
                 raise ConfigError(f"{self.place} names the mask value {value}, but {dataset.name} has no mask files")
-            return Relabelled(dataset, found.classes(dataset.classes.colors), found.labels, self.notes(dataset))
+            notes = self.notes(dataset, len(dataset.classes), len(found.names))
+            return Relabelled(dataset, found.classes(dataset.classes.colors), found.labels, notes)
         classes, table = self.over_table(dataset.classes, dataset.table, dataset.named_values)
-        return replace(dataset, classes=classes, table=table, notes=self.notes(dataset))
+        notes = self.notes(dataset, len(dataset.classes), len(classes))
+        return replace(dataset, classes=classes, table=table, notes=notes)
 
     def over_table(
         self, classes: ClassSet, table: LabelTable, values: Mapping[str, int] | None = None
     ) -> tuple[ClassSet, LabelTable]:
         """Return classes, and the table that reads masks as them, with values named by number taken out first."""
-        found = self.resolve(classes.names, values)
+        found = self.resolve(classes.names, values, classes.colors)
         labels = dict(enumerate(found.labels)) | {classes.ignore_index: IGNORE_INDEX}
-        return found.classes(classes.colors), table.relabelled(labels, found.values)
+        return found.classes(classes.colors), table.relabelled(labels, found.values, found.shades)
 
     def alone(self) -> tuple[ClassSet, LabelTable]:
         """Return the classes and table of a map of mask values, see :attr:`of_values`; 255 is ignored."""
@@ -156,11 +178,12 @@ class ClassMap:
         rest = {} if found.rest is None else dict.fromkeys(range(HIGHEST + 1), found.rest)
         return found.classes(), LabelTable(rest | {IGNORE_INDEX: IGNORE_INDEX} | dict(found.values))
 
-    def notes(self, dataset: SegmentationDataset | None = None) -> tuple[str, ...]:
-        """Return a dataset's notes, and what the map makes of its classes."""
+    def notes(self, dataset: SegmentationDataset | None = None, before: int = 0, after: int = 0) -> tuple[str, ...]:
+        """Return a dataset's notes, and what the map makes of its classes: of how many how many, where that is known."""
         parts = [f"{key} = {' + '.join(map(str, words))}" for key, words in self.made.items()]
         parts += [f"ignored: {', '.join(map(str, self.ignored))}"] * bool(self.ignored)
-        return (*getattr(dataset, "notes", ()), f"classes as {self.place} has them: {'; '.join(parts)}")
+        folded = f", {before} folded to {after}" if before > after else ""
+        return (*getattr(dataset, "notes", ()), f"classes as {self.place} has them{folded}: {'; '.join(parts)}")
 
     def _entries(self) -> list[tuple[str, Word]]:
         return [(key, word) for key, words in (*self.made.items(), (IGNORE, self.ignored)) for word in words]
@@ -206,6 +229,16 @@ class Relabelled:
         table[: len(self.labels)] = [label if label < len(self.classes) else table[-1] for label in self.labels]
         relabelled: MaskArray = table[mask]
         return image, relabelled
+
+
+def color_of(word: str) -> Color | None:
+    """Return the colour that ``"#8000ff"`` or ``"128,0,255"`` stands for; None where a word is no colour."""
+    if found := _HEX.fullmatch(word.strip()):
+        packed = int(found[1], 16)
+        return packed >> 16, packed >> 8 & 255, packed & 255
+    if (found := _CHANNELS.fullmatch(word)) and all(int(part) <= 255 for part in found.groups()):
+        return int(found[1]), int(found[2]), int(found[3])
+    return None
 
 
 def parse_map(section: Mapping[str, Words], place: str = "data.classes") -> ClassMap:

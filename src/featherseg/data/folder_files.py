@@ -99,7 +99,7 @@ def _direct(root: Path, split: str, images: str, masks: str) -> FolderFiles:
         if found is None or (places and split not in (*(p.name for p in wanted), "all")):
             raise
         if not places:
-            return FolderFiles({name: found.every for name in ("all", "train", "val")}, image_home, True, found.note)
+            return FolderFiles(dict.fromkeys(("all", "train", "val"), found.every), image_home, True, found.note)
         parts = {p.name: [pair for pair in found.every if pair[0].is_relative_to(p)] for p in wanted}
         return FolderFiles({**parts, "all": found.every}, image_home, False, found.note)
     return FolderFiles({**parts, "all": [pair for part in parts.values() for pair in part]}, image_home, drawn=False)

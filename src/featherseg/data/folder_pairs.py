@@ -23,6 +23,7 @@ from .folder_words import (
     IMAGE_NAMES,
     MASK_NAMES,
     WILD,
+    folder_of,
     folders_of,
     home_at,
     pattern_of,
@@ -222,7 +223,7 @@ class _Asked:
 
     def side_by_side(self) -> list[Candidate]:
         """Return the sets whose images and masks lie in the same folders."""
-        every = [Named(path, PurePosixPath(path).parent.as_posix()) for path in self.files]
+        every = [Named(path, folder_of(path)) for path in self.files]
         masks = [file for file in every if self.theirs is not None and file.path in self.theirs]
         rest = [file for file in every if self._is_ours(file.path)]
         parts = [rest] if self.ours is not None else [*kinds_within(rest), *([rest] if masks else [])]
@@ -273,8 +274,8 @@ Home = Callable[[str], str]
 
 def _below(paths: Sequence[str]) -> Home:
     """Return what gives a file's folder below the one that all of the files have in common."""
-    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    return lambda path: os.path.relpath(os.path.dirname(path) or ".", common or ".")
+    common = os.path.commonpath([folder_of(path) for path in paths]) if paths else ""
+    return lambda path: PurePosixPath(folder_of(path)).relative_to(common or ".").as_posix()
 
 
 def _beside(word: str) -> Home:
@@ -282,7 +283,7 @@ def _beside(word: str) -> Home:
 
     def home(path: str) -> str:
         place = None if WILD.search(word) else place_of(path, word.strip("/"))
-        return os.path.dirname(path) if place is None else home_at(path, place)
+        return folder_of(path) if place is None else home_at(path, place)
 
     return home
 

@@ -25,6 +25,11 @@ def folders_of(path: str) -> tuple[str, ...]:
     return PurePosixPath(path).parts[:-1]
 
 
+def folder_of(path: str) -> str:
+    """Return the path of the folder that a file lies in; ``"."`` where that is the dataset's own."""
+    return PurePosixPath(path).parent.as_posix()
+
+
 def side_of(folder: str) -> tuple[str, str]:
     """Return what a folder's name says but for a split, and the split: ``("masks", "train")`` of ``train_masks``."""
     words = re.split(r"([^a-zA-Z]+)", folder)
@@ -35,7 +40,7 @@ def side_of(folder: str) -> tuple[str, str]:
 
 
 def home_at(path: str, place: int) -> str:
-    """Return a file's folder as images and masks have it in common: the one at `place` is left out but for its split."""
+    """Return a file's folder as both sides have it: of the folder at `place`, nothing is left but its split."""
     parts = folders_of(path)
     return "/".join((*parts[:place], f"{side_of(parts[place])[1]}*", *parts[place + 1 :]))
 
@@ -113,7 +118,7 @@ def pattern_of(chosen: Sequence[str], files: Sequence[str], run: Sequence[str] =
         the pattern; empty where none is found.
     """
     names, wanted = [PurePosixPath(path).name for path in chosen], set(chosen)
-    begin, ending = os.path.commonprefix(names), os.path.commonprefix([name[::-1] for name in names])[::-1]
+    begin, ending = _beginning(names), _beginning([name[::-1] for name in names])[::-1]
     ends = [ending[m.start() :] for m in reversed(list(re.finditer(r"[_\-. ]", ending)))]
     starts = [begin[: m.end()] for m in re.finditer(r"[_\-. ]", begin)] or [begin.rstrip("0123456789")]
     tries = [f"*{end}" for end in ends]
@@ -121,8 +126,14 @@ def pattern_of(chosen: Sequence[str], files: Sequence[str], run: Sequence[str] =
         tries += [f"*{between}{word[0]}{between}*" for between in "_-. "]
     tries += [f"{start}*" for start in starts if start]
     tries += [f"{start}*{end}" for start in starts for end in ends if start]
-    folder = os.path.commonpath([os.path.dirname(path) for path in chosen])
-    for word_tried in (*tries, *(f"{folder}/{each}" for each in tries if folder)):
+    folder = os.path.commonpath([folder_of(path) for path in chosen])
+    for word_tried in (*tries, *(f"{folder}/{each}" for each in tries if folder not in ("", "."))):
         if not re.search(r"[?\[]", word_tried) and {path for path in files if fits(path, word_tried)} == wanted:
             return word_tried
     return ""
+
+
+def _beginning(names: Sequence[str]) -> str:
+    """Return the letters that all names begin with."""
+    least, most = min(names), max(names)
+    return least[: next((i for i, letter in enumerate(least) if letter != most[i]), len(least))]

@@ -54,18 +54,24 @@ class LabelTable:
         how = bytes([self._by_palette])
         return b"|".join((how, *(array.tobytes() for array in (self._ids, self._keys, self._labels))))
 
-    def relabelled(self, labels: Mapping[int, int], values: Mapping[int, int]) -> LabelTable:
+    def relabelled(
+        self,
+        labels: Mapping[int, int],
+        values: Mapping[int, int],
+        shades: Mapping[tuple[int, int, int], int] | None = None,
+    ) -> LabelTable:
         """Return a table whose class ids are others.
 
         Args:
             labels: new id (or the ignored one) by each old one.
             values: new id by value of an index or grey mask, whatever it was before.
+            shades: new id by colour of a colour mask, whatever it was before.
         """
         known = {int(value): int(self._ids[value]) for value in np.flatnonzero(self._ids != UNKNOWN)}
         ids = {value: labels[label] for value, label in known.items()} | dict(values)
         colors = zip(self._keys.tolist(), self._labels.tolist(), strict=True)
         by_color = {(key >> 16, key >> 8 & 255, key & 255): labels[label] for key, label in colors}
-        return LabelTable(ids, by_color, by_palette=self._by_palette)
+        return LabelTable(ids, by_color | dict(shades or {}), by_palette=self._by_palette)
 
     @classmethod
     def identity(cls, classes: ClassSet) -> LabelTable:

@@ -23,6 +23,10 @@ Used = Sequence[tuple[int, int]]
 Votes = Mapping[int, Counter[int]]
 """How many files give a colour which id."""
 WHITE = 255
+WHITE_NOTE = (
+    "masks hold 0 and 255, which are read as two classes: 0 as the first (background), 255 as the second (foreground)"
+)
+"""What a loader and the doctor say of such masks, once and alike."""
 
 
 def palette_votes(files: Iterable[Used]) -> Votes:

@@ -75,8 +75,8 @@ def infer_data(path: str | Path, kind: str | None = None, options: Mapping[str, 
         )
     if not layout.direct:
         raise DataError(
-            f"{root}: images and masks are not matched one to one by their names; see {command('doctor', root)}, make a "
-            f"clean copy with {command('doctor', root, '--fix', 'NEW_FOLDER')}, or say which are which with "
+            f"{root}: images and masks do not match one to one by their names; see {command('doctor', root)}, make a "
+            f"copy with {command('doctor', root, '--fix', 'NEW_FOLDER')}, or say which are which with "
             "data.options.images=… data.options.masks=…"
         )
     notes = []
@@ -90,7 +90,7 @@ def infer_data(path: str | Path, kind: str | None = None, options: Mapping[str, 
         if classes is not None:
             some = f"{len(facts)} of {len(layout.pairs)} masks"
             notes.append(f"{len(classes)} classes in {some}: {', '.join(classes.names)}; name them in classes.toml")
-    if layout.kind != "folder":  # whose loader says the same
+    if layout.kind not in ("folder", "camvid"):  # whose loaders say the same
         notes += layout.notes
     splits = ", ".join(map(printable, layout.splits))
     notes.insert(0, f"{printable(str(root))} is laid out as {layout.kind}, splits {splits}")

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..core.types import IMAGENET_MEAN, IMAGENET_STD, MIN_SIZE
+from ..data.groups import find_group
 from ..data.labels import UNKNOWN
+from ..data.splits import group_of
 from .layout import TRAIN_NAMES
 from .meaning import Meaning
-from .near_duplicates import near, recordings
+from .near_duplicates import near, recordings, unusual_distance
 from .orientation import Lie, labels_lie, silent
 from .pairing import shown
 from .probe import SIDEWAYS, Facts, ImageFacts
@@ -250,14 +252,18 @@ def _judge_near(places: Sequence[int], facts: Sequence[Facts], root: Path, findi
     def name(i: int) -> str:
         return shown(facts[i].pair.image, root)
 
-    leaked = near(*arrays(held), *arrays(train))
+    every = [*train, *held]
+    stems = [facts[i].pair.image.stem for i in every]
+    key = find_group(stems)
+    groups = [group_of(stem, key.pattern) if key else str(place) for place, stem in enumerate(stems)]
+    limit = unusual_distance(arrays(every)[1], groups)
+    leaked = near(*arrays(held), *arrays(train), limit=limit)
     for i, j in leaked.items():
         findings.add("near-duplicate-across-splits", f"{name(held[i])} ~ {name(train[j])}")
     for group in (train, held):
-        for i, j in near(*arrays(group), *arrays(group), earlier=True).items():
+        for i, j in near(*arrays(group), *arrays(group), earlier=True, limit=limit).items():
             findings.add("near-duplicates", f"{name(group[i])} ~ {name(group[j])}")
-    every = [*train, *held]
-    runs = recordings([facts[i].pair.image.stem for i in every], arrays(every)[0])
+    runs = recordings(stems, arrays(every)[0])
     found = {j - len(train) for run in runs for j in _between(run, len(train))} - leaked.keys()
     for i in sorted(found):
         findings.add("same-recording", name(held[i]))

@@ -196,9 +196,8 @@ def _list_folder(layout: Layout) -> None:
     both = None if {"images", "masks"} & layout.options.keys() else _two_folders(root)
     if both is not None:
         _refuse_several(root, both)
-    if both is None or not is_direct(root, *both):
-        if _list_found(layout):
-            return
+    if (both is None or not is_direct(root, *both)) and _list_found(layout):
+        return
     if both is None:
         layout.direct = False
         findings.add(

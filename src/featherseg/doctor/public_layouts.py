@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.errors import DataError
 from ..core.order import natural
-from ..data.readers.public import CITYSCAPES_CLASSES, VOC_YEARS, cityscapes_masks
+from ..data.readers.public import CAMVID_FOLDED, CITYSCAPES_CLASSES, VOC_YEARS, cityscapes_masks, voc_masks
 from .layout import TRAIN_NAMES, UNLABELLED, VAL_NAMES, Layout, add_pairs
 from .meaning import Meaning
 from .pairing import Pair, inside, pictures, printable, read_list, shown, subfolders
@@ -25,7 +25,11 @@ def list_voc(layout: Layout) -> None:
     home = next((h for h in reversed(voc_homes(root)) if (h / "ImageSets" / "Segmentation").is_dir()), root)
     if home != root and home.name != "VOC2012":
         layout.options["year"] = home.name[3:]
-    lists, images, masks = home / "ImageSets" / "Segmentation", home / "JPEGImages", home / "SegmentationClass"
+    lists, images, masks = (
+        home / "ImageSets" / "Segmentation",
+        home / "JPEGImages",
+        home / voc_masks(home, layout.options.get("masks", "")),
+    )
     names = [name for name in ("train", "val") if (lists / f"{name}.txt").is_file()]
     listed: set[str] = set()
     for split in names or [p.stem for p in sorted(lists.glob("*.txt"))]:
@@ -65,6 +69,7 @@ def list_camvid(layout: Layout) -> None:
             ours, theirs = pictures(images, root, findings), pictures(masks, root, findings)
             _find_unlisted(layout, ours, theirs, {Path(name).stem for name in names})
         return
+    layout.notes = (CAMVID_FOLDED,)
     for place in subfolders(root):
         split = place.name.removesuffix("_labels")
         if place.name.endswith("_labels") and (root / split).is_dir():

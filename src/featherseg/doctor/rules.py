@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..data.storage import WHITE_NOTE
+
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 EXAMPLES = 3
@@ -164,9 +166,8 @@ RULES: tuple[Rule, ...] = (
     Rule("palette-differs", "warning", "palette masks give one colour different ids",
          "programs that read the ids take one class for another (featherseg reads the colours)",
          "export them again with one palette", "read by colour"),
-    Rule("mask-0-255", "warning", "masks hold only 0 and 255",
-         "255 means ignored wherever classes are named, so the foreground is never learnt", "save the foreground as 1",
-         "255 becomes class 1"),
+    Rule("mask-0-255", "note", WHITE_NOTE, "programs that ignore 255 never learn the foreground (featherseg does)",
+         "save the foreground as 1 for those", "255 becomes class 1"),
     Rule("ids-shifted", "error", "ids begin at 1: 0 never occurs and the largest is the number of classes",
          "the last class is refused, or every class has its neighbour's name", "subtract 1", "1 is subtracted"),
     Rule("zero-unlabelled", "error", "the value 0 stands for unlabelled: values are 0 to n for n names",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..folder_files import folder_files
 from ..groups import group_note
 from ..labels import LabelTable
 from ..splits import VAL_SHARE, made_split, mask_contents
-from ..storage import Storage, colors_of_votes, look_at, unpack
+from ..storage import WHITE, WHITE_NOTE, Storage, colors_of_votes, look_at, unpack
 
 MAX_INFERRED = 64
 """More distinct values than this are not taken for classes: the masks are photographs or were anti-aliased."""
@@ -39,9 +40,10 @@ def folder(
 ) -> FileDataset:
     """Open a folder of images and masks that are matched by name.
 
-    They lie in ``images/`` and ``masks/``, called alike but for the suffix; or wherever they are found, as long as names
-    match one to one and there is one set of masks, see :mod:`featherseg.data.folder_pairs`. With ``images/train`` and ``masks/train`` (and so on) the splits are those folders; hidden ones do not count,
-    and those without masks only matter when asked for. Otherwise ``train`` and ``val`` are drawn by
+    They lie in ``images/`` and ``masks/``, called alike but for the suffix; or wherever they are found, as long as
+    names match one to one and there is one set of masks, see :mod:`featherseg.data.folder_pairs`. With
+    ``images/train`` and ``masks/train`` (and so on) the splits are those folders; hidden ones do not count, and those
+    without masks only matter when asked for. Otherwise ``train`` and ``val`` are drawn by
     :func:`featherseg.data.splits.draw_split`: every class is on both sides wherever possible, and neither the machine
     nor the order of files matters. ``all`` is every sample.
 
@@ -70,9 +72,12 @@ def folder(
     if split not in pairs:
         raise DataError(f"split {split!r} not found under {files.home}; splits there: {', '.join(sorted(pairs))}")
 
+    before = 0
     file = root / classes if classes else next((f for f in _class_files(root) if f.is_file()), None)
     if file is not None:
         found, storage = read_class_file(file, class_map), look_at([mask for _, mask in every])
+        if not found.states_ids and len(found.classes) == 2 and found.classes.ignore_index == WHITE:
+            storage = replace(storage, white=storage.white or hold_white([mask for _, mask in every]))
         class_set, table, notes = found.classes, found.table(storage), _storage_notes(storage)
     elif class_map is not None and class_map.of_values:
         class_set, table = class_map.alone()
@@ -80,8 +85,13 @@ def folder(
     else:
         class_set, table, notes = infer_classes([mask for _, mask in every])
         if class_map is not None:
+            before = len(class_set)
             class_set, table = class_map.over_table(class_set, table)
-    notes = (*([files.note] if files.note else []), *notes, *(() if class_map is None else class_map.notes()))
+    notes = (
+        *([files.note] if files.note else []),
+        *notes,
+        *(() if class_map is None else class_map.notes(None, before, len(class_set))),
+    )
     if files.drawn and split in ("train", "val"):
         contents, names = mask_contents([mask for _, mask in every], table, len(class_set)), files.names()
         drawing = {"group": group, "classes": len(class_set), "contents": contents, "names": names}
@@ -135,12 +145,10 @@ def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, .
         )
     if ids <= {0, 1, 255} and storage.white:
         classes = ClassSet(("background", "foreground"))
-        note = "masks hold 0 and 1 with one bit, 0 and 255 with eight: taken as background and foreground"
-        return classes, LabelTable({0: 0, 1: 1, 255: 1}), (note,)
+        return classes, LabelTable({0: 0, 1: 1, 255: 1}), (WHITE_NOTE,)
     if ids == {0, 255}:
         classes = ClassSet(("background", "foreground"))
-        note = "masks hold only 0 and 255: taken as background and foreground, not as ignored"
-        return classes, LabelTable({0: 0, 255: 1}), (note,)
+        return classes, LabelTable({0: 0, 255: 1}), (WHITE_NOTE,)
     count = max(ids - {IGNORE_INDEX}, default=0) + 1
     if count > MAX_INFERRED:
         raise DataError(f"masks hold ids up to {count - 1}; list those that are classes as ids = […] in classes.toml")
@@ -152,13 +160,26 @@ def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, .
     return classes, LabelTable.identity(classes), tuple(notes)
 
 
+def hold_white(masks: list[Path]) -> bool:
+    """Return whether masks hold 0 and 255 and nothing else, and 255 somewhere; looks at no more than that takes."""
+    found: set[int] = set()
+    for path in masks:
+        values = _distinct_values(path)
+        if values.ndim == 2 and not (values == values[:, :1]).all():
+            return False
+        found |= {int(value) for value in values.reshape(len(values), -1)[:, 0]}
+        if found - {0, WHITE}:
+            return False
+    return WHITE in found
+
+
 def _storage_notes(storage: Storage) -> tuple[str, ...]:
     """Return what was concluded from all masks together, a sentence each."""
     notes = []
     if storage.votes:
         notes.append("palettes give one colour different ids in different masks: they are read by colour")
     if storage.white:
-        notes.append("masks of one bit hold 0 and 1, those of eight bits 0 and 255: 255 is read as 1")
+        notes.append(WHITE_NOTE)
     return tuple(notes)
 
 

@@ -6,7 +6,7 @@ import importlib
 import shutil
 import tempfile
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ...core.errors import ConfigError, DataError, first_line, require
 from ...core.images import list_images
@@ -39,6 +39,8 @@ VOC_NAMES = (
 )
 # fmt: on
 VOC_YEARS = ("2007", "2008", "2009", "2010", "2011", "2012")
+VOC_MASKS, VOC_MORE_MASKS = "SegmentationClass", "SegmentationClassAug"
+"""VOC's own masks, and those with the ones of SBD, 10,582 for training together, as they are handed round."""
 VOC_BORDER = (224, 224, 192)
 """Colour of what is ignored; Datumaro, which writes CVAT's exports, calls it "ignored"."""
 VOC_CLASSES = ClassSet(VOC_NAMES, tuple(_voc_color(i) for i in range(len(VOC_NAMES))))
@@ -117,6 +119,8 @@ CAMVID_32 = {
     "Bicyclist": [(0, 128, 192), (192, 0, 192)],
 }
 CAMVID_VOID = (0, 0, 0)
+CAMVID_FOLDED = "32 classes folded to 11, as docs/data.md lists them; Void is ignored"
+"""What is said of the original masks."""
 
 
 CITYSCAPES_IDS = dict.fromkeys((*range(34), IGNORE_INDEX), IGNORE_INDEX) | {
@@ -160,13 +164,17 @@ def _split_names(file: Path, known: Path) -> list[str]:
 
 
 @datasets.register("voc")
-def voc(root: Path, split: str = "train", *, year: str | int = "2012", download: bool = False) -> FileDataset:
+def voc(
+    root: Path, split: str = "train", *, year: str | int = "2012", masks: str = "", download: bool = False
+) -> FileDataset:
     """Open PASCAL VOC's segmentation images: 21 classes, palette PNGs, 255 on object borders.
 
     Args:
         root: ``VOCdevkit/VOC2012``, its parent, or the folder that holds ``VOCdevkit``.
-        split: a file of ``ImageSets/Segmentation``: ``train``, ``val`` or ``trainval``.
+        split: a file of ``ImageSets/Segmentation``: ``train``, ``val``, ``trainval``, or ``trainaug`` where it is.
         year: of the challenge, 2007 to 2012.
+        masks: folder of the masks, such as ``SegmentationClassAug``; empty: ``SegmentationClass``, or that one where it
+            is the only one.
         download: fetch the archive into `root` and unpack it, where the split's files are not all there (through
             torchvision, with progress; an archive whose checksum is wrong is fetched anew).
 
@@ -187,7 +195,7 @@ def voc(root: Path, split: str = "train", *, year: str | int = "2012", download:
             f"{file} names other classes than PASCAL VOC's, whose layout alone {home} has; leave the kind out, or give "
             "the program's that made it, such as cvat"
         )
-    pairs = _voc_pairs(home, split)
+    pairs = _voc_pairs(home, split, voc_masks(home, masks))
     return FileDataset("voc", split, VOC_CLASSES, require_pairs(pairs), LabelTable.identity(VOC_CLASSES))
 
 
@@ -219,10 +227,22 @@ def is_camvids_own(root: Path) -> bool:
         return False
 
 
-def _voc_pairs(home: Path, split: str) -> list[tuple[Path, Path]]:
+def voc_masks(home: Path, masks: str = "") -> str:
+    """Return the folder of VOC's masks: the one that is asked for, or the only one of the two that is there.
+
+    Raises:
+        ConfigError: it is no folder beside the others.
+    """
+    if masks and not (masks == PurePath(masks).name and (home / masks).is_dir()):
+        raise ConfigError(f"data.options.masks is {masks!r}, no folder in {home}; such as SegmentationClass")
+    alone = not (home / VOC_MASKS).is_dir() and (home / VOC_MORE_MASKS).is_dir()
+    return masks or (VOC_MORE_MASKS if alone else VOC_MASKS)
+
+
+def _voc_pairs(home: Path, split: str, masks: str = VOC_MASKS) -> list[tuple[Path, Path]]:
     lists = home / "ImageSets" / "Segmentation"
     names = _split_names(lists / f"{split}.txt", lists)
-    return [(home / "JPEGImages" / f"{name}.jpg", home / "SegmentationClass" / f"{name}.png") for name in names]
+    return [(home / "JPEGImages" / f"{name}.jpg", home / masks / f"{name}.png") for name in names]
 
 
 def _voc_complete(home: Path, split: str) -> bool:
@@ -344,7 +364,7 @@ def _camvid_split(root: Path, split: str) -> FileDataset:
         images = [root / "701_StillsRaw_full" / f"{name}.png" for name in names]
     pairs = [(image, masks / f"{image.stem}_L.png") for image in images]
     table = LabelTable({}, CAMVID_COLORS)
-    return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), table)
+    return FileDataset("camvid", split, CAMVID_CLASSES, require_pairs(pairs), table, (CAMVID_FOLDED,))
 
 
 def _camvid_by_recording(root: Path, split: str, wanted: tuple[str, ...]) -> FileDataset:
@@ -362,7 +382,8 @@ def _camvid_by_recording(root: Path, split: str, wanted: tuple[str, ...]) -> Fil
     chosen = {"train": wanted, "val": [word for word in there if word not in wanted], "all": there}[split]
     names = natural(stem for stem in pairs if recording_of(stem) in chosen)
     note = f"CamVid {split}: recordings {', '.join(chosen)}"
-    return replace(parts[0], split=split, pairs=tuple(pairs[name] for name in names), notes=(note,))
+    chosen_pairs = tuple(pairs[name] for name in names)
+    return replace(parts[0], split=split, pairs=chosen_pairs, notes=(note, *parts[0].notes))
 
 
 def recording_of(stem: str) -> str:
