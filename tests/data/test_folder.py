@@ -12,6 +12,7 @@ from PIL import Image
 from conftest import error_line
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.data.datasets import create_dataset
+from featherseg.data.storage import WHITE_NOTE
 
 
 def make(root: Path, masks: dict[str, Any], palette: list[int] | None = None, suffix: str = ".png") -> Path:
@@ -127,7 +128,7 @@ def test_0_and_255_are_background_and_foreground(tmp_path: Path) -> None:
     dataset = open_all(make(tmp_path, {"a": [[0, 255]], "b": [[0, 0]]}))
     assert dataset.classes.names == ("background", "foreground")
     assert dataset.read(0)[1].tolist() == [[0, 1]]
-    assert "not as ignored" in dataset.notes[0]
+    assert dataset.notes == (WHITE_NOTE,)
 
 
 def test_inference_that_cannot_be(tmp_path: Path) -> None:

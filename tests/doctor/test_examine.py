@@ -342,7 +342,8 @@ def test_infer_data_of_another_year(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("images_and_masks_side_by_side", "--fix"), ("no_names_in_common", "no image")]
+    ("name", "words"),
+    [("images_and_masks_side_by_side_and_one_gone", "--fix"), ("no_names_in_common", "no image")],
 )
 def test_infer_data_refuses_what_no_loader_reads(name: str, words: str, tmp_path: Path) -> None:
     zoo.clean_folder(tmp_path)

@@ -36,21 +36,23 @@ def two_masks_of_one_name(root: Path) -> None:
     save(mask(root).with_suffix(".jpg"), picture(0)[1])
 
 
-@animal("names-differ", names=("masks/train/A_SCENE.png",))
-def names_differ_in_case(root: Path) -> None:
+@animal("names-differ", "image-without-mask", names=("masks/train/A_SCENE.png",))
+def names_differ_in_case_and_a_mask_is_gone(root: Path) -> None:
     mask(root).rename(mask(root).with_name("A_SCENE.png"))
+    mask(root, 1).unlink()
 
 
-@animal("names-differ")
-def names_differ_in_suffix(root: Path) -> None:
+@animal("names-differ", "mask-without-image", "image-without-mask")
+def names_differ_in_suffix_and_one_altogether(root: Path) -> None:
     for i in range(TRAIN + VAL):
-        mask(root, i).rename(mask(root, i).with_name(f"{stem(i)}_mask.png"))
+        mask(root, i).rename(mask(root, i).with_name(f"{stem(i)}_mask.png" if i else "other.png"))
 
 
-@animal("names-differ")
-def names_differ_in_unicode_form(root: Path) -> None:
+@animal("names-differ", "image-without-mask")
+def names_differ_in_unicode_form_and_a_mask_is_gone(root: Path) -> None:
     image(root).rename(image(root).with_name(unicodedata.normalize("NFC", "Müll eimer.png")))
     mask(root).rename(mask(root).with_name(unicodedata.normalize("NFD", "Müll eimer.png")))
+    mask(root, 1).unlink()
 
 
 @animal("empty-file", names=("images/train/a_scene.png",))
@@ -88,8 +90,9 @@ def pictures_where_nobody_looks(root: Path) -> None:
     save(root / "images" / "stray.png", picture(51)[0])
 
 
-@animal("layout-other", "split-names")
-def folder_for_each_split(root: Path) -> None:
+@animal("layout-other", "split-names", "image-without-mask")
+def folder_for_each_split_and_a_mask_is_gone(root: Path) -> None:
+    mask(root).unlink()
     for split, name in (("train", "train"), ("val", "valid")):
         for part in ("images", "masks"):
             (root / name).mkdir(exist_ok=True)
@@ -98,11 +101,13 @@ def folder_for_each_split(root: Path) -> None:
     shutil.rmtree(root / "masks")
 
 
-@animal("layout-other")
-def images_and_masks_side_by_side(root: Path) -> None:
+@animal("layout-other", "image-without-mask")
+def images_and_masks_side_by_side_and_one_gone(root: Path) -> None:
+    mask(root).unlink()
     for i in range(TRAIN + VAL):
         image(root, i).rename(root / f"{stem(i)}.png")
-        mask(root, i).rename(root / f"{stem(i)}_mask.png")
+        if mask(root, i).exists():
+            mask(root, i).rename(root / f"{stem(i)}_mask.png")
     shutil.rmtree(root / "images")
     shutil.rmtree(root / "masks")
 

@@ -179,7 +179,7 @@ class ClassMap:
         return found.classes(), LabelTable(rest | {IGNORE_INDEX: IGNORE_INDEX} | dict(found.values))
 
     def notes(self, dataset: SegmentationDataset | None = None, before: int = 0, after: int = 0) -> tuple[str, ...]:
-        """Return a dataset's notes, and what the map makes of its classes: of how many how many, where that is known."""
+        """Return a dataset's notes, and what the map makes of its classes, and of how many where that is known."""
         parts = [f"{key} = {' + '.join(map(str, words))}" for key, words in self.made.items()]
         parts += [f"ignored: {', '.join(map(str, self.ignored))}"] * bool(self.ignored)
         folded = f", {before} folded to {after}" if before > after else ""

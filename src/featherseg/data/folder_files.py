@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import DataError, UndecidedError
@@ -31,12 +31,14 @@ class FolderFiles:
         home: where the images lie, for messages.
         drawn: the splits are to be drawn.
         note: how names were matched, where images and masks are not called alike or lie elsewhere; else empty.
+        options: what means these images and masks, where they were found.
     """
 
     parts: dict[str, list[Pair]]
     home: Path
     drawn: bool
     note: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def every(self) -> list[Pair]:
@@ -130,7 +132,7 @@ def _found(root: Path, images: str, masks: str) -> FolderFiles:
     if drawn:
         parts = {"train": every, "val": every}
     note = f"images and masks were matched by their names, one to one, such as {found.example()}"
-    return FolderFiles({**parts, "all": every}, root, drawn, note)
+    return FolderFiles({**parts, "all": every}, root, drawn, note, found.options)
 
 
 def match_stems(images: Path, masks: Path) -> list[Pair]:

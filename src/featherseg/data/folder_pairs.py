@@ -32,6 +32,7 @@ from .folder_words import (
     side_of,
     unlabelled,
     word_of,
+    written,
 )
 from .listing import split_word, walk
 from .mask_looks import are_masks, are_photographs, look, refuse_stack, sampled
@@ -200,7 +201,9 @@ class _Asked:
         return path in self.ours if self.ours is not None else self.theirs is None or path not in self.theirs
 
     def _is_theirs(self, path: str) -> bool:
-        return path in self.theirs if self.theirs is not None else self.ours is None or path not in self.ours
+        if self.theirs is not None:
+            return path in self.theirs
+        return not written(path) and (self.ours is None or path not in self.ours)
 
     def _holds_images(self, name: str, side: Sequence[Named]) -> bool:
         """Return whether a side's files are photographs: as its name says, or by a look into each of its folders."""

@@ -14,6 +14,11 @@ from .listing import SPLIT_WORDS
 IMAGE_NAMES = ("images", "image", "imgs", "img", "JPEGImages", "rgb", "photos", "pictures", "frames")
 MASK_NAMES = ("masks", "mask", "labels", "label", "annotations", "annotation", "ann", "gt", "SegmentationClass", "seg")
 """What people call the two folders, the most common first."""
+WRITTEN = frozenset(
+    {"pred", "preds", "prediction", "predictions", "predicted", "out", "output", "outputs"}
+    | {"overlay", "overlays", "result", "results", "run", "runs", "vis"}
+)
+"""Words of folders that programs write into; what lies there is no label, unless it is asked for."""
 UNLABELLED = frozenset({"test", "testing", "unlabeled", "unlabelled"})
 """Words of folders whose images rightly have no masks."""
 WILD = re.compile(r"[*?\[]")
@@ -57,6 +62,11 @@ def place_of(path: str, word: str) -> int | None:
 def unlabelled(path: str) -> bool:
     """Return whether a file lies in a folder for testing, which may have no masks."""
     return any(word in UNLABELLED for part in folders_of(path) for word in re.split(r"[^a-z]+", part.lower()))
+
+
+def written(path: str) -> bool:
+    """Return whether a file lies in a folder that programs write what they have predicted into."""
+    return any(word in WRITTEN for part in folders_of(path) for word in re.split(r"[^a-z]+", part.lower()))
 
 
 def select(root: Path, files: Sequence[str], word: str, option: str) -> list[str]:

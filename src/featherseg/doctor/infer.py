@@ -69,15 +69,12 @@ def infer_data(path: str | Path, kind: str | None = None, options: Mapping[str, 
     """
     root = Path(path).expanduser()
     layout = list_pairs(root, kind, None, options)
+    if layout.refusal and not layout.direct:
+        copy = f"; a copy without them: {command('doctor', root, '--fix', 'NEW_FOLDER')}" if layout.pairs else ""
+        raise DataError(f"{layout.refusal}{copy}")
     if not layout.pairs:
         raise DataError(
             f"{root} looks like {layout.kind}, but no image there has a mask; see {command('doctor', root)}"
-        )
-    if not layout.direct:
-        raise DataError(
-            f"{root}: images and masks do not match one to one by their names; see {command('doctor', root)}, make a "
-            f"copy with {command('doctor', root, '--fix', 'NEW_FOLDER')}, or say which are which with "
-            "data.options.images=… data.options.masks=…"
         )
     notes = []
     if layout.given is not None:

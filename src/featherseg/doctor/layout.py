@@ -34,6 +34,7 @@ class Layout:
         direct: whether the loader reads this layout.
         made_split: whether the loader draws train and val itself.
         notes: what the reader of the labels decided, a sentence each.
+        refusal: why the loader does not read a layout that it has to find its way in; empty where it does.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Layout:
     direct: bool = True
     made_split: bool = False
     notes: tuple[str, ...] = ()
+    refusal: str = ""
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from ..data.folder_pairs import candidates, picture_files, question
 from ..data.folder_words import IMAGE_NAMES, MASK_NAMES
 from ..data.groups import find_group, group_note
 from ..data.readers.public import (
+    CITYSCAPES_CLASSES,
+    cityscapes_of_names,
     foreign_names,
     is_camvids_own,
     is_vocs_own,
@@ -99,15 +101,16 @@ def infer_kind(root: Path) -> str:
     if kinds:
         return next(iter(kinds))
     raise DataError(
-        f"{root} is laid out as no kind that is known (a folder has images/ and masks/); name one with --kind: "
-        f"{', '.join((*LISTERS, *recognisers))}"
+        f"{root} is laid out as no kind that is known (a folder has images/ and masks/); say which files are which "
+        f"with data.options.images=… data.options.masks=…, or name a kind with --kind: {', '.join((*LISTERS, *recognisers))}"
     )
 
 
 def _laid_out_as(root: Path) -> str | None:
     """Return the kind whose masks are laid out so, as far as folders' names tell."""
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
-        return "cityscapes"
+        towns = (place for split in subfolders(root / "leftImg8bit") for place in subfolders(split))
+        return "cityscapes" if next(towns, None) else "folder"
     if any((home / "ImageSets" / "Segmentation").is_dir() for home in voc_homes(root)):
         return "voc"
     annotated = (p.name.removesuffix("annot") for p in subfolders(root) if p.name.endswith("annot"))
@@ -209,6 +212,8 @@ def _list_folder(layout: Layout) -> None:
             )
         if not layout.pairs:
             _list_side_by_side(layout)
+        if not layout.pairs:
+            _list_incomplete(layout)
         return
     for option, name, usual in zip(("images", "masks"), both, ("images", "masks"), strict=True):
         if name != usual:
@@ -256,11 +261,16 @@ def _list_found(layout: Layout) -> bool:
         files = folder_files(root, "all", images, masks)
     except UndecidedError:
         raise
-    except DataError:
+    except DataError as error:
         if images or masks:
             raise
+        layout.refusal = str(error)
         return False
     layout.notes = (files.note,) if files.note else ()
+    layout.options |= files.options
+    if layout.given is None and cityscapes_of_names([mask for _, mask in files.every]):
+        trained = files.every[0][1].stem.endswith("TrainIds")
+        layout.given = Meaning.identity(CITYSCAPES_CLASSES) if trained else meaning_of_kind("cityscapes")
     if files.drawn:
         _add_made_split(layout, files.every)
         return True
@@ -268,6 +278,16 @@ def _list_found(layout: Layout) -> bool:
         if split != "all":
             add_pairs(layout, split, part)
     return True
+
+
+def _list_incomplete(layout: Layout) -> None:
+    """Add the pairs of images of which some have no mask, where there is one way to match the others."""
+    if len(found := candidates(layout.root, picture_files(layout.root))) == 1:
+        layout.findings = Findings()  # what was said of images and masks side by side
+        layout.findings.add("layout-other", found[0].example())
+        for image in found[0].lonely:
+            layout.findings.add("image-without-mask", printable(image.path))
+        _add_made_split(layout, [(layout.root / i.path, layout.root / m.path) for i, m in found[0].pairs])
 
 
 def _named_otherwise(layout: Layout) -> FolderFiles | None:

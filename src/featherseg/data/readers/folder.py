@@ -20,6 +20,7 @@ from ..groups import group_note
 from ..labels import LabelTable
 from ..splits import VAL_SHARE, made_split, mask_contents
 from ..storage import WHITE, WHITE_NOTE, Storage, colors_of_votes, look_at, unpack
+from .public import CITYSCAPES_CLASSES, cityscapes_of_names
 
 MAX_INFERRED = 64
 """More distinct values than this are not taken for classes: the masks are photographs or were anti-aliased."""
@@ -83,7 +84,12 @@ def folder(
         class_set, table = class_map.alone()
         notes = ()
     else:
-        class_set, table, notes = infer_classes([mask for _, mask in every])
+        masks_of_all = [mask for _, mask in every]
+        if (city := cityscapes_of_names(masks_of_all)) is not None:
+            class_set, (table, note) = CITYSCAPES_CLASSES, city
+            notes = (note,)
+        else:
+            class_set, table, notes = infer_classes(masks_of_all)
         if class_map is not None:
             before = len(class_set)
             class_set, table = class_map.over_table(class_set, table)
