@@ -54,6 +54,28 @@ def test_merged_renamed_ignored_and_what_is_not_named_stays(tmp_path: Path) -> N
     assert "road = road + parking" in dataset.notes[-1]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("void", ["#0000FF", "0,0,255", "0, 0, 255"])
+@pytest.mark.parametrize("classes", ["", 'names = ["a", "b"]\ncolors = [[9, 0, 0], [0, 9, 0]]\n'])
+def test_a_colour_of_the_masks_is_ignored_whether_it_is_a_class_or_not(tmp_path: Path, void: str, classes: str) -> None:
+    root = folder(tmp_path, {"a": [[[9, 0, 0], [0, 9, 0], [0, 0, 255]]]}, classes)
+    names, found = read(root, {"ignore": [void]})
+    assert found == ([[0, 1, 255]] if classes else [[1, 0, 255]])  # inferred ones are in the order of their colours
+    assert names == (("a", "b") if classes else ("#000900", "#090000"))
+    assert read(root, {"thing": ["#090000", "#000900"], "ignore": void})[1] == [[0, 0, 255]]
+
+
+def test_what_is_no_colour_is_no_class(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"a": [[0, 1]]}, 'names = ["x", "y"]\n')
+    for word in ("#00", "0,0", "0,0,256", "#gggggg"):
+        assert "no class of the data" in error_line(ConfigError, open_mapped, "folder", root, "all", {"ignore": [word]})
+
+
+def test_how_many_are_folded_to_how_many_is_said(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"a": [[0, 1, 2, 3, 4, 255]]})
+    dataset = open_mapped("folder", root, "all", {"way": ["class_0", "class_1"], "ignore": ["class_4"]})
+    assert "classes as data.classes has them, 5 folded to 3: way" in dataset.notes[-1]  # type: ignore[attr-defined]
+
+
 def test_all_that_is_not_named_goes_where_the_star_is(tmp_path: Path) -> None:
     root = folder(tmp_path, {"a": [[0, 1, 2, 3, 4, 255]]}, FIVE)
     assert read(root, {"sky": "sky", "rest": "*"}) == (("sky", "rest"), [[1, 1, 1, 0, 1, 255]])

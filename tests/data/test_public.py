@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
 import tarfile
 import urllib.error
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import Image
 from conftest import error_line
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.data.datasets import create_dataset, list_datasets
-from featherseg.data.readers.public import CAMVID_32, CAMVID_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES
+from featherseg.data.readers.public import CAMVID_32, CAMVID_CLASSES, CAMVID_FOLDED, CITYSCAPES_CLASSES, VOC_CLASSES
 from featherseg.doctor.examine import examine
 
 SIZE = (6, 8)
@@ -291,8 +293,29 @@ def test_camvid_in_32_colours(tmp_path: Path, layout: str) -> None:
     expected = [names.index(name) if name != "void" else 255 for name in meaning.values()]
     assert dataset.read(0)[1][0].tolist() == expected
     assert set(expected) == {*range(11), 255}
+    assert dataset.notes == (CAMVID_FOLDED,)  # type: ignore[attr-defined]
+    table = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    for name, folded in CAMVID_32.items():
+        (row,) = re.findall(rf"^\| {name} \| (.*) \|$", table, re.MULTILINE)
+        assert len(row.split(", ")) == len(folded)
     if layout == "folders":
         assert "CamVid split 'val' not found" in refusal("camvid", tmp_path, "val")
+
+
+def test_voc_with_more_masks(tmp_path: Path) -> None:
+    for home, value in (("SegmentationClass", 1), ("SegmentationClassAug", 2)):
+        ids(tmp_path / home / "a.png", [[value]])
+    picture(tmp_path / "JPEGImages" / "a.jpg", (1, 1))
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for split in ("train", "trainaug"):
+        (tmp_path / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("a\n")
+    assert create_dataset("voc", tmp_path).read(0)[1].tolist() == [[1]]
+    more = create_dataset("voc", tmp_path, "trainaug", masks="SegmentationClassAug")
+    assert more.read(0)[1].tolist() == [[2]]
+    with pytest.raises(ConfigError, match="no folder in"):
+        create_dataset("voc", tmp_path, masks="../SegmentationClass")
+    shutil.rmtree(tmp_path / "SegmentationClass")
+    assert create_dataset("voc", tmp_path).read(0)[1].tolist() == [[2]]
 
 
 def test_camvid_refusals(tmp_path: Path) -> None:

@@ -101,7 +101,6 @@ def test_several_sets_of_masks_are_asked_about_and_chosen(name: str, tmp_path: P
         sets = [line for line in caught.value.details if not line.startswith(" ")]
         assert any(line.startswith((f"data.options.masks={masks}:", f"data.options.masks='{masks}':")) for line in sets)
         assert len(caught.value.details) > 2 * len(sets) >= 4
-        assert f"    {image} + {mask}" in caught.value.details
     pairs = agreed(root, {"masks": masks})
     assert (image, mask) in pairs
     assert len(pairs) == count
@@ -146,13 +145,15 @@ def test_two_annotators_in_the_usual_folder(tmp_path: Path) -> None:
         ("a_mask_is_missing", "1 of 6 images"),
         ("photographs_alone", "say which files are which"),
         ("two_cameras", "2 sets of images and masks"),
-        ("stack", "train-volume.tif is a stack of 3 pictures; save each of its pages"),
+        ("stack", "is a stack of 3 pictures; save each of its pages"),
     ],
 )
 def test_what_is_refused(name: str, words: str, tmp_path: Path) -> None:
     root = made(name, tmp_path / "data")
-    options = {"images": "train-volume.tif", "masks": "train-labels.tif"} if name == "stack" else {}
-    assert words in error_line(DataError, infer_data, root, "folder" if options else None, options)
+    assert words in error_line(DataError, infer_data, root)
+    if name == "stack":
+        options = {"images": "train-volume.tif", "masks": "train-labels.tif"}
+        assert words in error_line(DataError, infer_data, root, None, options)
 
 
 def test_options_that_mean_nothing(tmp_path: Path) -> None:

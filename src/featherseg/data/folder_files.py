@@ -15,6 +15,7 @@ from ..core.progress import logger
 from .datasets import require_folder
 from .folder_pairs import find_pairs, splits_of
 from .folder_words import WILD
+from .listing import split_word
 from .mask_looks import refuse_stack
 
 Pair = tuple[Path, Path]
@@ -55,16 +56,25 @@ def drawn_names(images: Sequence[Path], home: Path) -> list[str]:
     names = [image.stem for image in images]
     if len(set(names)) == len(names):
         return names
-    return [image.relative_to(home).with_suffix("").as_posix() for image in images]
+    return [
+        (image.relative_to(home) if image.is_relative_to(home) else image).with_suffix("").as_posix()
+        for image in images
+    ]
 
 
-def is_direct(root: Path, images: str = "", masks: str = "") -> bool:
-    """Return whether there are the two folders, with images in the one or in a folder for each split in it."""
+def is_direct(root: Path, split: str = "all", images: str = "", masks: str = "") -> bool:
+    """Return whether there are the two folders, with images in the one or in a folder for each split in it.
+
+    A folder in it is a split if its name is one that people give splits, or the one that is wanted.
+    """
     images, masks = images or IMAGES, masks or MASKS
     if WILD.search(images + masks) or not ((root / images).is_dir() and (root / masks).is_dir()):
         return False
     places = [place for place in (root / images).iterdir() if place.is_dir() and not place.name.startswith(".")]
-    return not places or any(list_images(place) for place in (root / images, *places))
+    if not places:
+        return True
+    named = any(split_word(place.name) or place.name == split for place in places)
+    return bool(list_images(root / images)) or (named and any(map(list_images, places)))
 
 
 def folder_files(root: Path, split: str = "all", images: str = "", masks: str = "") -> FolderFiles:
@@ -81,7 +91,9 @@ def folder_files(root: Path, split: str = "all", images: str = "", masks: str = 
         DataError: there are no pairs, or an image has no mask.
     """
     require_folder(root, "dataset folder")
-    files = _direct(root, split, images, masks) if is_direct(root, images, masks) else _found(root, images, masks)
+    files = (
+        _direct(root, split, images, masks) if is_direct(root, split, images, masks) else _found(root, images, masks)
+    )
     for path in files.every[0]:
         refuse_stack(path)
     return files

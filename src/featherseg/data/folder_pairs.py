@@ -254,6 +254,9 @@ class _Asked:
         """Return the sets of the images and masks that the options mean, wherever these lie to each other."""
         ours, theirs = ([path for path in self.files if path in part] for part in (self.ours or (), self.theirs or ()))
         found: list[Candidate] = []
+        if len(ours) == len(theirs) == 1:
+            pair = Named(ours[0]), Named(theirs[0])
+            return [Candidate(self.images, self.masks, (pair,))]
         for here, there in (
             (_below(ours), _below(theirs)),
             (_beside(self.images), _beside(self.masks)),

@@ -90,7 +90,7 @@ def select(root: Path, files: Sequence[str], word: str, option: str) -> list[str
     elif (root / clean).is_dir():
         found = [path for path in files if path.startswith(f"{clean}/")]
     else:
-        found = [path for path in files if place_of(path, clean) is not None]
+        found = [p for p in files if place_of(p, clean) is not None or clean in (p, PurePosixPath(p).name)]
     if not found:
         raise DataError(
             f"data.options.{option} is {word!r}, which means no pictures in {root}; give a folder's name or a pattern "

@@ -20,6 +20,7 @@ from ..data.folder_files import FolderFiles, drawn_names, folder_files, is_direc
 from ..data.folder_pairs import candidates, picture_files, question
 from ..data.folder_words import IMAGE_NAMES, MASK_NAMES
 from ..data.groups import find_group, group_note
+from ..data.mask_looks import refuse_stack
 from ..data.readers.public import (
     CITYSCAPES_CLASSES,
     cityscapes_of_names,
@@ -34,6 +35,13 @@ from .meaning import Meaning, meaning_of_file, meaning_of_kind
 from .pairing import bare, deeper_pictures, match, pictures, printable, shown, subfolders
 from .public_layouts import list_camvid, list_cityscapes, list_voc, voc_homes
 from .rules import Findings
+
+NAMED = {"images", "masks"}
+"""Options of a folder that say which files are which."""
+
+
+STACKS = 20
+"""Pictures of a folder that is laid out as no kind of which it is looked whether they are stacks."""
 
 
 def list_pairs(
@@ -100,9 +108,12 @@ def infer_kind(root: Path) -> str:
         raise DataError(f"{root} may be {seen}: say which with --kind, or data.name=… where it is trained on")
     if kinds:
         return next(iter(kinds))
+    for path in picture_files(root)[:STACKS]:
+        refuse_stack(root / path)
     raise DataError(
         f"{root} is laid out as no kind that is known (a folder has images/ and masks/); say which files are which "
-        f"with data.options.images=… data.options.masks=…, or name a kind with --kind: {', '.join((*LISTERS, *recognisers))}"
+        "with data.options.images=… data.options.masks=…, or name a kind with --kind: "
+        f"{', '.join((*LISTERS, *recognisers))}"
     )
 
 
@@ -196,10 +207,10 @@ def _side_by_side(root: Path) -> bool:
 def _list_folder(layout: Layout) -> None:
     root, findings = layout.root, layout.findings
     _read_class_file(layout)
-    both = None if {"images", "masks"} & layout.options.keys() else _two_folders(root)
+    both = None if NAMED & layout.options.keys() else _two_folders(root)
     if both is not None:
         _refuse_several(root, both)
-    if (both is None or not is_direct(root, *both)) and _list_found(layout):
+    if (both is None or not is_direct(root, "all", *both)) and _list_found(layout):
         return
     if both is None:
         layout.direct = False
@@ -324,7 +335,8 @@ def _list_side_by_side(layout: Layout) -> None:
 
 
 def _read_class_file(layout: Layout) -> None:
-    file = next((f for name in ("classes.toml", "classes.json") if (f := layout.root / name).is_file()), None)
+    names = (str(layout.options["classes"]),) if "classes" in layout.options else ("classes.toml", "classes.json")
+    file = next((f for name in names if (f := layout.root / name).is_file()), None)
     if file is None:
         return
     try:

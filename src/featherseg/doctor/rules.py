@@ -50,7 +50,7 @@ RULES: tuple[Rule, ...] = (
     # Files and layout
     Rule("no-pairs", "error", "no image has a mask", "there is nothing to train on",
          "check the folders' names and that masks are named as their images", unit="datasets"),
-    Rule("layout-other", "error", "images and masks lie elsewhere than in images/ and masks/, and do not match one to one",
+    Rule("layout-other", "error", "images and masks lie not in images/ and masks/, and do not match one to one",
          "featherseg train refuses the folder",
          "add what is missing, say which are which with data.options.images and data.options.masks, or use --fix",
          "copied into images/ and masks/ with a folder per split", "datasets"),
