@@ -18,6 +18,8 @@ def convert(
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="New folder to write to.")],
     to: Annotated[str, Parameter(help="Format: folder, coco, yolo, cvat, labelstudio or labelme.")],
     kind: Annotated[str | None, Parameter(help="Dataset kind; by default inferred from the layout.")] = None,
+    images: Annotated[str | None, Parameter(help="Which files are images: a folder, or a pattern.")] = None,
+    masks: Annotated[str | None, Parameter(help="Which files are masks, where there are several sets.")] = None,
     split: Annotated[str | None, Parameter(help="The one split to convert; by default all.")] = None,
     polygons: Annotated[
         bool, Parameter(help="Write outlines where the format could hold masks (coco, labelme).", show_default=False)
@@ -48,7 +50,7 @@ def convert(
     show_progress(not quiet)
     writers.get(to)  # before minutes of looking at files
     require_new(out, source)
-    found = infer_data(source, kind)
+    found = infer_data(source, kind, {key: word for key, word in (("images", images), ("masks", masks)) if word})
     chosen = [split] if split is not None else sorted(found.splits, key=_order)
     datasets = {name: create_dataset(found.kind, found.root, name, **found.options) for name in chosen}
     with counting("converting") as update:

@@ -91,10 +91,10 @@ def folder_files(root: Path, split: str = "all", images: str = "", masks: str = 
         DataError: there are no pairs, or an image has no mask.
     """
     require_folder(root, "dataset folder")
-    files = (
-        _direct(root, split, images, masks) if is_direct(root, split, images, masks) else _found(root, images, masks)
-    )
-    for path in files.every[0]:
+    if not is_direct(root, split, images, masks):
+        return _found(root, images, masks)
+    files = _direct(root, split, images, masks)
+    for path in files.every[0] if files.every else ():
         refuse_stack(path)
     return files
 
