@@ -42,6 +42,8 @@ SHOWN_PAIRS = 5
 """Pairs by which a set of masks shows itself."""
 WORTH_ASKING = 0.1
 """Share of the images from which on an incomplete set of masks is worth a question."""
+MOST_SIDES = 32
+"""Names of folders, those with the most files below them, that may be those of the images or masks."""
 FOLDERS_LOOKED_AT = 8
 """Folders of a side of which a file is looked at."""
 
@@ -176,6 +178,8 @@ class _Asked:
             for place, part in enumerate(folders_of(path)):
                 sides[side_of(part)[0]].append(Named(path, home_at(path, place)))
         found = []
+        # Of a folder for each patient there are thousands, each with a few of the files.
+        sides = {name: sides[name] for name in sorted(sides, key=lambda name: -len(sides[name]))[:MOST_SIDES]}
         for name, every in sides.items():
             side = [file for file in every if self._is_ours(file.path)]
             if not side or (self.ours is None and not self._holds_images(name, side)):

@@ -97,6 +97,8 @@ def series_of(images: Sequence[Named], masks: Sequence[Named]) -> list[Series]:
         return []
     done, left = list[Series](), list(masks)
     for spell in (_same, _whole, *_spells(images)):
+        if not left:
+            break
         found = _matched(images, left, spell)
         done += [series for series in found if series.fits(images)]
         claimed = {mask for series in done for mask in series.pairs.values()}
