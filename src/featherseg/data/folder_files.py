@@ -103,11 +103,13 @@ def _direct(root: Path, split: str, images: str, masks: str) -> FolderFiles:
     image_home, mask_home = root / (images or IMAGES), root / (masks or MASKS)
     places = natural(p for p in image_home.iterdir() if p.is_dir() and not p.name.startswith("."))
     wanted = [place for place in places if place.name == split or (mask_home / place.name).is_dir()]
+    for place in wanted:
+        require_folder(mask_home / place.name, "masks")
     try:
         if not places:
             every = match_stems(image_home, mask_home)
             return FolderFiles({"all": every, "train": every, "val": every}, image_home, drawn=True)
-        parts = {p.name: match_stems(p, require_folder(mask_home / p.name, "masks")) for p in wanted}
+        parts = {p.name: match_stems(p, mask_home / p.name) for p in wanted}
     except DataError:
         found = _matched(root, image_home, mask_home)
         if found is None or (places and split not in (*(p.name for p in wanted), "all")):

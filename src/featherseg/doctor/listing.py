@@ -21,9 +21,9 @@ from ..data.folder_pairs import candidates, picture_files, question
 from ..data.folder_words import IMAGE_NAMES, MASK_NAMES
 from ..data.groups import find_group, group_note
 from ..data.mask_looks import refuse_stack
+from ..data.readers.folder import cityscapes_of_names
 from ..data.readers.public import (
     CITYSCAPES_CLASSES,
-    cityscapes_of_names,
     foreign_names,
     is_camvids_own,
     is_vocs_own,
@@ -207,8 +207,10 @@ def _side_by_side(root: Path) -> bool:
 def _list_folder(layout: Layout) -> None:
     root, findings = layout.root, layout.findings
     _read_class_file(layout)
-    both = None if NAMED & layout.options.keys() else _two_folders(root)
-    if both is not None:
+    if NAMED & layout.options.keys():
+        images, masks = (str(layout.options.get(option, option)) for option in ("images", "masks"))
+        both = (images, masks) if is_direct(root, "all", images, masks) else None
+    elif (both := _two_folders(root)) is not None:
         _refuse_several(root, both)
     if (both is None or not is_direct(root, "all", *both)) and _list_found(layout):
         return
@@ -217,10 +219,9 @@ def _list_folder(layout: Layout) -> None:
         findings.add(
             "layout-other", ", ".join(f"{p.name}/" for p in subfolders(root)) or "images and masks in one folder"
         )
-        for split, images, masks in _split_folders(root):
-            add_pairs(
-                layout, split, match(pictures(images, root, findings), pictures(masks, root, findings), root, findings)
-            )
+        for split, *homes in _split_folders(root):
+            ours, theirs = (pictures(home, root, findings) for home in homes)
+            add_pairs(layout, split, match(ours, theirs, root, findings))
         if not layout.pairs:
             _list_side_by_side(layout)
         if not layout.pairs:
@@ -229,21 +230,21 @@ def _list_folder(layout: Layout) -> None:
     for option, name, usual in zip(("images", "masks"), both, ("images", "masks"), strict=True):
         if name != usual:
             layout.options[option] = name
-    images, masks = root / both[0], root / both[1]
+    image_home, mask_home = root / both[0], root / both[1]
     named = _named_otherwise(layout)
-    if not (places := subfolders(images)):
-        ours, theirs = pictures(images, root, findings), pictures(masks, root, findings)
+    if not (places := subfolders(image_home)):
+        ours, theirs = pictures(image_home, root, findings), pictures(mask_home, root, findings)
         found = named.every if named else match(ours, theirs, root, findings)
-        deeper_pictures(masks, root, findings)
+        deeper_pictures(mask_home, root, findings)
         _add_made_split(layout, found)
         return
-    for stray in (*pictures(images, root, findings), *pictures(masks, root, findings)):
+    for stray in (*pictures(image_home, root, findings), *pictures(mask_home, root, findings)):
         findings.add("not-read", shown(stray, root))
     for place in places:
-        if place.name in UNLABELLED and not (masks / place.name).is_dir():
+        if place.name in UNLABELLED and not (mask_home / place.name).is_dir():
             continue
         deeper_pictures(place, root, findings)
-        ours, theirs = pictures(place, root, findings), pictures(masks / place.name, root, findings)
+        ours, theirs = pictures(place, root, findings), pictures(mask_home / place.name, root, findings)
         found = named.parts.get(place.name, []) if named else match(ours, theirs, root, findings)
         add_pairs(layout, place.name, found)
 

