@@ -239,7 +239,7 @@ def test_names_that_cannot_be_printed(tmp_path: Path) -> None:
     for part in ("images", "masks"):
         first = root / part / "train" / f"{zoo.stem(0)}.png"
         first.rename(Path(os.fsdecode(os.fsencode(first.parent) + b"/\xff <b>new\nline.png")))
-    (root / "masks" / "train" / "b_scene.png").rename(root / "masks" / "train" / "b\u202escene.png")
+    (root / "masks" / "train" / "b_scene.png").rename(root / "masks" / "train" / "b\u202eother.png")
     examination = examine(root)
     assert {f.id for f in examination.findings} == {"image-without-mask", "mask-without-image"}
     text = json.dumps(examination.to_dict()) + str([f.examples for f in examination.findings])
