@@ -40,6 +40,9 @@ def train(
     recipe: str | None = None,
     /,
     *overrides: str,
+    time: Annotated[
+        str | None, Parameter(help="What all may take, such as 90s, 20m or 1h30m; epochs are planned for it.")
+    ] = None,
     resume: Annotated[Path | None, Parameter(help="Run folder to go on with.")] = None,
     find_lr: Annotated[
         bool,
@@ -55,6 +58,7 @@ def train(
     For example:
 
         featherseg train photos
+        featherseg train photos --time 20m
         featherseg train recipes/camvid_fastsegnet.toml data.root=~/CamVid
         featherseg train data.root=photos model.name=jetnet train.epochs=20
         featherseg train --resume runs/camvid_fastsegnet
@@ -66,24 +70,38 @@ def train(
     """
     need_training()
     from ..core.config import Config
+    from ..core.durations import parse_duration
     from ..core.progress import logger, show_progress
     from ..core.recipes import load_config
     from ..training.fit import fit, resume_run
     from .tables import print_json, print_scores, print_text
 
     show_progress(not quiet)
+    seconds = None if time is None else parse_duration(time, "--time")
     if recipe is not None and "=" in recipe:
         overrides, recipe = (recipe, *overrides), None
 
     def config() -> Config:
-        if recipe is None or not Path(recipe).expanduser().is_dir():
-            return load_config(recipe, overrides)
-        from ..training.quickstart import quick_start
+        from ..training.timing import in_time
 
-        start = quick_start(recipe, overrides)
-        for line in (*start.notes, *map(str, start.choices)):
+        if recipe is None or not Path(recipe).expanduser().is_dir():
+            config = load_config(recipe, overrides)
+            if seconds is None:
+                return config
+            config, choices = in_time(config, overrides, seconds)
+            lines = [*map(str, choices)]
+        else:
+            from ..training.quickstart import quick_start
+
+            start = quick_start(recipe, overrides, seconds=seconds)
+            config, lines = start.config, [*start.notes, *map(str, start.choices)]
+        for line in lines:
             logger.info(line)
-        return start.config
+        return config
+
+    if seconds is not None and (find_lr or resume is not None):
+        other = "--find-lr, which trains no run" if find_lr else "--resume, where train.epochs alone may change"
+        raise ConfigError(f"--time is given beside {other}; leave one of them out")
 
     if find_lr:
         if resume is not None:

@@ -57,8 +57,9 @@ class DataConfig(Section, frozen=True):
     """Where images and masks come from, and how they reach the network.
 
     ``options`` are the dataset builder's own. ``classes`` merges, renames, drops or ignores classes: a key for each new
-    class with the names and mask values that it takes in, and ``ignore``. ``cache`` keeps decoded images in memory
-    (uint8), so that each file is decoded once.
+    class with the names and mask values that it takes in, and ``ignore``. ``crops`` is how many samples an epoch
+    takes of each image, for few or large ones. ``cache`` keeps decoded images in memory (uint8), so that each file is
+    decoded once.
     """
 
     name: str = "folder"
@@ -68,6 +69,7 @@ class DataConfig(Section, frozen=True):
     options: dict[str, Any] = {}
     classes: dict[str, str | int | tuple[str | int, ...]] = {}
     batch_size: Count = 8
+    crops: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
     workers: Processes = 2
     cache: bool = True
 
@@ -174,11 +176,14 @@ class TrainConfig(Section, frozen=True):
     ``ema`` is the decay of the averaged weights, which are what is evaluated and kept; 0 averages nothing.
     ``start_share`` of the weights that the run started from is kept in those that are evaluated and kept, which makes a
     fine-tuned network better at what its training does not show.
+    ``minutes`` is how long the run may take, scores included: after each epoch ``epochs`` are planned anew where they
+    would take longer, or clearly less; 0 trains as many as ``epochs`` says.
     ``patience`` is how many evaluations without a better one end the training; 0 goes on to the last epoch.
     ``sync_batchnorm`` shares the statistics of batch norm among processes; "auto" does so on GPUs.
     """
 
     epochs: Count = 40
+    minutes: NotNegative = 0.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     channels_last: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,7 +129,13 @@ def examine(
 
 
 def quick_check(
-    root: str | Path, kind: str | None = None, *, sample: int = 48, seconds: float = 1.5, stride: int = STRIDE
+    root: str | Path,
+    kind: str | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    sample: int = 48,
+    seconds: float = 1.5,
+    stride: int = STRIDE,
 ) -> Examination:
     """Look at a sample of a dataset, for a word before a training.
 
@@ -139,6 +145,7 @@ def quick_check(
     Args:
         root: folder of the data.
         kind: of dataset; inferred where None.
+        options: what the user tells the loader, such as a folder's ``images`` and ``masks``.
         sample: pairs to look at, at most.
         seconds: after which no further pair is begun.
         stride: of the network that sizes are to suit.
@@ -150,7 +157,7 @@ def quick_check(
     if sample < 1:
         raise ConfigError(f"sample is {sample}; look at 1 pair at least")
     start = time.perf_counter()
-    layout = _listed(root, kind, None, stride)
+    layout = _listed(root, kind, None, stride, options)
     count = min(sample, len(layout.pairs))
     # Far apart first: whenever the time is up, what was seen is spread over the whole set.
     places = [int(place) for place in np.linspace(0, max(len(layout.pairs) - 1, 0), count).round()]
@@ -163,12 +170,18 @@ def _shuffled(place: int) -> int:
     return place * 2654435761 % (1 << 32)
 
 
-def _listed(root: str | Path, kind: str | None, classes: str | None, stride: int) -> Layout:
+def _listed(
+    root: str | Path,
+    kind: str | None,
+    classes: str | None,
+    stride: int,
+    options: Mapping[str, Any] | None = None,
+) -> Layout:
     if stride < 1:
         raise ConfigError(f"stride is {stride}; give 1 or more")
     given = parse_classes(classes) if classes else None
     try:
-        return list_pairs(Path(root).expanduser(), kind, given)
+        return list_pairs(Path(root).expanduser(), kind, given, options)
     except OSError as error:
         where = printable(str(error.filename or root))
         raise DataError(f"{where} cannot be read ({error.strerror}); check the path and its rights") from error

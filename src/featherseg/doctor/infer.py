@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from ..core.errors import DataError
 from ..core.formatting import command
 from ..core.types import ClassSet
 from .classes import understand
-from .examine import in_parallel
+from .examine import in_parallel, quick_check
 from .listing import list_pairs
+from .mend import advice
 from .pairing import printable
 from .probe import probe
 from .rules import Findings
@@ -53,26 +55,29 @@ class InferredData:
         return {"data": section | ({"options": self.options} if self.options else {})}
 
 
-def infer_data(path: str | Path, kind: str | None = None) -> InferredData:
+def infer_data(path: str | Path, kind: str | None = None, options: Mapping[str, Any] | None = None) -> InferredData:
     """Find out what kind of dataset a folder is and how it is opened.
 
     Args:
         path: the folder; a leading ``~`` is expanded.
         kind: of dataset; inferred where None.
+        options: what the user tells the loader, such as a folder's ``images`` and ``masks``.
 
     Raises:
         ConfigError: no such kind.
         DataError: no such folder, no known layout, one that the loaders do not read, or no pairs.
     """
     root = Path(path).expanduser()
-    layout = list_pairs(root, kind, None)
+    layout = list_pairs(root, kind, None, options)
+    said = ("--kind", kind) if kind else ()
     if not layout.pairs:
         raise DataError(
-            f"{root} looks like {layout.kind}, but no image there has a mask; see {command('doctor', root)}"
+            f"{root} looks like {layout.kind}, but no image there has a mask; see {command('doctor', root, *said)}"
         )
     if not layout.direct:
         raise DataError(
-            f"{root} has no images/ and masks/; make a copy that has: {command('doctor', root, '--fix', 'NEW_FOLDER')}"
+            f"{root} has no images/ and masks/; {advice(quick_check(root, kind), kind)}, or say where both are with "
+            "data.options.images and data.options.masks"
         )
     notes = []
     if layout.given is not None:

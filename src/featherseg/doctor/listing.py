@@ -6,8 +6,9 @@ folder for each split with images and masks in it, and images and masks side by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import ConfigError, DataError, FeathersegError, did_you_mean
 from ..core.order import natural_key
@@ -26,14 +27,20 @@ from .pairing import bare, deeper_pictures, match, pictures, printable, shown, s
 from .public_layouts import list_camvid, list_cityscapes, list_voc, voc_homes
 from .rules import Findings
 
+NAMED = {"images", "masks"}
+"""Options of a folder that say where both are."""
 
-def list_pairs(root: Path, kind: str | None, meaning: Meaning | None) -> Layout:
+
+def list_pairs(
+    root: Path, kind: str | None, meaning: Meaning | None, options: Mapping[str, Any] | None = None
+) -> Layout:
     """Look for a dataset's pairs.
 
     Args:
         root: the folder.
         kind: of dataset; inferred where None.
         meaning: of mask values, in place of what the kind or a class file says.
+        options: what the user tells the loader; with ``images`` or ``masks`` it is a folder, whatever else it may be.
 
     Raises:
         ConfigError: no such kind.
@@ -47,8 +54,8 @@ def list_pairs(root: Path, kind: str | None, meaning: Meaning | None) -> Layout:
         raise DataError(f"dataset folder {root} cannot be read ({error.strerror}); check its rights") from error
     if kind is not None and kind not in LISTERS and kind not in recognisers:
         raise ConfigError(f"kind is {kind!r}; {did_you_mean(kind, (*LISTERS, *recognisers))}")
-    kind = kind or infer_kind(root)
-    layout = Layout(kind, root, Findings())
+    kind = kind or ("folder" if options and NAMED & options.keys() else infer_kind(root))
+    layout = Layout(kind, root, Findings(), options=dict(options or {}))
     if kind not in LISTERS:
         list_annotated(layout, meaning)
     elif kind != "folder":
@@ -73,12 +80,12 @@ def infer_kind(root: Path) -> str:
         kinds.pop("folder", None)
     if len(kinds) > 1:
         seen = "; or ".join(f"{kind} ({why})" for kind, why in kinds.items())
-        raise DataError(f"{root} may be {seen}: say which with --kind, or data.name=… where it is trained on")
+        raise DataError(f"{root} may be {seen}: say which, with data.name=… to train and --kind else")
     if kinds:
         return next(iter(kinds))
     raise DataError(
-        f"{root} is laid out as no kind that is known (a folder has images/ and masks/); name one with --kind: "
-        f"{', '.join((*LISTERS, *recognisers))}"
+        f"{root} is laid out as no kind that is known (a folder has images/ and masks/); name one, with data.name=… to train "
+        f"and --kind else: {', '.join((*LISTERS, *recognisers))}"
     )
 
 
@@ -109,7 +116,9 @@ def _refuse_foreign_names(root: Path, kinds: Iterable[str]) -> None:
     if "camvid" in kinds and not (root / "LabeledApproved_full").is_dir() and not is_camvids_own(root):
         foreign = foreign_names(root)
     if foreign is not None:
-        raise DataError(f"{foreign} names classes of its own; give the program that wrote it with --kind, such as cvat")
+        raise DataError(
+            f"{foreign} names classes of its own; name the program that wrote it, such as cvat, with data.name=… to train and --kind else"
+        )
 
 
 def _has_mask_files(root: Path) -> bool:
@@ -153,6 +162,24 @@ def _two_folders(root: Path) -> tuple[str, str] | None:
     return (images, masks) if images and masks else None
 
 
+def _named_folders(layout: Layout) -> tuple[str, str] | None:
+    """Return the folders that the user names, the other one of two by its usual name; None where none is named.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    if not NAMED & layout.options.keys():
+        return None
+    both = str(layout.options.get("images", "images")), str(layout.options.get("masks", "masks"))
+    for option, name in zip(("images", "masks"), both, strict=True):
+        if not (layout.root / name).is_dir():
+            raise DataError(
+                f"{layout.root / name} is no folder; set data.options.{option} to one in {layout.root}, or to an "
+                "absolute path"
+            )
+    return both
+
+
 def _split_folders(root: Path) -> list[tuple[str, Path, Path]]:
     """Return (split, images, masks) of a layout with a folder for each split."""
     found = []
@@ -171,7 +198,7 @@ def _side_by_side(root: Path) -> bool:
 def _list_folder(layout: Layout) -> None:
     root, findings = layout.root, layout.findings
     _read_class_file(layout)
-    both = _two_folders(root)
+    both = _named_folders(layout) or _two_folders(root)
     if both is None:
         layout.direct = False
         findings.add(
@@ -186,7 +213,7 @@ def _list_folder(layout: Layout) -> None:
         return
     for option, name, usual in zip(("images", "masks"), both, ("images", "masks"), strict=True):
         if name != usual:
-            layout.options[option] = name
+            layout.options.setdefault(option, name)
     images, masks = root / both[0], root / both[1]
     if not (places := subfolders(images)):
         found = match(pictures(images, root, findings), pictures(masks, root, findings), root, findings)
@@ -220,7 +247,8 @@ def _list_side_by_side(layout: Layout) -> None:
 
 
 def _read_class_file(layout: Layout) -> None:
-    file = next((f for name in ("classes.toml", "classes.json") if (f := layout.root / name).is_file()), None)
+    names = (str(layout.options["classes"]),) if "classes" in layout.options else ("classes.toml", "classes.json")
+    file = next((f for name in names if (f := layout.root / name).is_file()), None)
     if file is None:
         return
     try:

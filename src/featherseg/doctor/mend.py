@@ -163,22 +163,7 @@ def make_clean_copy(
     """
     source = examination.layout.root
     out = require_new_folder(out, source)
-    meaning = examination.meaning
-    if meaning is None:
-        rules = ", ".join(f.id for f in examination.findings if f.severity == "error") or "no mask is of use"
-        raise DataError(f"{source}: the classes cannot be known ({rules}); name them with --classes")
-    if unclear := next((f for f in examination.findings if f.id == "zero-unclear"), None):
-        raise DataError(
-            f"{source}: {unclear.rule.title} ({unclear.examples[0]}) Nothing is mended; {unclear.rule.remedy}"
-        )
-    reasons = [reason_to_leave_out(f, meaning) for f in examination.facts]
-    for place in examination.spare:
-        reasons[place] = reasons[place] or "duplicate-images"
-    left_out = [(f, reason) for f, reason in zip(examination.facts, reasons, strict=True) if reason]
-    kept = [f for f, reason in zip(examination.facts, reasons, strict=True) if not reason]
-    if len(kept) < 2:
-        rules = ", ".join(f"{count} {rule}" for rule, count in Counter(r for _, r in left_out).most_common())
-        raise DataError(f"{source}: {len(kept)} pairs would be left of it ({rules or 'no pairs'}); mend it by hand")
+    meaning, kept, left_out = _sorted_out(examination)
     classes = ClassSet(meaning.classes.names, meaning.classes.colors, IGNORE_INDEX)
     jobs = _plan(examination, kept, out, meaning, classes)
     written: list[_CopyJob] = []
@@ -200,6 +185,55 @@ def make_clean_copy(
     thin = Counter(classes.names[i] for result in results for i in result.kept)
     names = [(shown(f.pair.image, source), rule) for f, rule in left_out]
     return _write_rest(examination, out, written, names, classes, dict(thin))
+
+
+def mendable(examination: Examination) -> bool:
+    """Return whether a clean copy can be made that is free of all errors found, as far as was looked."""
+    if any(finding.severity == "error" and not finding.rule.fixable for finding in examination.findings):
+        return False
+    try:
+        _sorted_out(examination)
+    except DataError:
+        return False
+    return True
+
+
+def advice(examination: Examination, kind: str | None = None) -> str:
+    """Return what to do about errors that were found: see all, and let a copy be mended where that can be done.
+
+    Args:
+        examination: of a sample or all.
+        kind: of dataset, where the user says it.
+    """
+    words = ("doctor", examination.layout.root, *(("--kind", kind) if kind else ()))
+    if not mendable(examination):
+        return f"see what to do about it with {command(*words)}"
+    return f"see all with {command(*words)}, and let it mend a copy with {command(*words, '--fix', 'NEW_FOLDER')}"
+
+
+def _sorted_out(examination: Examination) -> tuple[Meaning, list[Facts], list[tuple[Facts, str]]]:
+    """Return what mask values stand for, the pairs of a clean copy, and those left out of it with their rules.
+
+    Raises:
+        DataError: there can be no clean copy.
+    """
+    source, meaning = examination.layout.root, examination.meaning
+    if meaning is None:
+        rules = ", ".join(f.id for f in examination.findings if f.severity == "error") or "no mask is of use"
+        raise DataError(f"{source}: the classes cannot be known ({rules}); name them with --classes")
+    if unclear := next((f for f in examination.findings if f.id == "zero-unclear"), None):
+        raise DataError(
+            f"{source}: {unclear.rule.title} ({unclear.examples[0]}) Nothing is mended; {unclear.rule.remedy}"
+        )
+    reasons = [reason_to_leave_out(f, meaning) for f in examination.facts]
+    for place in examination.spare:
+        reasons[place] = reasons[place] or "duplicate-images"
+    left_out = [(f, reason) for f, reason in zip(examination.facts, reasons, strict=True) if reason]
+    kept = [f for f, reason in zip(examination.facts, reasons, strict=True) if not reason]
+    if len(kept) < 2:
+        rules = ", ".join(f"{count} {rule}" for rule, count in Counter(r for _, r in left_out).most_common())
+        raise DataError(f"{source}: {len(kept)} pairs would be left of it ({rules or 'no pairs'}); mend it by hand")
+    return meaning, kept, left_out
 
 
 def reason_to_leave_out(f: Facts, meaning: Meaning) -> str | None:

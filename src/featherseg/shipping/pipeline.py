@@ -158,7 +158,7 @@ def _finetuning(whole: Config, run: Path, config: ShipConfig, data: str | Path |
         data=source,
         distill=DistillConfig(teacher=str(run), losses=TEACHING),
         optim=msgspec.structs.replace(optim, lr=optim.lr * FINETUNE_LR),
-        train=msgspec.structs.replace(whole.train, epochs=config.finetune_epochs),
+        train=msgspec.structs.replace(whole.train, epochs=config.finetune_epochs, minutes=0.0),
     )
 
 

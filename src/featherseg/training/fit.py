@@ -141,18 +141,21 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
         objective = Distilled(
             supervised, teachers, distill.losses, train_set.classes, distill.cache, class_table=distill.classes
         )
-    if (step := data.batch_size * fabric.world_size) > (images := len(train_set)):
+    images = len(train_set)
+    if (step := data.batch_size * fabric.world_size) > images * data.crops:
         logger.warning(
             f"warning: a step takes {step} samples of {images} images, some of them more than once, though each time "
             f"cut anew; data.batch_size={max(images // fabric.world_size, 1)} takes each once"
         )
-    batches = EpochBatches(len(train_set), data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
+    batches = EpochBatches(
+        images, data.batch_size, config.seed, fabric.global_rank, fabric.world_size, crops=data.crops
+    )
     raw = looks_on_device(config.augment, fabric.device)
     samples = TrainSamples(train_set, TrainTransform(config.augment, ignore, model.input_spec), config.seed, raw=raw)
     on_gpu = fabric.device.type == "cuda"
     loader = train_loader(samples, batches, data.workers, pin_memory=on_gpu, worker_start=leave_signals_to_parent)
     source = DeviceBatches(loader, config.augment, fabric.device) if raw else loader
-    return Setup(objective, source, batches, len(train_set), val_set)
+    return Setup(objective, source, batches, images, val_set)
 
 
 def resume_run(folder: str | Path, *, epochs: int | None = None, quiet: bool = False) -> RunResult:
@@ -181,7 +184,8 @@ def resume_run(folder: str | Path, *, epochs: int | None = None, quiet: bool = F
             f"{epochs} epochs in all instead of {config.train.epochs}: the schedule is stretched, so that the learning "
             f"rate goes on from epoch {done + 1} as it is there in a run of {epochs}"
         )
-        config = msgspec.structs.replace(config, train=msgspec.structs.replace(config.train, epochs=epochs))
+        train = msgspec.structs.replace(config.train, epochs=epochs, minutes=0.0)  # which would plan others
+        config = msgspec.structs.replace(config, train=train)
     return fit(config, resume=True, quiet=quiet)
 
 

@@ -107,6 +107,17 @@ class RunFolder:
             raise CheckpointError(f"{self.path} is no run folder: it holds no config.toml")
         return load_config(self.path / "config.toml")
 
+    def change(self, config: Config) -> None:
+        """Write another configuration for the run in the folder."""
+        self._write("config.toml", config_to_toml(config))
+
+    def seconds(self, epochs: int) -> float:
+        """Return what so many epochs of the run took, validation included, as far as its log says."""
+        rows = read_log(self.path) if (self.path / "log.jsonl").is_file() else []
+        parts = ("seconds", "validation_seconds")
+        times = (row.get(part, 0.0) for row in rows if row["epoch"] <= epochs for part in parts)
+        return sum(seconds for seconds in times if isinstance(seconds, int | float))
+
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to ``log.jsonl``; a row of an epoch that is there already (after a resume) replaces it."""
         file = self.path / "log.jsonl"
