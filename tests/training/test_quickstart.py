@@ -50,7 +50,8 @@ def test_each_setting_has_a_reason_and_the_configuration_is_whole(tmp_path: Path
     assert config.model.options == {"width": 0.5}
     assert config.augment.crop == (96, 128)
     assert config.data.batch_size == 8  # half of the 16 that the made split trains on
-    assert config.train.epochs == 300
+    assert config.data.crops == 4  # eight steps an epoch
+    assert (config.train.epochs, config.train.eval_every) == (188, 3)
     assert all(reasons(start).values())
     assert any("laid out as folder" in note for note in start.notes)
     assert any(note.startswith("3 classes") for note in start.notes)
@@ -68,14 +69,15 @@ def test_what_the_user_sets_is_obeyed_and_not_explained(tmp_path: Path) -> None:
 
 
 def test_large_images_are_cropped_in_their_shape_and_large_sets_take_fewer_epochs(tmp_path: Path) -> None:
-    small, large = quick_start(photos(tmp_path / "a", 6)), quick_start(photos(tmp_path / "b", 60, (300, 600)))
+    small, large = quick_start(photos(tmp_path / "a", 6)), quick_start(photos(tmp_path / "b", 60, (600, 1200)))
     height, width = large.config.augment.crop
     assert height % 32 == width % 32 == 0
-    assert height * width <= 256 * 320
+    assert 256 * 320 < height * width <= 256 * 320 * 5  # six hundred steps of four are left
+    assert "leaves 600 steps and 10 epochs in good time on a CPU" in reasons(large)["augment.crop"]
     assert width / height == pytest.approx(2, rel=0.2)
     assert large.config.train.epochs < small.config.train.epochs
     assert large.config.train.eval_every == max(large.config.train.epochs // 50, 1)
-    assert small.config.data.batch_size < large.config.data.batch_size == 8
+    assert small.config.data.batch_size < large.config.data.batch_size == 4
 
 
 def test_rare_classes_are_balanced(tmp_path: Path) -> None:
@@ -142,8 +144,9 @@ def test_choices_follow_the_settings_as_they_finally_are(tmp_path: Path) -> None
     assert start.config.train.eval_every == 1
     assert "train.eval_every" not in reasons(start)
     start = quick_start(folder, ["data.batch_size=2"])
-    assert start.config.train.epochs == 188  # 1500 steps x 2 / 16 images
+    assert start.config.train.epochs == 188  # 1500 steps x 2 / 16 images, eight steps in each epoch
     assert "1504 batches of 2" in reasons(start)["train.epochs"]
+    assert "data.crops" not in reasons(start)
     start = quick_start(folder, ["data.options={val_share=0.5}", "optim.accumulate=4"])
     assert start.config.data.batch_size == 5  # half of the ten that are left to train on
     assert "10 training images" in reasons(start)["data.batch_size"]
@@ -156,7 +159,7 @@ def test_choices_follow_optimiser_weights_crop_and_device(tmp_path: Path, monkey
     assert "SGD" in reasons(start)["optim.lr"]
     weights = ["model.name=fastsegnet", "model.options.encoder_weights=imagenet", "optim.lr=0.01"]
     assert quick_start(folder, weights).config.optim.encoder_lr == pytest.approx(0.001)
-    assert quick_start(folder, ["augment.crop=[512, 640]"]).config.data.batch_size == 2
+    assert quick_start(folder, ["augment.crop=[512, 640]"]).config.data.batch_size == 4
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     start = quick_start(photos(tmp_path / "many", 60), ["train.device=cpu"])
     assert start.config.data.batch_size == 8

@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 10:
-        return f"{seconds / 60:.1f} min"
+        return f"{seconds / 60:.2g} min"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 

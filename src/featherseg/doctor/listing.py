@@ -84,8 +84,8 @@ def infer_kind(root: Path) -> str:
     if kinds:
         return next(iter(kinds))
     raise DataError(
-        f"{root} is laid out as no kind that is known (a folder has images/ and masks/); name one, with data.name=… to train "
-        f"and --kind else: {', '.join((*LISTERS, *recognisers))}"
+        f"{root} is laid out as no kind that is known (a folder has images/ and masks/); name one, with data.name=… to "
+        f"train and --kind else: {', '.join((*LISTERS, *recognisers))}"
     )
 
 
@@ -117,7 +117,8 @@ def _refuse_foreign_names(root: Path, kinds: Iterable[str]) -> None:
         foreign = foreign_names(root)
     if foreign is not None:
         raise DataError(
-            f"{foreign} names classes of its own; name the program that wrote it, such as cvat, with data.name=… to train and --kind else"
+            f"{foreign} names classes of its own; name the program that wrote it, such as cvat, with data.name=… to "
+            "train and --kind else"
         )
 
 
