@@ -10,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import Ended, street
+from conftest import Ended, error_line, street
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.core.recipes import config_from_dict, config_to_dict
+from featherseg.doctor.examine import examine
+from featherseg.doctor.mend import make_clean_copy
 from featherseg.training import quickstart, starts
 from featherseg.training.quickstart import quick_start
 
@@ -172,3 +174,67 @@ def test_a_section_that_the_user_sets_whole_is_not_chosen_from(tmp_path: Path) -
     start = quick_start(folder, [data])
     assert start.config.data.batch_size == 3
     assert not [setting for setting in reasons(start) if setting.startswith("data.")]
+
+
+def test_the_user_says_where_images_and_masks_are(tmp_path: Path, run: Callable[..., Ended]) -> None:
+    folder = photos(tmp_path / "photos", 6)
+    for part, named in (("images", "seen"), ("masks", "truth")):
+        photos(tmp_path / part, 8)  # with more of them
+        (tmp_path / part / part).rename(folder / named)
+    assert "5 training images" in reasons(quick_start(folder))["data.batch_size"]
+    for home in ("", f"{folder}/"):
+        options = [f"data.options.images={home}seen", f"data.options.masks={home}truth"]
+        start = quick_start(folder, options)
+        assert start.config.data.options == {"images": f"{home}seen", "masks": f"{home}truth"}
+        assert "6 training images" in reasons(start)["data.batch_size"]
+        assert not [setting for setting in reasons(start) if setting.startswith("data.options")]
+    (folder / "images").rename(folder / "hidden")  # nothing else is laid out as anything
+    assert quick_start(folder, options).config.data.name == "folder"
+    ended = run("train", folder, "data.options.images=gone", "data.options.masks=truth", "-q")
+    assert ended.refused("photos/gone is no folder; set data.options.images to one in", "absolute path")
+
+
+def test_a_broken_folder_that_the_user_named_is_not_sent_to_the_doctor(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 6)
+    (folder / "masks").rename(folder / "truth")
+    (folder / "truth" / "s1.png").write_bytes(b"no picture")
+    words = error_line(DataError, quick_start, folder, ["data.options.masks=truth"])
+    assert "featherseg doctor" not in words  # which would look for masks elsewhere
+    assert words.endswith("export them again")
+
+
+@pytest.mark.parametrize("damage", ["one mask", "all masks"])
+def test_a_copy_is_offered_where_one_can_be_made(tmp_path: Path, damage: str) -> None:
+    folder = photos(tmp_path / "photos", 6)
+    for path in sorted((folder / "masks").iterdir())[: 1 if damage == "one mask" else None]:
+        path.write_bytes(b"no picture")
+    words = error_line(DataError, quick_start, folder)
+    assert f"featherseg doctor {folder}" in words
+    assert ("--fix" in words) == (damage == "one mask")
+    if damage == "one mask":
+        assert examine(make_clean_copy(examine(folder), tmp_path / "new").root).count("error") == 0
+    else:
+        with pytest.raises(DataError):
+            make_clean_copy(examine(folder), tmp_path / "new")
+
+
+def test_advice_repeats_the_kind_that_the_user_gave(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 6)
+    (folder / "masks" / "s1.png").write_bytes(b"no picture")
+    words = error_line(DataError, quick_start, folder, ["data.name=folder"])
+    assert f"featherseg doctor {folder} --kind folder --fix NEW_FOLDER" in words
+
+
+def test_an_epoch_of_the_users_is_one_of_images(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 6)
+    assert quick_start(folder).config.data.crops == 4
+    start = quick_start(folder, ["train.epochs=100"])
+    assert start.config.data.crops == 1
+    assert start.config.train.eval_every == 2
+    assert quick_start(folder, ["data.crops=2"]).config.train.epochs == 300
+
+
+def test_large_images_are_cut_several_times_in_an_epoch(tmp_path: Path) -> None:
+    start = quick_start(photos(tmp_path / "photos", 12, (1200, 1600)))
+    assert start.config.data.crops == 5
+    assert "an image is 5 times a crop" in reasons(start)["data.crops"]
