@@ -42,7 +42,7 @@ def test_commands_and_options_in_messages_exist(run: Callable[..., Ended]) -> No
     for name, options in sorted(found.items()):
         if not options:
             continue
-        assert re.search(rf"\\b{name}\\b", commands), name
+        assert re.search(rf"\b{name}\b", commands), name
         known = set(OPTION.findall(run(name, "--help").out))
         assert options <= known, (name, options - known)
 
