@@ -23,10 +23,10 @@ STEP = 32
 CROP_PIXELS = {"cpu": 256 * 320, "cuda": 640 * 640}
 """Of the smallest crops of images that are larger."""
 BATCH = {"cpu": 8, "cuda": 16}
-LARGEST_CROP = {"cpu": 1024 * 1024, "cuda": 1280 * 1280}
-"""Pixels of which a batch of four still fits into the usual memory."""
+LARGEST_CROP = {"cpu": 640 * 640, "cuda": 2 * 640 * 640}
+"""Pixels. Of these half a batch takes the memory of a whole one of the smallest crops, on a CPU 2.5 times as much."""
 LEAST_BATCH = 4
-"""Batches are made smaller down to this for larger crops."""
+"""Half a batch is taken for larger crops, if it is as many."""
 FINE_CROP_PIXELS = {"cpu": 384 * 512, "cuda": 640 * 640}
 """Networks that were trained on large images see more at once; the batch is the smaller for it."""
 FINE_BATCH = {"cpu": 4, "cuda": 8}

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import torch
 
 from ..core.config import Config
 from ..core.durations import duration
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, MachineError
 from ..core.progress import hidden, logger, silenced
 from ..data.loader import one_line_errors
 from .choices import Plan, SettingChoice
@@ -50,6 +51,7 @@ def measure_pace(config: Config, seconds: float) -> Pace:
     Raises:
         ConfigError: several processes.
         FeathersegError: a setting, dataset or weights file cannot be used.
+        MachineError: the memory is too small for a step.
     """
     fabric = create_fabric(config.train)
     if fabric.world_size > 1:
@@ -64,15 +66,22 @@ def measure_pace(config: Config, seconds: float) -> Pace:
     config = with_pruned_start(config)
     plain = change(config.train, tensorboard=False, minutes=0.0)
     config = change(config, train=plain, distill=change(config.distill, cache=""))
-    with tempfile.TemporaryDirectory(prefix="featherseg-") as place, hidden(), silenced():
-        setup = set_up(config, fabric)
-        trainer = Trainer(fabric, setup, config, RunFolder(Path(place)))
-        start = time.monotonic() - begin
-        step = _time_steps(trainer, min(SHARE * seconds, SECONDS))
-        look, boundary = trainer.time_scores()
-        begin = time.monotonic()
-        trainer.save({"epoch": 1, "loss": 0.0})
-        save = time.monotonic() - begin
+    try:
+        with tempfile.TemporaryDirectory(prefix="featherseg-") as place, hidden(), silenced():
+            setup = set_up(config, fabric)
+            trainer = Trainer(fabric, setup, config, RunFolder(Path(place)))
+            start = time.monotonic() - begin
+            step = _time_steps(trainer, min(SHARE * seconds, SECONDS))
+            look, boundary = trainer.time_scores()
+            begin = time.monotonic()
+            trainer.save({"epoch": 1, "loss": 0.0})
+            save = time.monotonic() - begin
+    except torch.OutOfMemoryError as error:
+        height, width = config.augment.crop
+        raise MachineError(
+            f"a step of {config.data.batch_size} crops of {height}x{width} does not fit into the memory; set a lower "
+            "data.batch_size or augment.crop"
+        ) from error
     pace = Pace(len(setup.batches), step, look, look + boundary, save, start)
     del trainer, setup  # with the loader's workers and the decoded images
     gc.collect()
