@@ -29,7 +29,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "export": ("--to", "--precision", "--weights", "--fixed", "--unproven", "--out", "--data", "--kind", "--split"),
     "report": ("--out", "--scores"),
     "data": ("--json",),
-    "train": ("--resume", "--find-lr", "--quiet", "--json"),
+    "train": ("--time", "--resume", "--find-lr", "--quiet", "--json"),
     "quantize": ("--engine", "--max-drop", "--calibration", "--out", "--data", "--kind", "--split", "--threads"),
     "prune": ("--ratio", "--gmacs", "--params", "--latency", "--ranking", "--size", "--protect", "--out", "--json"),
     "soup": ("--greedy", "--out", "--data", "--kind", "--split", "--quiet", "--json"),
