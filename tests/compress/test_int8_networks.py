@@ -90,7 +90,7 @@ def test_any_size_and_batch_still_run(source: Path, int8: Path) -> None:
         np.testing.assert_allclose(batch[i], session.run(pictures[i : i + 1])[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("stride", [4, 2])
+@pytest.mark.parametrize("stride", [pytest.param(4, marks=pytest.mark.slow), 2])
 def test_finer_strides_are_exported_and_run_in_integers(stride: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model("fastsegnet", len(CLASSES), width=0.5, stride=stride)

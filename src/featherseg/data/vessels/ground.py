@@ -18,18 +18,18 @@ Color = tuple[int, int, int]
 
 def value_noise(size: tuple[int, int], cell: float, rng: Generator) -> FloatImage:
     """Return smooth noise from -1 to 1, (H, W): a random value at each corner of cells of so many pixels a side."""
-    steps = [(np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(cell) for side in size]
-    corners = [step.astype(np.int64) for step in steps]
-    shape = (int(corners[0][-1]) + 2, int(corners[1][-1]) + 2)
-    values = rng.random(shape, np.float32) * np.float32(2) - np.float32(1)
-    (down, across) = (_ease(step - corner) for step, corner in zip(steps, corners, strict=True))
-    rows = values[corners[0]] * (1 - down[:, None]) + values[corners[0] + 1] * down[:, None]
-    noise: FloatImage = rows[:, corners[1]] * (1 - across) + rows[:, corners[1] + 1] * across
-    return noise
+    (rows, down), (columns, across) = _places(size[0], cell), _places(size[1], cell)
+    values = rng.random((int(rows[-1]) + 2, int(columns[-1]) + 2), np.float32) * np.float32(2) - np.float32(1)
+    lines = values[rows] * (1 - down[:, None]) + values[rows + 1] * down[:, None]
+    return np.asarray(lines[:, columns] * (1 - across) + lines[:, columns + 1] * across, np.float32)
 
 
-def _ease(t: FloatImage) -> FloatImage:
-    return t * t * (np.float32(3) - 2 * t)
+def _places(side: int, cell: float) -> tuple[NDArray[np.int64], FloatImage]:
+    """Return the cell of each pixel along a side, and how far into it the pixel is: 0–1, eased at both ends."""
+    steps = (np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(cell)
+    cells = steps.astype(np.int64)
+    t = steps - cells.astype(np.float32)
+    return cells, t * t * (3 - 2 * t)
 
 
 def lighting(size: tuple[int, int], rng: Generator) -> FloatImage:
@@ -40,7 +40,8 @@ def lighting(size: tuple[int, int], rng: Generator) -> FloatImage:
     y = (np.arange(height, dtype=np.float32) / height - np.float32(0.5)) * slope[0]
     x = (np.arange(width, dtype=np.float32) / width - np.float32(0.5)) * slope[1]
     light = 1 + y[:, None] + x[None, :] + np.float32(rng.uniform(0.1, 0.3)) * value_noise(size, 0.6 * unit, rng)
-    return np.clip(light, 0.45, 1.5)[..., None].astype(np.float32)
+    lit: FloatImage = np.clip(light, 0.45, 1.5)[..., None]
+    return lit
 
 
 def texture(size: tuple[int, int], rng: Generator) -> FloatImage:
@@ -69,8 +70,8 @@ def folds(size: tuple[int, int], rng: Generator) -> ImageArray:
         start = Twig(x, y, rng.uniform(-math.pi, math.pi), 1.5, rng.uniform(0.4, 1.2) * unit)
         wide, depth = rng.uniform(0.04, 0.1) * unit, int(rng.integers(40, 120))
         for branch in grow(start, size, 1.0, 255, rng):
-            path = np.rint(branch.points[None, :, :2]).astype(np.int32)
-            cv2.polylines(layer, path, False, depth, max(round(wide), 2))
+            path = np.rint(branch.points[:, :2]).astype(np.int32)
+            cv2.polylines(layer, [path], False, depth, max(round(wide), 2))
     return _blurred(layer, 0.035 * unit)
 
 

@@ -22,8 +22,8 @@ FINE = 4
 """Trees are drawn this many times larger; a pixel is as much vessel as its 16 parts are."""
 FRACTION_BITS = 4
 """Points are handed to OpenCV in 1/16 of such a part."""
-SHARES = (0.08, 0.12)
-"""Least and largest part of a picture that is vessel."""
+SHARES = (0.075, 0.115)
+"""Least and largest part of a picture that trees grow to cover; the last branch and half-covered pixels add to it."""
 
 
 class Subject(NamedTuple):
@@ -156,4 +156,5 @@ def _seen(image: FloatImage, blur: float, grain: int, rng: Generator) -> ImageAr
     # Sums of two dice, as in the street: whole numbers are the same on every machine.
     dice = np.sort(np.add.outer(np.arange(16), np.arange(16)).ravel() - 15)
     bell = np.rint(dice * (grain / 15)).astype(np.int16)
-    return np.clip(seen + bell[rng.integers(0, 256, seen.shape, np.uint8)], 0, 255).astype(np.uint8)
+    noisy: ImageArray = np.clip(seen + bell[rng.integers(0, 256, seen.shape, np.uint8)], 0, 255).astype(np.uint8)
+    return noisy

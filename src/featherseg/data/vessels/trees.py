@@ -67,14 +67,12 @@ def plant(size: tuple[int, int], disc: Disc | None, rng: Generator) -> Twig:
         x, y = x + 0.7 * radius * math.cos(heading), y + 0.7 * radius * math.sin(heading)
         return Twig(x, y, heading, max(thick, THINNEST), length)
     along = rng.uniform(0, 2 * (height + width))
-    for start, heading, side in ((0.0, math.pi / 2, width), (0.0, -math.pi / 2, width), (0.0, 0.0, height)):
-        if along < side:
-            x, y = (along, start if heading > 0 else height) if heading else (0.0, along)
-            break
-        along -= side
+    if along < 2 * width:
+        x, y, inward = (along, 0.0, math.pi / 2) if along < width else (along - width, float(height), -math.pi / 2)
     else:
-        x, y, heading = float(width), min(along, float(height)), math.pi
-    return Twig(x, y, heading + rng.uniform(-0.7, 0.7), max(thick, THINNEST), length)
+        along -= 2 * width
+        x, y, inward = (0.0, along, 0.0) if along < height else (float(width), along - height, math.pi)
+    return Twig(x, y, inward + rng.uniform(-0.7, 0.7), max(thick, THINNEST), length)
 
 
 def grow(
@@ -140,7 +138,7 @@ def _fork(
         twigs.append((int(at), side * rng.uniform(0.5, 1.2), rng.uniform(0.45, 0.8)))
         at += rng.uniform(0.6, 1.6) * spacing / STEP
     end = len(points) - 1
-    if _inside(*points[end, :2].tolist(), size):
+    if _inside(points[end, 0], points[end, 1], size):
         larger = rng.uniform(0.75, 0.95)
         # Murray's law (1926): the cubes of the widths after a fork sum up to that of the width before it.
         smaller = (1 - larger**3) ** (1 / 3)
