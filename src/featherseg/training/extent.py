@@ -26,7 +26,7 @@ BATCH = {"cpu": 8, "cuda": 16}
 LARGEST_CROP = {"cpu": 640 * 640, "cuda": 2 * 640 * 640}
 """Pixels. Of these half a batch takes the memory of a whole one of the smallest crops, on a CPU 2.5 times as much."""
 LEAST_BATCH = 4
-"""Half a batch is taken for larger crops, if it is as many."""
+"""Half a batch is taken for larger crops alone, if it is as many."""
 FINE_CROP_PIXELS = {"cpu": 384 * 512, "cuda": 640 * 640}
 """Networks that were trained on large images see more at once; the batch is the smaller for it."""
 FINE_BATCH = {"cpu": 4, "cuda": 8}
@@ -144,7 +144,7 @@ def _fitting(
     half = max(2, images // 2)
     batches = [given] if given else [min(n, half) for n in (most, most // 2) if n >= LEAST_BATCH]
     for crop in crops:
-        for batch in batches:
+        for batch in batches if crop[0] * crop[1] > base else batches[:1]:
             if steps(crop, batch) >= max(fewest, EPOCHS[0] * images / batch):
                 return crop, batch
     height, width = crops[-1]

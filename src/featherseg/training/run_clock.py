@@ -20,7 +20,7 @@ SETTLED = 60.0
 """Seconds of training after which its figures are believed,"""
 SETTLED_SHARE = 0.05
 """or this share of the time that the run may take, where that is less."""
-EARLY, LATE = 0.92, 1.04
+EARLY, LATE = 0.9, 1.05
 """Shares of its time between which a run may end; beyond, its epochs are planned anew."""
 RECENT = 5
 """Epochs by which the rest is judged: a machine may have got other work meanwhile."""
