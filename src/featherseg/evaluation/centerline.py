@@ -37,8 +37,9 @@ class Widths:
         pixels: typical width by class (C,): twice the area over the outline, both summed over all masks. The outline
             is the number of sides that pixels share with another class or an ignored pixel; the image's edge is none.
             Of a line along rows or columns that is its width. NaN where a class has no outline.
-        thin: ids of the thin classes: not wider than ``THIN`` of the diagonal or ``ALWAYS_THIN``, and the parts (connected by eight
-            neighbours) on average ``ELONGATED`` times as long as wide, half an outline being the length.
+        thin: ids of the thin classes: not wider than ``THIN`` of the diagonal or ``ALWAYS_THIN``, and their parts
+            (connected by eight neighbours) on average ``ELONGATED`` times as long as wide, half an outline being the
+            length.
     """
 
     classes: ClassSet

@@ -75,9 +75,7 @@ class CenterlineDiceLoss(nn.Module):
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
-        if classes is not None and (
-            isinstance(classes, str) or not classes or any(type(c) is not int or c < 0 for c in classes)
-        ):
+        if classes is not None and (not classes or any(type(c) is not int or c < 0 for c in classes)):
             raise ConfigError(f"classes are {classes!r}; give a list of one class or more")
         if type(iterations) is not int or not 1 <= iterations <= 100:
             raise ConfigError(f"iterations is {iterations}; give a whole number from 1 to 100")
