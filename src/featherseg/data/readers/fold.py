@@ -89,7 +89,9 @@ def _taken(
 ) -> SegmentationDataset:
     """Return a dataset of images of several; one of files where they are, whose masks are read without the images."""
     first = parts[0]
-    if isinstance(first, FileDataset) and all(isinstance(p, FileDataset) and p.table == first.table for p in parts):
+    if isinstance(first, FileDataset) and all(
+        isinstance(p, FileDataset) and p.table.key == first.table.key for p in parts
+    ):
         pairs = tuple(part.pairs[index] for part, index in images if isinstance(part, FileDataset))
         return replace(first, split=split, pairs=pairs, notes=notes)
     if isinstance(first, AnnotatedDataset) and all(isinstance(part, AnnotatedDataset) for part in parts):
