@@ -36,6 +36,9 @@ UNFINISHED = """## Not finished
 Runs that go on another time. Their rates have not come down yet, so the curves say less than they will.
 """
 
+MORE_SCORES = {"Dice": "dice", "precision": "precision", "recall": "recall", "clDice": "cldice_per_class"}
+"""Scores by class that results of today hold, by their titles."""
+
 Run = dict[str, Any]
 """What :func:`read_run` returns."""
 
@@ -277,6 +280,12 @@ def _classes(group: Sequence[Run]) -> str:
         else:
             values = zip(*(result[key] for result in results), strict=True)
             rows.append((title, *(spread(value) for value in values)))
+    if not _folds(group):
+        for title, key in MORE_SCORES.items():
+            if all(key in result for result in results):  # runs of 0.1 have none of them
+                values = list(zip(*(result[key] for result in results), strict=True))
+                if any(known is not None for value in values for known in value):
+                    rows.append((title, *(spread(value) for value in values)))
     means = ("mean",) if _folds(group) else ()
     return markdown_table(("", *means, *results[0]["classes"]["names"]), rows)
 
