@@ -48,6 +48,7 @@ def train(
         bool,
         Parameter(name="--find-lr", help="Try learning rates for up to 100 steps; keep nothing.", show_default=False),
     ] = False,
+    folds: Annotated[int | None, Parameter(help="Train once per fold of the training and validation images.")] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -63,6 +64,7 @@ def train(
         featherseg train data.root=photos model.name=jetnet train.epochs=20
         featherseg train --resume runs/camvid_fastsegnet
         featherseg train --resume runs/camvid_fastsegnet train.epochs=200
+        featherseg train photos --folds 5
 
     Args:
         recipe: TOML file, or a folder of images and masks; settings may stand in its place.
@@ -74,7 +76,8 @@ def train(
     from ..core.progress import logger, show_progress
     from ..core.recipes import load_config
     from ..training.fit import fit, resume_run
-    from .tables import print_json, print_scores, print_text
+    from ..training.folds import fit_folds, holds_folds, resume_folds
+    from .tables import print_json, print_scores, print_table, print_text
 
     show_progress(not quiet)
     seconds = None if time is None else parse_duration(time, "--time")
@@ -103,13 +106,28 @@ def train(
         other = "--find-lr, which trains no run" if find_lr else "--resume, where train.epochs alone may change"
         raise ConfigError(f"--time is given beside {other}; leave one of them out")
 
+    if folds is not None and (resume is not None or find_lr):
+        other = "--find-lr keeps nothing" if find_lr else f"--resume goes on with {resume} and its folds"
+        raise ConfigError(f"--folds {folds} begins anew, and {other}; leave one of them out")
     if find_lr:
         if resume is not None:
             raise ConfigError(f"--find-lr begins anew, and --resume goes on with {resume}; leave one of them out")
         from ..training.lr_finder import find_lr as sweep
 
-        found = sweep(config())
-        print_json(found.to_dict()) if json else print_text(str(found))
+        rates = sweep(config())
+        print_json(rates.to_dict()) if json else print_text(str(rates))
+        return
+    if folds is not None or (resume is not None and holds_folds(resume)):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError("folds are trained one after the other by one process; start them without torchrun")
+        if resume is not None and (recipe is not None or overrides):
+            raise ConfigError(f"--resume goes on with the folds in {resume} as they are; leave other settings out")
+        found = fit_folds(config(), folds) if folds is not None else resume_folds(resume or "")
+        if json:
+            print_json(found.to_dict())
+            return
+        print_table("", found.columns, found.rows)
+        print_text(f"{found.note}\nrun {found.path}")
         return
     if resume is not None:
         if recipe is not None or {text.partition("=")[0].strip() for text in overrides} - {"train.epochs"}:

@@ -15,7 +15,7 @@ from ..core.progress import logger
 from ..core.staging import staged
 from ..core.types import ImageArray
 from ..data.datasets import SegmentationDataset
-from ..evaluation.metrics import EvalResult
+from ..evaluation.result import EvalResult
 from ..evaluation.scores import evaluate
 from ..exporting.onnx import onnx_path, write_artifact
 from ..exporting.openvino import write_openvino_artifact

@@ -129,8 +129,8 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     ignore = train_set.classes.ignore_index
     supervised = Supervised(
         model,
-        build_loss(config.loss.out, ignore, weights),
-        build_loss(config.loss.aux, ignore, weights),
+        build_loss(config.loss.out, ignore, weights, train_set.classes.names),
+        build_loss(config.loss.aux, ignore, weights, train_set.classes.names),
         config.loss.aux_weight,
     )
     objective: Supervised | Distilled = supervised

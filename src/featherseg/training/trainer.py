@@ -21,7 +21,8 @@ from ..core.errors import CheckpointError, TrainingDivergedError, first_line, re
 from ..core.progress import OnProgress, bars, counting, logger
 from ..data.datasets import SegmentationDataset
 from ..data.loader import EpochBatches, Sample, one_line_errors
-from ..evaluation.metrics import EvalResult
+from ..evaluation.centerline import take_widths
+from ..evaluation.result import EvalResult
 from ..evaluation.scores import protocol, score
 from ..models.base import SegmentationModel
 from ..models.checkpoint import Checkpoint, load_checkpoint
@@ -280,12 +281,16 @@ class Trainer:
         """Score the averaged weights; each process takes its share of the images, and the counts are added up."""
         fabric, segmenter = self.fabric, self._segmenter()
         share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
-        confusion, borders = score(segmenter.segment, self.val_set, indices=share, boundary=boundary, progress=progress)
-        for counts in (*confusion.counts(), *(borders.counts() if borders else ())):
+        widths = take_widths(self.val_set) if boundary else None
+        thin = widths.thin if widths else ()
+        confusion, borders, lines = score(
+            segmenter.segment, self.val_set, indices=share, boundary=boundary, thin=thin, progress=progress
+        )
+        for counts in (counts for metric in (confusion, borders, lines) if metric for counts in metric.counts()):
             total = fabric.all_reduce(torch.from_numpy(counts).to(fabric.device), reduce_op="sum")
             counts[:] = cast(torch.Tensor, total).cpu().numpy()
         rules = protocol(self.val_set, long_side=self.network.input_spec.long_side)
-        return EvalResult.from_metrics(confusion, borders, rules)
+        return EvalResult.from_metrics(confusion, borders, rules, lines, widths)
 
     def _segmenter(self) -> Segmenter:
         return Segmenter(TorchSession(self.network, self._artifact(), device=str(self.fabric.device)))
