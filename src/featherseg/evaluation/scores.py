@@ -20,6 +20,8 @@ from .metrics import BoundaryF1, ConfusionMatrix, EvalResult
 RULE = "classes absent from masks and predictions left out"
 
 Segment = Callable[[ImageArray], MaskArray]
+Watch = Callable[[int, ImageArray, MaskArray, MaskArray], None]
+"""Called with a sample's index, image, target and prediction, as they are scored."""
 
 
 def score(
@@ -29,6 +31,7 @@ def score(
     indices: Sequence[int] | None = None,
     boundary: bool = True,
     others: bool = False,
+    watch: Watch | None = None,
     progress: OnProgress = no_progress,
 ) -> tuple[ConfusionMatrix, BoundaryF1 | None]:
     """Segment a dataset's images and count; memory does not grow with their number.
@@ -39,6 +42,7 @@ def score(
         indices: which samples; all where left out. Processes that share the work merge their counts.
         boundary: whether to measure boundary F1, which takes about as long as a small network.
         others: whether `segment` may give ids that are no class, which count as wrong.
+        watch: is shown each sample.
         progress: called with the numbers of images done and of all.
     """
     confusion = ConfusionMatrix(dataset.classes, others=others)
@@ -50,6 +54,8 @@ def score(
         confusion.update(target, prediction)
         if borders is not None:
             borders.update(target, prediction)
+        if watch is not None:
+            watch(index, image, target, prediction)
         progress(done, len(chosen))
     return confusion, borders
 

@@ -22,15 +22,16 @@ from ..core.recipes import config_to_toml, load_config
 from ..core.types import ClassSet
 from ..models.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
 from .failures import go_on, room_for
+from .progress_pictures import FOLDER
 from .run_log import read_log
 
-OWN_FILES = ("classes.json", "env.json", "log.jsonl", "result.json")
+OWN_FILES = ("classes.json", "env.json", "log.jsonl", "result.json", FOLDER)
 """What a run writes beside weights, whose names nobody else has."""
 PACKAGES = ("featherseg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "opencv-python-headless")
 
 
 class RunFolder:
-    """``config.toml, classes.json, env.json, log.jsonl, result.json, best.*, last.*, state.safetensors`` in one place.
+    """``config.toml, classes.json, env.json, log.jsonl, result.json, best.*, last.*, state.*, progress/`` in one place.
 
     Args:
         path: the folder.
@@ -84,8 +85,9 @@ class RunFolder:
         """
         if not resume:
             self.require_new()
-        for stale in self.path.glob(f"{TEMPORARY}*"):
-            stale.unlink(missing_ok=True)
+        for folder in (self.path, self.path / FOLDER):
+            for stale in folder.glob(f"{TEMPORARY}*"):
+                stale.unlink(missing_ok=True)
         files = {
             "config.toml": config_to_toml(config),
             "classes.json": json.dumps(classes.to_dict(), indent=1),

@@ -22,7 +22,7 @@ from ..core.progress import OnProgress, bars, counting, logger
 from ..data.datasets import SegmentationDataset
 from ..data.loader import EpochBatches, Sample, one_line_errors
 from ..evaluation.metrics import EvalResult
-from ..evaluation.scores import protocol, score
+from ..evaluation.scores import Watch, protocol, score
 from ..models.base import SegmentationModel
 from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.facts import count_gmacs, count_parameters
@@ -32,6 +32,7 @@ from ..runtime.segmenter import Segmenter
 from .distill import Distilled
 from .failures import report_failures
 from .optim import build_ema, build_schedule, stretch_schedule
+from .progress_pictures import ProgressPictures
 from .run_clock import RunClock, time_scores
 from .run_folder import RunFolder
 from .run_log import row_text
@@ -107,6 +108,9 @@ class Trainer:
         self.best_epoch, self.best_miou = 0, -1.0
         self.better_epoch = 0  # the last that was not only as good; patience counts from it
         self.clock = RunClock(len(setup.batches), 60 * config.train.minutes, self.time_scores)
+        self.share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
+        count = config.train.pictures if fabric.is_global_zero else 0
+        self.pictures = ProgressPictures(run.path, self.val_set.classes, self.share, count) if count else None
         self.board = _board(run) if config.train.tensorboard and fabric.is_global_zero else None
 
     def train(self, resume: bool = False) -> RunResult:
@@ -255,7 +259,9 @@ class Trainer:
         begin = time.monotonic()
         self._share(self.network.buffers())  # each process's batch norms saw other samples; the first's are saved
         task = progress.add_task("evaluate", total=len(self.val_set), figures="")
-        result = self._score(lambda done, _: progress.update(task, completed=done * self.fabric.world_size))
+        watch = None if self.pictures is None else self.pictures.watch
+        world = self.fabric.world_size
+        result = self._score(lambda done, _: progress.update(task, completed=done * world), watch=watch)
         progress.remove_task(task)
         seconds = time.monotonic() - begin
         self.clock.looked(seconds)
@@ -274,13 +280,16 @@ class Trainer:
             self.best_miou, self.best_epoch = result.miou, self.epoch
             if self.fabric.is_global_zero:
                 self.run.save("best", self._checkpoint(row))
+            if self.pictures is not None:
+                self.pictures.write(self.epoch, self.board)
         return row
 
-    def _score(self, progress: OnProgress, boundary: bool = False) -> EvalResult:
+    def _score(self, progress: OnProgress, boundary: bool = False, watch: Watch | None = None) -> EvalResult:
         """Score the averaged weights; each process takes its share of the images, and the counts are added up."""
         fabric, segmenter = self.fabric, self._segmenter()
-        share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
-        confusion, borders = score(segmenter.segment, self.val_set, indices=share, boundary=boundary, progress=progress)
+        confusion, borders = score(
+            segmenter.segment, self.val_set, indices=self.share, boundary=boundary, watch=watch, progress=progress
+        )
         for counts in (*confusion.counts(), *(borders.counts() if borders else ())):
             total = fabric.all_reduce(torch.from_numpy(counts).to(fabric.device), reduce_op="sum")
             counts[:] = cast(torch.Tensor, total).cpu().numpy()
