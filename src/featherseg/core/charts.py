@@ -136,7 +136,7 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str) -> str:
     def place(p: Point) -> tuple[float, float]:
         return left + (p.x - x0) / (x1 - x0) * (right - left), bottom - (p.y - y0) / (y1 - y0) * (bottom - top)
 
-    parts = _axes((x0, x1), (y0, y1), (left, top, right, bottom), x_title, y_title)
+    parts = _axes((x0, x1), (y0, y1), (left, top, right, bottom), (x_title, y_title))
     best = front(points)
     if best:
         corners = [place(p) for p in best]
@@ -194,24 +194,24 @@ def bars(groups: Sequence[Group], unit: str, maximum: float | None = None) -> st
     return _svg(bottom + 4, parts, unit)
 
 
-def curves(lines: Sequence[Curve], x_title: str, y_title: str, height: float = 280) -> str:
+def curves(lines: Sequence[Curve], x_title: str, y_title: str, across: tuple[int, int]) -> str:
     """Draw curves over whole numbers such as epochs, with axes; the vertical one begins at zero where that fits.
 
     Args:
         lines: at least one, with a point that is not NaN.
         x_title: name and unit of what is across.
         y_title: name and unit of what is upwards.
-        height: of the chart, in its units.
+        across: the first and the last number, for several charts of one span.
     """
-    left, top, right, bottom = 70.0, 14.0, WIDTH - 20.0, height - 52.0
+    height, left, top, right, bottom = 280.0, 70.0, 14.0, WIDTH - 20.0, 228.0
     known = [[(x, y) for x, y in line.points if math.isfinite(y)] for line in lines]
-    xs, (y0, y1) = [x for points in known for x, _ in points], _span([y for p in known for _, y in p], from_zero=True)
-    x0, x1 = (min(xs), max(xs)) if min(xs) < max(xs) else (min(xs) - 1, min(xs) + 1)
+    y0, y1 = _span([y for points in known for _, y in points], from_zero=True)
+    x0, x1 = across if across[0] < across[1] else (across[0] - 1, across[1] + 1)
 
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - y0) / (y1 - y0) * (bottom - top)
 
-    parts = _axes((x0, x1), (y0, y1), (left, top, right, bottom), x_title, y_title)
+    parts = _axes((x0, x1), (y0, y1), (left, top, right, bottom), (x_title, y_title), whole=True)
     for line, points in zip(lines, known, strict=True):
         color = f"c{color_class(line.series)[1:]}"
         spots = [place(x, y) for x, y in points]
@@ -306,13 +306,17 @@ def _span(values: Sequence[float], *, from_zero: bool) -> tuple[float, float]:
 
 
 def _axes(
-    across: tuple[float, float], upwards: tuple[float, float], frame: Box, x_title: str, y_title: str
+    across: tuple[float, float],
+    upwards: tuple[float, float],
+    frame: Box,
+    titles: tuple[str, str],
+    whole: bool = False,
 ) -> list[str]:
-    """Return a grid, axes and their titles, for figures within these ends."""
+    """Return a grid, axes and their titles, for figures within these ends; `whole` numbers across, where they are."""
     left, top, right, bottom = frame
-    (x0, x1), (y0, y1) = across, upwards
+    (x0, x1), (y0, y1), (x_title, y_title) = across, upwards, titles
     parts = []
-    for value in ticks(x0, x1, 8):
+    for value in ticks(x0, x1, min(8, round(x1 - x0)) if whole else 8):
         x = left + (value - x0) / (x1 - x0) * (right - left)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
         parts.append(_text(x, bottom + 18, f"{value:g}", "soft", "middle"))

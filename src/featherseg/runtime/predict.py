@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from os.path import realpath
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -61,8 +62,8 @@ def find_images(sources: Iterable[str | Path], out: str | Path | None = None) ->
     Raises:
         DataError: a source does not exist, a folder holds none, or two files would share an output's name.
     """
-    results = set() if out is None else {folder.resolve() for folder in (Path(out), *_result_folders(Path(out)))}
-    found: dict[tuple[Path, str], Found] = {}
+    results = set() if out is None else {realpath(folder) for folder in (Path(out), *_result_folders(Path(out)))}
+    found: dict[tuple[str, str], Found] = {}
     for source in map(Path, sources):
         if source.is_dir():
             folders = list(_folders(source, results))
@@ -78,7 +79,7 @@ def find_images(sources: Iterable[str | Path], out: str | Path | None = None) ->
             for key, image in sorted(images, key=lambda each: natural_key(each[1].name)):
                 found.setdefault(key, image)
         elif source.is_file():
-            found.setdefault((source.parent.resolve(), source.name), Found(source, PurePath(source.name)))
+            found.setdefault((realpath(source.parent), source.name), Found(source, PurePath(source.name)))
         else:
             raise DataError(f"{source} does not exist; give an image or a folder of images")
     named = Counter(image.name.with_suffix("") for image in found.values())
@@ -90,16 +91,16 @@ def find_images(sources: Iterable[str | Path], out: str | Path | None = None) ->
     return list(found.values())
 
 
-def _folders(root: Path, left_out: set[Path]) -> Iterator[tuple[Path, Path]]:
+def _folders(root: Path, left_out: set[str]) -> Iterator[tuple[Path, str]]:
     """Yield a folder and those below it, each with its real path, and none twice: links may go round in circles.
 
     Hidden ones are left out, and those whose real path is in `left_out`; real folders come before links to them.
     """
-    seen: set[Path] = set()
+    seen: set[str] = set()
     folders, links = deque([root]), deque[Path]()
     while folders or links:
         folder = (folders or links).popleft()
-        real = folder.resolve()
+        real = realpath(folder)
         if real in seen or (real in left_out and folder != root):
             continue
         seen.add(real)

@@ -39,7 +39,7 @@ def report_run(
         classes = ClassSet.from_dict(parse_json(read_text(folder / "classes.json")))
     except (OSError, KeyError, TypeError, ValueError, FeathersegError) as error:
         raise CheckpointError(f"run {folder} has a damaged classes.json: {first_line(error)}") from error
-    matrix = (run["result"] or {}).get("matrix")
+    matrix = run["result"].get("matrix") if isinstance(run["result"], dict) else None
     notes: list[str] = []
     hard: tuple[HardImage, ...] = ()
     if pictures:

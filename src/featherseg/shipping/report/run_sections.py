@@ -63,8 +63,9 @@ def _curves(
         lines += [Curve(name, points, series, marked)] if points else []
     if not lines:
         return ""
+    span = min(row["epoch"] for row in log), max(row["epoch"] for row in log)
     legend = keys([("—", line.series, line.name) for line in lines]) if len(names) > 1 else ""
-    return f'{legend}<div class="wide">{curves(lines, "epoch", unit)}</div>'
+    return f'{legend}<div class="wide">{curves(lines, "epoch", unit, span)}</div>'
 
 
 def figures_table(report: RunReport) -> str:
