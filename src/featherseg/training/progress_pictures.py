@@ -17,12 +17,11 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import first_line, require
-from ..core.files import write_atomically
+from ..core.files import FULL, write_atomically
 from ..core.progress import logger
 from ..core.text_files import shortened
 from ..core.types import ClassSet, ImageArray, MaskArray
 from ..evaluation.visualize import result_grid
-from .failures import FULL
 
 FOLDER = "progress"
 """Where they are in a run folder."""
