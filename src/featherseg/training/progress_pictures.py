@@ -51,12 +51,12 @@ class ProgressPictures:
         run: the run folder.
         classes: of the validation split.
         share: its samples that this process segments, in order.
-        count: how many are shown.
+        count: how many are shown; with 0 nothing is done.
     """
 
     def __init__(self, run: Path, classes: ClassSet, share: Sequence[int], count: int) -> None:
         self._folder, self._classes, self._count = run / FOLDER, classes, count
-        places = np.unique(np.linspace(0, len(share) - 1, CANDIDATES).round().astype(int)) if share else ()
+        places = np.unique(np.linspace(0, len(share) - 1, CANDIDATES).round().astype(int)) if share and count else ()
         self._wanted = {share[int(place)] for place in places}
         self._shown: dict[int, set[int]] = {}
         self._chosen = self._broken = False

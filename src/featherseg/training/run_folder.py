@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..core.config import Config
-from ..core.errors import CheckpointError, ConfigError
+from ..core.errors import CheckpointError, ConfigError, require
 from ..core.files import TEMPORARY, write_atomically
 from ..core.formatting import quoted
 from ..core.lock import folder_lock
@@ -125,6 +125,15 @@ class RunFolder:
         file = self.path / "log.jsonl"
         rows = [r for r in read_log(self.path) if r["epoch"] < row["epoch"]] if file.exists() else []
         self._write("log.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
+
+    def board(self) -> Any:
+        """Return a TensorBoard writer into the folder.
+
+        Raises:
+            MissingExtraError: TensorBoard is not installed.
+        """
+        tensorboard = require("torch.utils.tensorboard", "track", "Logging to TensorBoard")
+        return tensorboard.SummaryWriter(self.path / "tensorboard")
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json``: the best epoch's scores, when training is over."""

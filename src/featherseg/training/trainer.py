@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from ..core.config import Config
 from ..core.durations import duration
-from ..core.errors import CheckpointError, TrainingDivergedError, first_line, require
+from ..core.errors import CheckpointError, TrainingDivergedError, first_line
 from ..core.progress import OnProgress, bars, counting, logger
 from ..data.datasets import SegmentationDataset
 from ..data.loader import EpochBatches, Sample, one_line_errors
@@ -108,10 +108,10 @@ class Trainer:
         self.best_epoch, self.best_miou = 0, -1.0
         self.better_epoch = 0  # the last that was not only as good; patience counts from it
         self.clock = RunClock(len(setup.batches), 60 * config.train.minutes, self.time_scores)
-        self.share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
+        self.val_share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
         count = config.train.pictures if fabric.is_global_zero else 0
-        self.pictures = ProgressPictures(run.path, self.val_set.classes, self.share, count) if count else None
-        self.board = _board(run) if config.train.tensorboard and fabric.is_global_zero else None
+        self.pictures = ProgressPictures(run.path, self.val_set.classes, self.val_share, count)
+        self.board = run.board() if config.train.tensorboard and fabric.is_global_zero else None
 
     def train(self, resume: bool = False) -> RunResult:
         """Train to the last epoch, or until `patience` evaluations brought nothing better.
@@ -259,8 +259,7 @@ class Trainer:
         begin = time.monotonic()
         self._share(self.network.buffers())  # each process's batch norms saw other samples; the first's are saved
         task = progress.add_task("evaluate", total=len(self.val_set), figures="")
-        watch = None if self.pictures is None else self.pictures.watch
-        world = self.fabric.world_size
+        world, watch = self.fabric.world_size, self.pictures.watch
         result = self._score(lambda done, _: progress.update(task, completed=done * world), watch=watch)
         progress.remove_task(task)
         seconds = time.monotonic() - begin
@@ -280,7 +279,6 @@ class Trainer:
             self.best_miou, self.best_epoch = result.miou, self.epoch
             if self.fabric.is_global_zero:
                 self.run.save("best", self._checkpoint(row))
-            if self.pictures is not None:
                 self.pictures.write(self.epoch, self.board)
         return row
 
@@ -288,7 +286,7 @@ class Trainer:
         """Score the averaged weights; each process takes its share of the images, and the counts are added up."""
         fabric, segmenter = self.fabric, self._segmenter()
         confusion, borders = score(
-            segmenter.segment, self.val_set, indices=self.share, boundary=boundary, watch=watch, progress=progress
+            segmenter.segment, self.val_set, indices=self.val_share, boundary=boundary, watch=watch, progress=progress
         )
         for counts in (*confusion.counts(), *(borders.counts() if borders else ())):
             total = fabric.all_reduce(torch.from_numpy(counts).to(fabric.device), reduce_op="sum")
@@ -397,9 +395,3 @@ class Trainer:
         images = len(self.val_set)
         with counting("best epoch", images) as progress:
             return self._score(lambda done, _: progress(done * self.fabric.world_size, images), boundary=True)
-
-
-def _board(run: RunFolder) -> Any:
-    """Return a TensorBoard writer into the run folder."""
-    tensorboard = require("torch.utils.tensorboard", "track", "Logging to TensorBoard")
-    return tensorboard.SummaryWriter(run.path / "tensorboard")
