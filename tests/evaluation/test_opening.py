@@ -210,7 +210,7 @@ def test_a_stopped_call_goes_on_where_it_stopped(trained: Trained, photos: Path,
 def test_results_older_than_image_or_network_are_made_again(trained: Trained, photos: Path, tmp_path: Path) -> None:
     segmenter, out = open_segmenter(trained.file, threads=1), tmp_path / "out"
     network = Path(shutil.copy(trained.file, tmp_path / "net.onnx"))
-    paths = find_images([photos])
+    paths = [image.path for image in find_images([photos])]
     predict(segmenter, paths, out, overlays=False)
     mask = out / "masks" / "photo0.png"
     times = []
