@@ -43,7 +43,7 @@ def test_numbers_of_any_length_and_other_digits_are_no_trouble() -> None:
 def test_frames_are_listed_and_played_in_order(tmp_path: Path) -> None:
     folder = frames(tmp_path / "frames")
     assert [path.stem for path in list_images(folder)] == FRAMES
-    assert [path.stem for path in find_images([folder])] == FRAMES
+    assert [image.path.stem for image in find_images([folder])] == FRAMES
     assert [path.stem for path in FolderSource(folder, 0.0).images] == FRAMES
 
 

@@ -14,6 +14,7 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Decay = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Pictures = Annotated[int, msgspec.Meta(ge=0, le=16)]
 Whole = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Magnification = Annotated[float, msgspec.Meta(ge=1 / 64, le=64)]
 Processes = Annotated[int, msgspec.Meta(ge=0, le=256)]
@@ -179,6 +180,7 @@ class TrainConfig(Section, frozen=True):
     ``minutes`` is how long the run may take, scores included: after each epoch ``epochs`` are planned anew where they
     would take longer, or clearly less; 0 trains as many as ``epochs`` says.
     ``patience`` is how many evaluations without a better one end the training; 0 goes on to the last epoch.
+    ``pictures`` of the validation split are drawn into the run folder at each best epoch; 0 draws none.
     ``sync_batchnorm`` shares the statistics of batch norm among processes; "auto" does so on GPUs.
     """
 
@@ -192,6 +194,7 @@ class TrainConfig(Section, frozen=True):
     eval_every: Count = 1
     patience: Whole = 0
     tensorboard: bool = False
+    pictures: Pictures = 4
     sync_batchnorm: Literal["auto", "on", "off"] = "auto"
 
 

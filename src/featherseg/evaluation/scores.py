@@ -22,6 +22,8 @@ from .result import EvalResult
 RULE = "classes absent from masks and predictions left out"
 
 Segment = Callable[[ImageArray], MaskArray]
+Watch = Callable[[int, ImageArray, MaskArray, MaskArray], None]
+"""Called with a sample's index, image, target and prediction, as they are scored."""
 
 
 def score(
@@ -32,6 +34,7 @@ def score(
     boundary: bool = True,
     thin: Sequence[int] = (),
     others: bool = False,
+    watch: Watch | None = None,
     progress: OnProgress = no_progress,
 ) -> tuple[ConfusionMatrix, BoundaryF1 | None, CenterlineDice | None]:
     """Segment a dataset's images and count; memory does not grow with their number.
@@ -43,6 +46,7 @@ def score(
         boundary: whether to measure boundary F1, which takes about as long as a small network.
         thin: ids of the classes whose clDice is measured, see :func:`.centerline.take_widths`.
         others: whether `segment` may give ids that are no class, which count as wrong.
+        watch: is shown each sample.
         progress: called with the numbers of images done and of all.
     """
     confusion = ConfusionMatrix(dataset.classes, others=others)
@@ -55,6 +59,8 @@ def score(
         for metric in (confusion, borders, lines):
             if metric is not None:
                 metric.update(target, prediction)
+        if watch is not None:
+            watch(index, image, target, prediction)
         progress(done, len(chosen))
     return confusion, borders, lines
 

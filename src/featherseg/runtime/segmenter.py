@@ -17,7 +17,7 @@ from ..core.errors import ConfigError
 from ..core.images import write_mask
 from ..core.types import ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
-from .draw import colorize, overlay
+from .draw import ALPHA, colorize, overlay
 from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces
 from .postprocess import kernels, upsample_argmax
 from .sessions.base import Session, open_session
@@ -48,15 +48,27 @@ class Prediction:
     classes: ClassSet
     image: ImageArray
 
-    def overlay(self, frame: ImageArray | None = None, alpha: float = 0.6, legend: bool = True) -> ImageArray:
+    def overlay(
+        self,
+        frame: ImageArray | None = None,
+        alpha: float = ALPHA,
+        legend: bool = True,
+        background: bool = False,
+    ) -> ImageArray:
         """Return the mask's colours over `frame` (by default the segmented one), RGB uint8 (H, W, 3).
 
         Args:
             frame: RGB uint8 image of the mask's size.
             alpha: share of the colours, 0–1.
             legend: whether to name the classes in a corner.
+            background: whether to colour the background too, where the first class is called so, or void, other or
+                unlabelled; it stays as it is in `frame` otherwise.
+
+        Raises:
+            ConfigError: `frame` or `alpha` is none of these.
         """
-        return overlay(self.image if frame is None else frame, self.mask, self.classes, alpha=alpha, legend=legend)
+        below = self.image if frame is None else frame
+        return overlay(below, self.mask, self.classes, alpha=alpha, legend=legend, background=background)
 
     def colors(self) -> ImageArray:
         """Return the mask in its classes' colours, RGB uint8 (H, W, 3)."""

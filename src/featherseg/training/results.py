@@ -84,7 +84,7 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
     _tell_held_out(runs)
     sections = []
     for group in _by_recipe(run for run in runs if run["result"] is not None):
-        with _damage_named(group):
+        with damage_named(group):
             score = statistics.fmean(run["result"]["miou"] or 0.0 for run in group)
             order = (group[0]["config"].data.name, not _folds(group), -score)
             details = [f"## {_name(group)}\n", _protocol(group), _classes(group), _curve(group), _recipe(group[0])]
@@ -101,7 +101,7 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
     if unfinished:
         page.append(UNFINISHED)
         for run in unfinished:
-            with _damage_named([run]):
+            with damage_named([run]):
                 page.append(_so_far(run))
     return "\n".join(page)
 
@@ -133,7 +133,7 @@ def write_scores(folders: Iterable[str | Path], path: str | Path) -> Path:
 
 
 @contextmanager
-def _damage_named(group: Sequence[Run]) -> Iterator[None]:
+def damage_named(group: Sequence[Run]) -> Iterator[None]:
     """Turn what files of any content do to a page into one line that says whose they are."""
     try:
         yield
@@ -278,8 +278,8 @@ def _classes(group: Sequence[Run]) -> str:
             for fold, result in zip(folds, results, strict=True):
                 rows.append((f"{title}, {fold}", percent(result[mean]), *(percent(value) for value in result[key])))
         else:
-            values = zip(*(result[key] for result in results), strict=True)
-            rows.append((title, *(spread(value) for value in values)))
+            columns = zip(*(result[key] for result in results), strict=True)
+            rows.append((title, *(spread(value) for value in columns)))
     if not _folds(group):
         for title, key in MORE_SCORES.items():
             if all(key in result for result in results):  # runs of 0.1 have none of them

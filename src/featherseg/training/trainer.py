@@ -17,13 +17,13 @@ from rich.progress import Progress
 
 from ..core.config import Config
 from ..core.durations import duration
-from ..core.errors import CheckpointError, TrainingDivergedError, first_line, require
+from ..core.errors import CheckpointError, TrainingDivergedError, first_line
 from ..core.progress import OnProgress, bars, counting, logger
 from ..data.datasets import SegmentationDataset
 from ..data.loader import EpochBatches, Sample, one_line_errors
 from ..evaluation.centerline import take_widths
 from ..evaluation.result import EvalResult
-from ..evaluation.scores import protocol, score
+from ..evaluation.scores import Watch, protocol, score
 from ..models.base import SegmentationModel
 from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.facts import count_gmacs, count_parameters
@@ -33,6 +33,7 @@ from ..runtime.segmenter import Segmenter
 from .distill import Distilled
 from .failures import report_failures
 from .optim import build_ema, build_schedule, stretch_schedule
+from .progress_pictures import ProgressPictures
 from .run_clock import RunClock, time_scores
 from .run_folder import RunFolder
 from .run_log import row_text
@@ -108,7 +109,10 @@ class Trainer:
         self.best_epoch, self.best_miou = 0, -1.0
         self.better_epoch = 0  # the last that was not only as good; patience counts from it
         self.clock = RunClock(len(setup.batches), 60 * config.train.minutes, self.time_scores)
-        self.board = _board(run) if config.train.tensorboard and fabric.is_global_zero else None
+        self.val_share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
+        count = config.train.pictures if fabric.is_global_zero else 0
+        self.pictures = ProgressPictures(run.path, self.val_set.classes, self.val_share, count)
+        self.board = run.board() if config.train.tensorboard and fabric.is_global_zero else None
 
     def train(self, resume: bool = False) -> RunResult:
         """Train to the last epoch, or until `patience` evaluations brought nothing better.
@@ -256,7 +260,8 @@ class Trainer:
         begin = time.monotonic()
         self._share(self.network.buffers())  # each process's batch norms saw other samples; the first's are saved
         task = progress.add_task("evaluate", total=len(self.val_set), figures="")
-        result = self._score(lambda done, _: progress.update(task, completed=done * self.fabric.world_size))
+        world, watch = self.fabric.world_size, self.pictures.watch
+        result = self._score(lambda done, _: progress.update(task, completed=done * world), watch=watch)
         progress.remove_task(task)
         seconds = time.monotonic() - begin
         self.clock.looked(seconds)
@@ -275,16 +280,22 @@ class Trainer:
             self.best_miou, self.best_epoch = result.miou, self.epoch
             if self.fabric.is_global_zero:
                 self.run.save("best", self._checkpoint(row))
+                self.pictures.write(self.epoch, self.board)
         return row
 
-    def _score(self, progress: OnProgress, boundary: bool = False) -> EvalResult:
+    def _score(self, progress: OnProgress, boundary: bool = False, watch: Watch | None = None) -> EvalResult:
         """Score the averaged weights; each process takes its share of the images, and the counts are added up."""
         fabric, segmenter = self.fabric, self._segmenter()
-        share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
         widths = take_widths(self.val_set) if boundary else None
         thin = widths.thin if widths else ()
         confusion, borders, lines = score(
-            segmenter.segment, self.val_set, indices=share, boundary=boundary, thin=thin, progress=progress
+            segmenter.segment,
+            self.val_set,
+            indices=self.val_share,
+            boundary=boundary,
+            thin=thin,
+            watch=watch,
+            progress=progress,
         )
         for counts in (counts for metric in (confusion, borders, lines) if metric for counts in metric.counts()):
             total = fabric.all_reduce(torch.from_numpy(counts).to(fabric.device), reduce_op="sum")
@@ -393,9 +404,3 @@ class Trainer:
         images = len(self.val_set)
         with counting("best epoch", images) as progress:
             return self._score(lambda done, _: progress(done * self.fabric.world_size, images), boundary=True)
-
-
-def _board(run: RunFolder) -> Any:
-    """Return a TensorBoard writer into the run folder."""
-    tensorboard = require("torch.utils.tensorboard", "track", "Logging to TensorBoard")
-    return tensorboard.SummaryWriter(run.path / "tensorboard")
