@@ -148,8 +148,8 @@ def prune(
     """
     if not isinstance(model, SegmentationModel) or is_foreign(model.name):
         raise ConfigError(
-            f"{type(getattr(model, 'module', model)).__name__} is a module that no name builds, and nothing could build "
-            "its pruned form either; register its builder with register_model, or prune a network of list_models()"
+            f"{type(getattr(model, 'module', model)).__name__} is a module that no name builds, and so nothing builds "
+            "its pruned form; register its builder with register_model, or prune a network of list_models()"
         )
     goals = {
         "ratio": ratio,

@@ -74,8 +74,8 @@ def fit(
         >>> config = featherseg.load_config("recipe.toml", ["name=mine", "train.epochs=1"])
         >>> featherseg.fit(config).path.name
         'mine'
-        >>> run = featherseg.fit("photos", model="jetnet", name="short", train={"epochs": 1}, augment={"crop": [64, 64]})
-        >>> run.epochs
+        >>> quick = {"train": {"epochs": 1}, "data": {"batch_size": 4}, "augment": {"crop": [64, 64]}}
+        >>> featherseg.fit("photos", model="jetnet", name="quick", **quick).epochs
         1
     """
     from .given import as_given  # which chooses settings, and looks at starts as they are loaded here

@@ -1,4 +1,4 @@
-"""What a training is asked for: a configuration, a recipe or a folder, with settings and perhaps a network in memory."""
+"""What a training is asked for: a configuration, recipe or folder, with settings and perhaps a network in memory."""
 
 from __future__ import annotations
 

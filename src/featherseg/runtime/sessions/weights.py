@@ -17,9 +17,8 @@ HOME = "featherseg.models.opening"
 def is_network(source: object) -> bool:
     """Return whether `source` is a torch module or a checkpoint; False in a process that has not imported torch."""
     torch = sys.modules.get("torch")
-    return torch is not None and any(
-        isinstance(each, torch.nn.Module) for each in (source, getattr(source, "model", 0))
-    )
+    parts = source, getattr(source, "model", None)
+    return torch is not None and any(isinstance(each, torch.nn.Module) for each in parts)
 
 
 def open_weights(source: Any, *, classes: ClassSet | None = None, **options: Any) -> Session:
@@ -28,7 +27,7 @@ def open_weights(source: Any, *, classes: ClassSet | None = None, **options: Any
     Args:
         source: a path or what :func:`is_network` says yes to.
         classes: what the logits of a module mean, which does not say so itself.
-        options: ``backend``, ``threads``, ``device``, ``precision``; see :func:`featherseg.models.opening.open_network`.
+        options: ``backend``, ``threads``, ``device``, ``precision``; see ``open_network`` in :data:`HOME`.
 
     Raises:
         MissingExtraError: it needs torch, which the base install leaves out.
