@@ -63,11 +63,14 @@ class ForeignModel(SegmentationModel):
     def compute(self, image: Tensor) -> dict[str, Tensor]:
         """Return the maps of an image of at least ``MIN_SIZE`` a side."""
         height, width = image.shape[-2:]
-        if self.multiple > 1:  # even where it fits already: an exported graph is of all sizes
-            image = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        step = self.multiple
+        if step > 1:  # even where it fits already: an exported graph is of all sizes
+            # No division of what is negative, which ONNX rounds the other way than Python.
+            image = F.pad(image, (0, (step - width % step) % step, 0, (step - height % step) % step), mode="replicate")
         padded_h, padded_w = image.shape[-2:]
         found = _maps(self.module(image), type(self.module).__name__)
-        maps = {"out": found["out"][..., : -(-height // self.stride), : -(-width // self.stride)]}
+        rows, columns = _covering((height, width), self.stride)
+        maps = {"out": found["out"][..., :rows, :columns]}
         if self.training:
             maps |= {
                 name: x[..., : -(-height * x.shape[-2] // padded_h), : -(-width * x.shape[-1] // padded_w)]
@@ -187,7 +190,7 @@ def _multiples(trial: nn.Module, first: tuple[int, int], stride: int) -> Iterato
 
 def _covering(size: tuple[int, int], stride: int) -> tuple[int, int]:
     """Return the (height, width) of logits that cover images of a size."""
-    return -(-size[0] // stride), -(-size[1] // stride)
+    return (size[0] + stride - 1) // stride, (size[1] + stride - 1) // stride
 
 
 def _logits_shape(trial: nn.Module, size: tuple[int, int]) -> tuple[int, ...]:
