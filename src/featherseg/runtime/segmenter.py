@@ -21,8 +21,8 @@ from .artifact import Artifact
 from .draw import colorize, overlay
 from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces
 from .postprocess import kernels, upsample_argmax
-from .sessions.base import Session, artifact_suffixes, open_session
-from .sessions.weights import is_network, open_weights
+from .sessions.base import Session, open_session
+from .sessions.weights import is_network, is_weights, open_weights
 
 Frame = ImageArray | str | Path | Image.Image
 """What :class:`Segmenter` takes for a picture: an array, a file, or a picture of Pillow's."""
@@ -132,7 +132,7 @@ class Segmenter:
             raise ConfigError("classes are of a network in memory; files and sessions have their own, so leave it out")
         if is_network(source):
             self.session = open_weights(source, classes=classes, backend=backend, threads=threads)
-        elif isinstance(source, str | Path) and Path(source).suffix.lower() not in artifact_suffixes():
+        elif isinstance(source, str | Path) and is_weights(source):
             self.session = open_weights(source, backend=backend, threads=threads)
         elif isinstance(source, str | Path):
             self.session = open_session(source, backend, **options)

@@ -21,6 +21,12 @@ def is_network(source: object) -> bool:
     return torch is not None and any(isinstance(each, torch.nn.Module) for each in parts)
 
 
+def is_weights(path: str | Path) -> bool:
+    """Return whether a path is of a run folder or weights file, or names published weights; exported files are not."""
+    path = Path(path)
+    return path.is_dir() or path.suffix.lower() in ("", ".safetensors", ".pth", ".pt") or ":" in path.name
+
+
 def open_weights(source: Any, *, classes: ClassSet | None = None, **options: Any) -> Session:
     """Open a run folder, a weights file, published weights by name, a checkpoint or a module.
 
