@@ -233,7 +233,7 @@ def test_build_loss_hands_on_the_ignore_index(batch):
     [
         ([], None, "at least one term"),
         ([{"weight": 1.0}], None, "has no name"),
-        ([{"name": "crossentropy"}], None, 'did you mean "cross_entropy"'),
+        ([{"name": "cros_entropy"}], None, 'did you mean "cross_entropy"'),
         ([{"name": "focal", "gama": 1.0}], None, 'did you mean "gamma"'),
         ([{"name": "dice"}], [1.0, 2.0], "no loss of dice takes them"),
         ([{"name": "cross_entropy"}], [1.0, -2.0], ">= 0"),

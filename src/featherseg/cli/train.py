@@ -71,36 +71,18 @@ def train(
         overrides: dotted.key=value settings, such as optim.lr=1e-3.
     """
     need_training()
-    from ..core.config import Config
     from ..core.durations import parse_duration
-    from ..core.progress import logger, show_progress
+    from ..core.progress import show_progress
     from ..core.recipes import load_config
     from ..training.fit import fit, resume_run
     from ..training.folds import fit_folds, holds_folds, resume_folds
+    from ..training.given import configured
     from .tables import print_json, print_scores, print_table, print_text
 
     show_progress(not quiet)
     seconds = None if time is None else parse_duration(time, "--time")
     if recipe is not None and "=" in recipe:
         overrides, recipe = (recipe, *overrides), None
-
-    def config() -> Config:
-        from ..training.timing import in_time
-
-        if recipe is None or not Path(recipe).expanduser().is_dir():
-            config = load_config(recipe, overrides)
-            if seconds is None:
-                return config
-            config, choices = in_time(config, overrides, seconds)
-            lines = [*map(str, choices)]
-        else:
-            from ..training.quickstart import quick_start
-
-            start = quick_start(recipe, overrides, seconds=seconds)
-            config, lines = start.config, [*start.notes, *map(str, start.choices)]
-        for line in lines:
-            logger.info(line)
-        return config
 
     if seconds is not None and (find_lr or resume is not None):
         other = "--find-lr, which trains no run" if find_lr else "--resume, where train.epochs alone may change"
@@ -114,7 +96,7 @@ def train(
             raise ConfigError(f"--find-lr begins anew, and --resume goes on with {resume}; leave one of them out")
         from ..training.lr_finder import find_lr as sweep
 
-        rates = sweep(config())
+        rates = sweep(configured(recipe, overrides))
         print_json(rates.to_dict()) if json else print_text(str(rates))
         return
     if folds is not None or (resume is not None and holds_folds(resume)):
@@ -122,7 +104,11 @@ def train(
             raise ConfigError("folds are trained one after the other by one process; start them without torchrun")
         if resume is not None and (recipe is not None or overrides):
             raise ConfigError(f"--resume goes on with the folds in {resume} as they are; leave other settings out")
-        found = fit_folds(config(), folds) if folds is not None else resume_folds(resume or "")
+        if folds is not None:
+            each = None if seconds is None else seconds / max(folds, 1)  # the time is for all of them
+            found = fit_folds(configured(recipe, overrides, seconds=each), folds)
+        else:
+            found = resume_folds(resume or "")
         if json:
             print_json(found.to_dict())
             return
@@ -137,7 +123,7 @@ def train(
             )
         result = resume_run(resume, epochs=load_config(None, overrides).train.epochs if overrides else None)
     else:
-        result = fit(config())
+        result = fit(configured(recipe, overrides, seconds=seconds))
     if int(os.environ.get("RANK", "0")):
         return  # torchrun's other processes have the same result
     if json:

@@ -21,7 +21,7 @@ import numpy as np
 from ..core.errors import ConfigError, did_you_mean
 from ..core.text_files import shortened
 from ..core.types import IGNORE_INDEX, ClassSet, ImageArray, MaskArray, distinct_colors
-from .datasets import FileDataset, SegmentationDataset, create_dataset, datasets
+from .datasets import FileDataset, Indexed, SegmentationDataset, create_dataset, datasets
 from .labels import LabelTable
 
 IGNORE = "ignore"
@@ -167,7 +167,7 @@ class ClassMap:
 
 
 @dataclass(frozen=True)
-class Relabelled:
+class Relabelled(Indexed):
     """A dataset whose class ids are others than those that it reads.
 
     Args:

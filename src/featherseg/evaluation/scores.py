@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,7 +67,7 @@ def score(
 
 
 def evaluate(
-    segmenter: Segmenter,
+    segmenter: Segmenter | Any,
     dataset: SegmentationDataset,
     *,
     scales: Sequence[float] = (1.0,),
@@ -79,7 +80,8 @@ def evaluate(
     """Return dataset-level scores with their protocol.
 
     Args:
-        segmenter: file or network with its deployed pre- and postprocessing.
+        segmenter: file or network with its deployed pre- and postprocessing; or what :class:`Segmenter` opens. A
+            network in memory, of another library too (see :func:`featherseg.wrap`), has the dataset's classes.
         dataset: its classes are the segmenter's, or some of them, in any order; or `class_map` says which is which.
         scales: image scales whose class probabilities are averaged; ``(1.0,)`` is the honest single-scale score.
         flip: average over the mirrored image too.
@@ -98,6 +100,8 @@ def evaluate(
         >>> 0 <= result.miou <= 1, result.protocol["resolution"]
         (True, 'original resolution')
     """
+    if not isinstance(segmenter, Segmenter):
+        segmenter = Segmenter(segmenter, classes=dataset.classes)
     matched = match_classes(segmenter.artifact.classes, dataset, class_map)
     if matched.rule:
         logger.info(matched.rule)

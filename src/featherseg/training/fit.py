@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 import msgspec
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from ..core.config import Config
 from ..core.errors import CheckpointError, ConfigError
 from ..core.progress import counting, hidden, logger
+from ..core.text_files import shortened
 from ..data.cache import CachedDataset, fits_cache
 from ..data.class_counts import ClassCounts, absent_class_warnings, require_contrast, take_class_counts
 from ..data.class_maps import open_mapped
@@ -40,13 +44,25 @@ from .teacher import load_teacher
 from .trainer import RunResult, Setup, Trainer
 
 
-def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResult:
-    """Train as configured and leave a run folder.
+def fit(
+    config: Config | str | Path,
+    *,
+    model: nn.Module | Mapping[str, Any] | str | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> RunResult:
+    """Train, and leave a run folder.
 
     Args:
-        config: the whole run.
+        config: the whole run; or a folder of images and masks, for which all is chosen that `settings` leave open, as
+            ``featherseg train FOLDER`` does (the choices and their reasons are logged); or a recipe's TOML file.
+        model: a network to train, of another library too (see :func:`featherseg.wrap`): a copy of it is trained, and
+            in the end it gets the weights of the best epoch. Else the recipe's section, or the name of a network.
         resume: go on with the run in the folder that `config` names.
         quiet: show no bars and notes, even where :func:`featherseg.show_progress` was called.
+        settings: as in a recipe, a dictionary for each section: ``train={"epochs": 10}, optim={"lr": 1e-3}``, and
+            ``name``, ``out`` and ``seed`` as they are.
 
     Raises:
         FeathersegError: a setting, dataset or weights file cannot be used, or another training holds the run folder;
@@ -58,7 +74,14 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         >>> config = featherseg.load_config("recipe.toml", ["name=mine", "train.epochs=1"])
         >>> featherseg.fit(config).path.name
         'mine'
+        >>> quick = {"train": {"epochs": 1}, "data": {"batch_size": 4}, "augment": {"crop": [64, 64]}}
+        >>> featherseg.fit("photos", model="jetnet", name="quick", **quick).epochs
+        1
     """
+    from .given import as_given  # which chooses settings, and looks at starts as they are loaded here
+
+    with hidden(quiet):
+        config, network = as_given(config, model, settings, resume=resume)
     run = RunFolder(Path(config.out) / config.name)
     if not resume:
         run.require_new()
@@ -67,7 +90,8 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     fabric.launch()
     first = fabric.is_global_zero
     with hidden(quiet or not first), run.lock() if first else nullcontext():
-        setup = set_up(config, fabric, fresh=not (resume and run.has_state))
+        trained = None if network is None else copy.deepcopy(network)
+        setup = set_up(config, fabric, fresh=not (resume and run.has_state), model=trained)
         trainer = Trainer(fabric, setup, config, run)
         if first:  # only now that nothing of the configuration can be refused any more
             run.create(config, setup.val_set.classes, resume=resume)
@@ -80,18 +104,22 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
             f"{config.data.batch_size}{processes}, {fabric.strategy.precision.precision} on {fabric.device}"
         )
         result = trainer.train(resume)
+        if network is not None:
+            network.load_state_dict(trainer.network.state_dict())
+            network.eval()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # its threads would abort a process that ends with them running
     return result
 
 
-def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
+def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, model: SegmentationModel | None = None) -> Setup:
     """Build datasets, network, losses and loader; nothing is written.
 
     Args:
         config: the whole run.
         fabric: launched.
         fresh: fill the network with the weights it starts from; a training state replaces them all.
+        model: the network, where it is not built by its name.
 
     Raises:
         FeathersegError: a setting, dataset or weights file cannot be used.
@@ -103,7 +131,13 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     torch.manual_seed(config.seed)
     # A training state replaces all weights: those of the start need not be there any more.
     options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}
-    model = create_model(config.model.name, len(train_set.classes), **options)
+    if model is None:
+        model = create_model(config.model.name, len(train_set.classes), **options)
+    elif model.num_classes != (count := len(train_set.classes)):
+        raise ConfigError(
+            f"model gives logits of {model.num_classes} classes, but {data.name} has {count} "
+            f"({shortened(', '.join(train_set.classes.names), 100)}); build it with {count}"
+        )
     if config.model.long_side:
         model.input_spec = replace(model.input_spec, long_side=config.model.long_side)
     if config.model.starts and fresh:
@@ -158,13 +192,16 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     return Setup(objective, source, batches, images, val_set)
 
 
-def resume_run(folder: str | Path, *, epochs: int | None = None, quiet: bool = False) -> RunResult:
+def resume_run(
+    folder: str | Path, *, epochs: int | None = None, quiet: bool = False, model: nn.Module | None = None
+) -> RunResult:
     """Go on with the run in `folder`, which may have been moved, as it was configured.
 
     Args:
         folder: of the run.
         epochs: in all, where there shall be more or fewer than configured; the schedule is stretched to them.
         quiet: show no progress.
+        model: the network, where the run is of one that no name builds; see :func:`fit`.
 
     Raises:
         CheckpointError: it is no run folder, or no epoch of it was finished.
@@ -186,7 +223,7 @@ def resume_run(folder: str | Path, *, epochs: int | None = None, quiet: bool = F
         )
         train = msgspec.structs.replace(config.train, epochs=epochs, minutes=0.0)  # which would plan others
         config = msgspec.structs.replace(config, train=train)
-    return fit(config, resume=True, quiet=quiet)
+    return fit(config, resume=True, quiet=quiet, model=model)
 
 
 def with_lasting_paths(config: Config) -> Config:

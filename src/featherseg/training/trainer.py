@@ -398,8 +398,7 @@ class Trainer:
     def _final_scores(self) -> EvalResult:
         """Score the best epoch's weights in full, boundary F1 with it."""
         if self.fabric.is_global_zero:  # other nodes need not see its folder
-            best = load_checkpoint(self.run.path)
-            self.network.load_state_dict(best.model.state_dict())
+            load_checkpoint(self.run.path, model=self.network)
         self._share(self.network.state_dict().values())
         images = len(self.val_set)
         with counting("best epoch", images) as progress:

@@ -14,7 +14,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from ...core.errors import ConfigError, did_you_mean
 from ...core.images import write_image, write_mask
 from ...core.types import MIN_SIZE, ClassSet, ImageArray, MaskArray
-from ..datasets import datasets
+from ..datasets import Indexed, datasets
 from ..street.actors import Car
 from ..street.backdrop import draw_bonnet, draw_ground, draw_sky, draw_skyline, finish, hide_border
 from ..street.layout import choose_light, choose_street, furnish
@@ -91,7 +91,7 @@ MAX_SIDE = 4096
 """Pixels; a larger scene takes gigabytes to draw."""
 
 
-class SyntheticScenes:
+class SyntheticScenes(Indexed):
     """A split of a synthetic set; its scenes are what a subclass draws.
 
     Args:
