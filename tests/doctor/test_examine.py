@@ -208,8 +208,16 @@ def test_classes_in_the_users_words(tmp_path: Path) -> None:
 
 def test_stride(tmp_path: Path) -> None:
     root = zoo.clean_folder(tmp_path)
-    assert ids(root, stride=32) == set()
-    assert ids(root, stride=64) == {"size-stride"}
+    assert ids(root, stride=8) == set()
+    assert ids(root, stride=64) == {"class-too-thin"}
+    detail = examine(root, stride=16).detail
+    assert detail is not None
+    assert [stride for stride, _ in detail.kept] == [16, 4, 2]
+    assert detail.masks == zoo.TRAIN + zoo.VAL
+    assert examine(root, stride=1).to_dict()["detail"]["kept"] == [
+        {"stride": 1, "scale": 1.0, "dice": {"sky": 1.0, "road": 1.0, "car": 1.0}}
+    ]
+    assert quick_check(root).to_dict()["detail"] is None  # trainings measure what they are going to see
     with pytest.raises(ConfigError, match="stride is 0"):
         examine(root, stride=0)
 
@@ -358,9 +366,9 @@ def test_infer_data_refuses_what_no_loader_reads(name: str, words: str, tmp_path
 @pytest.mark.parametrize(
     ("place", "findings"),
     [
-        ("CamVid", {"same-recording", "near-duplicates"}),
-        ("VOCdevkit", {"size-stride", "constant-border"}),
-        ("cityscapes", {"no-val-split", "class-absent", "class-rare", "statistics-far"}),
+        ("CamVid", {"same-recording", "near-duplicates", "class-too-thin", "class-thin"}),
+        ("VOCdevkit", {"constant-border"}),
+        ("cityscapes", {"no-val-split", "class-absent", "class-rare", "statistics-far", "class-thin"}),
     ],
 )
 def test_real_datasets(place: str, findings: set[str], shared: Path) -> None:

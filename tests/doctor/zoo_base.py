@@ -23,12 +23,13 @@ TRAIN, VAL = 9, 3
 
 
 def picture(index: int, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth noise of its own, with ImageNet's mean and spread; every class holds a tenth of the pixels or more."""
+    """Smooth noise with ImageNet's mean and spread; every class holds a tenth of the pixels or more, in large patches."""
     rng = np.random.default_rng(1000 + index)
-    field = cv2.resize(rng.random((5, 7, 4)), size[::-1], interpolation=cv2.INTER_CUBIC)
+    field = cv2.resize(rng.random((5, 7, 3)), size[::-1], interpolation=cv2.INTER_CUBIC)
     field = (field - field.mean((0, 1))) / field.std((0, 1))
-    image = np.clip((np.array([0.485, 0.456, 0.406]) + 0.22 * field[..., :3]) * 255, 14, 255).astype(np.uint8)
-    mask = np.digitize(field[..., 3], np.quantile(field[..., 3], [0.45, 0.8])).astype(np.uint8)
+    image = np.clip((np.array([0.485, 0.456, 0.406]) + 0.22 * field) * 255, 14, 255).astype(np.uint8)
+    patches = cv2.resize(rng.random((3, 4)), size[::-1], interpolation=cv2.INTER_CUBIC)
+    mask = np.digitize(patches, np.quantile(patches, [0.45, 0.8])).astype(np.uint8)
     return image, mask
 
 
