@@ -301,7 +301,7 @@ def posts(root: Path) -> None:
     def change(ids: np.ndarray) -> np.ndarray:
         thin = np.minimum(ids, 1)
         for i in range(4):
-            thin[:, 6 + 23 * i : 16 + 23 * i] = 2
+            thin[5:59, 7 + 21 * i : 16 + 21 * i] = 2
         return thin
 
     each_mask(root, change)
