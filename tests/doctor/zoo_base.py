@@ -23,7 +23,7 @@ TRAIN, VAL = 9, 3
 
 
 def picture(index: int, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth noise with ImageNet's mean and spread; every class holds a tenth of the pixels or more, in large patches."""
+    """Smooth noise with ImageNet's mean and spread; every class holds a tenth of the pixels or more, in patches."""
     rng = np.random.default_rng(1000 + index)
     field = cv2.resize(rng.random((5, 7, 3)), size[::-1], interpolation=cv2.INTER_CUBIC)
     field = (field - field.mean((0, 1))) / field.std((0, 1))

@@ -24,7 +24,7 @@ would keep less than this of its Dice at their network's stride: an IoU of a thi
 GAIN = 0.1
 """Of Dice that the class that keeps least has to gain, for published weights to be left."""
 SMALL, TWICE = 640, 2.0
-"""Longer side, in pixels, up to which images are enlarged where even the finest stride is too coarse, and by how much."""
+"""Longer side, in pixels, up to which images are enlarged where the finest stride is too coarse, and by how much."""
 MASKS, SECONDS = 24, 5.0
 """Masks that are measured at most, and the time after which no further one is begun."""
 
