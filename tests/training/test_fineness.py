@@ -107,7 +107,7 @@ def test_what_the_user_gave_is_obeyed_and_its_loss_said() -> None:
     plan, lost = chosen(thin, "model.name=fastsegnet")  # its stride is still free
     assert (plan.config.model.options, lost) == ({"stride": 2}, "")
     plan, lost = chosen(thin, "model.long_side=960")
-    assert (plan.config.model.options, plan.config.model.long_side, lost) == ({"stride": 2}, 960, "")
+    assert (plan.config.model.options, plan.config.model.long_side, lost) == ({"stride": 4}, 960, "")
     with pytest.raises(ConfigError, match="did you mean"):
         chosen(thin, "model.name=jetnets")
 

@@ -8,7 +8,6 @@ the best that a network of that stride could say, and enlarging them bilinearly 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -139,7 +138,7 @@ def measure_detail(
     strides: Sequence[int] = STRIDES,
     scales: Sequence[float] = (1.0,),
     *,
-    seconds: float = math.inf,
+    most: int = 40_000_000,
 ) -> KeptDetail:
     """Measure on masks what each class keeps when it is decided once in a cell.
 
@@ -151,7 +150,8 @@ def measure_detail(
         classes: of the masks.
         strides: of networks.
         scales: by which images are resized before the network sees them; a stride is the finer for a larger one.
-        seconds: after which no further mask is begun.
+        most: pixels after which no further mask is begun, a few seconds of work. Time itself is no limit, so that the
+            same masks give the same answer on every machine.
 
     Raises:
         ConfigError: a stride or scale is out of range.
@@ -159,7 +159,7 @@ def measure_detail(
     if not all(stride >= 1 for stride in strides) or not all(0 < scale < math.inf for scale in scales):
         given = f"strides are {list(strides)} and scales {list(scales)}"
         raise ConfigError(f"{given}; give strides of 1 or more and scales over 0")
-    start, looked_at = time.perf_counter(), 0
+    looked_at, seen = 0, 0
     wanted = [(stride, float(scale)) for scale in scales for stride in strides]
     totals = {key: np.zeros((3, len(classes)), np.int64) for key in wanted}
     for mask in masks:
@@ -170,7 +170,8 @@ def measure_detail(
                 done[cells] = _counts(mask, cells, len(classes))
             totals[stride, scale] += done[cells]
         looked_at += 1
-        if time.perf_counter() - start > seconds:
+        seen += mask.size
+        if seen >= most:
             break
     kept = {}
     for key, (both, drawn, true) in totals.items():

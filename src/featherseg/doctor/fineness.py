@@ -18,8 +18,8 @@ from .seen import decode
 
 FINER = (4, 2)
 """Strides of ``fastsegnet`` that are compared with its usual one."""
-MASKS, SECONDS = 24, 8.0
-"""Masks that are measured at most, spread over the set, and the time after which no further one is begun."""
+MASKS = 24
+"""Masks that are measured at most, spread over the set."""
 
 
 def judge_detail(facts: Sequence[Facts], meaning: Meaning, stride: int, findings: Findings) -> KeptDetail:
@@ -37,7 +37,7 @@ def judge_detail(facts: Sequence[Facts], meaning: Meaning, stride: int, findings
     finer = [each for each in FINER if each < stride]
     fit = [f for f in facts if f.mask.trouble is None]
     masks = _masks([fit[place] for place in spread(len(fit), MASKS)], meaning)
-    detail = measure_detail(masks, meaning.classes, (stride, *finer), seconds=SECONDS)
+    detail = measure_detail(masks, meaning.classes, (stride, *finer))
     dice = detail.dice(stride)
     for place in np.argsort(dice, kind="stable").tolist():  # NaN last
         if not detail.weighty[place] or dice[place] >= FINE:

@@ -25,8 +25,8 @@ GAIN = 0.1
 """Of Dice that the class that keeps least has to gain, for published weights to be left."""
 SMALL, TWICE = 640, 2.0
 """Longer side, in pixels, up to which images are enlarged where the finest stride is too coarse, and by how much."""
-MASKS, SECONDS = 24, 5.0
-"""Masks that are measured at most, and the time after which no further one is begun."""
+MASKS = 24
+"""Masks that are measured at most, spread over the training images."""
 
 
 def measure_fineness(plan: Plan, train_set: SegmentationDataset, size: tuple[int, int]) -> KeptDetail:
@@ -41,7 +41,7 @@ def measure_fineness(plan: Plan, train_set: SegmentationDataset, size: tuple[int
     strides = sorted({network_stride(plan), USUAL, *FINER}, reverse=True)
     scales = sorted({1.0, TWICE, _scale(plan, size)})
     masks = (read_mask(train_set, place) for place in places)
-    return measure_detail(masks, train_set.classes, strides, scales, seconds=SECONDS)
+    return measure_detail(masks, train_set.classes, strides, scales)
 
 
 def choose_fineness(plan: Plan, detail: KeptDetail, size: tuple[int, int]) -> tuple[str, ...]:
