@@ -96,9 +96,7 @@ def test_what_the_user_gave_is_obeyed_and_its_loss_said() -> None:
     plan, lost = chosen(thin, "model.name=jetnet")
     assert (plan.choices, plan.config.model.options) == ([], {})
     assert lost.startswith("warning: at stride 8 `pole` keeps 0.46 of its Dice; stride 2 keeps 0.92")
-    plan, lost = chosen(thin, "model.options.stride=8")  # the size of the images is still free
-    assert (plan.config.model.options, plan.config.model.long_side, lost) == ({"stride": 8}, 960, "")
-    plan, lost = chosen(thin, "model.options.stride=8", size=(1500, 2000))
+    plan, lost = chosen(thin, "model.options.stride=8")
     assert (plan.config.model.options, plan.config.model.long_side) == ({"stride": 8}, 0)
     assert "keeps 0.46" in lost
     plan, lost = chosen(thin, "model.init=runs/before")

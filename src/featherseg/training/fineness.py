@@ -88,8 +88,9 @@ def _choose_stride(plan: Plan, detail: KeptDetail, size: tuple[int, int]) -> Non
     place = detail.finest(before, scale)
     if place is None or detail.least(before, scale) >= FINE:
         return
-    finest = min(FINER) if not plan.gave("model.options.stride") else before
-    if detail.least(finest, scale) < COARSE and scale == 1 and max(size) <= SMALL:
+    finest = min(FINER)
+    # Four times the pixels are not chosen for somebody who chose the network.
+    if not plan.gave("model") and detail.least(finest, scale) < COARSE and scale == 1 and max(size) <= SMALL:
         place = detail.finest(finest, scale) or 0
         why = detail.sentence(place, finest, scale, [(finest, TWICE)])
         plan.choose("model.long_side", round(TWICE * max(size)), why)
