@@ -49,7 +49,7 @@ def test_each_setting_has_a_reason_and_the_configuration_is_whole(tmp_path: Path
     config = start.config
     assert config_from_dict(config_to_dict(config)) == config
     assert (config.name, config.data.name, config.model.name) == ("photos", "folder", "fastsegnet")
-    assert config.model.options == {"width": 0.5}
+    assert config.model.options == {"width": 0.5, "stride": 4}
     assert config.augment.crop == (96, 128)
     assert config.data.batch_size == 8  # half of the 16 that the made split trains on
     assert config.data.crops == 4  # eight steps an epoch
@@ -97,7 +97,7 @@ def test_rare_classes_are_balanced(tmp_path: Path) -> None:
 def test_imagenet_weights_where_they_are_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starts, "create_model", lambda *_, **__: None)
     config = quick_start(photos(tmp_path / "photos", 6)).config
-    assert config.model.options == {"encoder_weights": "imagenet"}
+    assert config.model.options == {"encoder_weights": "imagenet", "stride": 4}
     assert config.optim.encoder_lr is not None
     assert config.optim.encoder_lr < config.optim.lr
 

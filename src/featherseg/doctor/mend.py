@@ -26,7 +26,7 @@ from ..core.order import natural
 from ..core.progress import OnProgress, no_progress
 from ..core.recipes import config_from_dict
 from ..core.types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
-from ..data.labels import UNKNOWN, LabelTable
+from ..data.labels import LabelTable
 from ..data.mask_resize import resize_mask
 from ..data.shares import Account, check_shares, count_classes, outline_share
 from .examine import Examination, in_parallel
@@ -35,9 +35,9 @@ from .meaning import Meaning
 from .orientation import Lie, labels_lie, silent
 from .pairing import printable, shown
 from .probe import SIDEWAYS, Facts, ImageFacts, MaskFacts, raw_of, upright_rgb
-from .raw import RawMask, Trouble, opened
+from .raw import Trouble, opened
 from .redraw import splits_of_copy
-from .seen import MIXED, label_counts, mask_is_image, seen, snaps
+from .seen import MIXED, decode, label_counts, mask_is_image, seen
 
 CONFIG_NAME = "featherseg.toml"
 LEFT_OUT_NAME = "left_out.txt"
@@ -324,20 +324,6 @@ def _fine(path: Path, image: ImageFacts, *, turn: bool) -> bool:
     """Return whether an image can be copied as it is; `turn` says that it has to be turned upright."""
     plain = image.mode == "RGB" and image.bits == 8 and image.frames == 1 and not turn
     return plain and not image.see_through and not other_format(path, image.form)
-
-
-def decode(raw: RawMask, facts: MaskFacts, meaning: Meaning) -> MaskArray:
-    """Return a mask file's values as class ids, uint8 (H, W); 255 is ignored, and so is what is no class."""
-    values, colour = raw.values, raw.colour
-    if meaning.by_palette and raw.palette is not None:
-        values, colour = raw.palette[np.clip(values, 0, IGNORE_INDEX)], True
-    elif meaning.grey_rgb and colour and raw.grey:
-        values, colour = values & 255, False
-    found, places = np.unique(values, return_inverse=True)
-    labels = meaning.labels(found, colour, snap=snaps(facts, meaning, colour)).astype(np.int64)
-    labels[(labels == UNKNOWN) | (labels == meaning.classes.ignore_index)] = IGNORE_INDEX
-    ids: NDArray[np.uint8] = labels.astype(np.uint8)[places.reshape(values.shape)]
-    return ids
 
 
 def _fitted(mask: MaskArray, job: _CopyJob) -> tuple[MaskArray, tuple[int, ...], NDArray[np.float64] | float]:

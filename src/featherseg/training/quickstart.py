@@ -24,6 +24,7 @@ from ..doctor.mend import advice
 from ..doctor.rules import Finding
 from .choices import Plan, SettingChoice
 from .extent import Clock, choose_extent
+from .fineness import choose_fineness, measure_fineness
 from .fit import names_published
 from .starts import choose_start
 from .timing import Measure, in_time, measure_pace, refuse_length
@@ -95,6 +96,7 @@ def quick_start(
     train_set = open_mapped(section.name, section.root, section.train_split, section.classes, **section.options)
     images, size = len(train_set), _median_size(train_set)
     missed = choose_start(plan, train_set.classes, images, size)
+    missed += choose_fineness(plan, measure_fineness(plan, train_set, size), size)
     clock = None if seconds is None else Clock(begin, seconds, measure or measure_pace)
     _choose_training(plan, check, images, size, clock)
     warnings = [f"warning: {_words(finding)}" for finding in check.findings if finding.severity == "warning"]
