@@ -126,14 +126,14 @@ def main() -> None:
     print(f"\n{date.today()}, {cpu_name()}, {options.threads} threads, torch {torch.__version__}")
     print(f"{options.train} training and {options.val} validation pictures of {size}; scored on {options.test} others")
     print(
-        f"{'as':5} {'seed':>4} {'minutes':>8} {'epochs':>7} {'Dice':>6} {'prec.':>6} {'recall':>6} {'clDice':>7} network"
+        f"{'as':5} {'seed':>4} {'minutes':>8} {'epochs':>7} {'Dice':>6} {'prec.':>6} {'recall':>6} {'clDice':>6} network"
     )
     for row in rows:
         scores = [100 * float(each[VESSEL]) for each in (row.result.dice, row.result.precision, row.result.recall)]
         line = 100 * float(row.result.cldice_per_class[VESSEL])
         print(
             f"{row.name:5} {row.seed:4} {row.minutes:8.1f} {row.epochs:7} {scores[0]:6.1f} {scores[1]:6.1f} "
-            f"{scores[2]:6.1f} {line:7.1f} {row.network}"
+            f"{scores[2]:6.1f} {line:6.1f} {row.network}"
         )
 
 

@@ -25,11 +25,11 @@ from featherseg.evaluation.opening import STREET
 OPTIONS: dict[str, tuple[str, ...]] = {
     "predict": ("--out", "-o", "--size", "--threads", "--no-overlays", "--alpha", "--background", "--json"),
     "video": ("--out", "--size", "--threads", "--mode", "--smooth", "--limit", "--alpha", "--json"),
-    "eval": ("--data", "--kind", "--split", "--size", "--scales", "--flip", "--threads", "--confusion", "--json"),
+    "eval": ("--data", "--kind", "--split", "--size", "--scales", "--flip", "--thin", "--confusion", "--json"),
     "export": ("--to", "--precision", "--weights", "--fixed", "--unproven", "--out", "--data", "--kind", "--split"),
     "report": ("--out", "--scores", "--html", "--pictures"),
     "data": ("--json",),
-    "train": ("--time", "--resume", "--find-lr", "--quiet", "--json"),
+    "train": ("--time", "--folds", "--resume", "--find-lr", "--quiet", "--json"),
     "quantize": ("--engine", "--max-drop", "--calibration", "--out", "--data", "--kind", "--split", "--threads"),
     "prune": ("--ratio", "--gmacs", "--params", "--latency", "--ranking", "--size", "--protect", "--out", "--json"),
     "soup": ("--greedy", "--out", "--data", "--kind", "--split", "--quiet", "--json"),

@@ -283,9 +283,9 @@ def _classes(group: Sequence[Run]) -> str:
     if not _folds(group):
         for title, key in MORE_SCORES.items():
             if all(key in result for result in results):  # runs of 0.1 have none of them
-                values = list(zip(*(result[key] for result in results), strict=True))
-                if any(known is not None for value in values for known in value):
-                    rows.append((title, *(spread(value) for value in values)))
+                scores = list(zip(*(result[key] for result in results), strict=True))
+                if any(value is not None for by_run in scores for value in by_run):
+                    rows.append((title, *map(spread, scores)))
     means = ("mean",) if _folds(group) else ()
     return markdown_table(("", *means, *results[0]["classes"]["names"]), rows)
 
