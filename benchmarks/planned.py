@@ -1,76 +1,66 @@
-"""What an engine gains by planning for frames of one size: each file and precision with a plan and without, in turns.
+"""How well `featherseg train FOLDER --time T` keeps to its time: what was planned, and what the clock says in the end.
 
-    python benchmarks/planned.py [MODEL.onnx …] [--size 512x1024] [--threads 1]
+    python benchmarks/planned.py 3m [10m …] [--images 60] [--size 240x320] [--threads 1] [settings …]
 
-The network alone, uint8 frame to logits, in medians of processor time: with one thread that is what an idle core would
-take, however busy the machine; with more, threads that wait for each other would count too. *Same classes* is the share
-of logits with the same winner both ways.
+A folder of synthetic streets is written and trained on once for each time, as the command does it.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
-import numpy as np
+import torch
 
-from featherseg.cli.app import parse_size
-from featherseg.cli.tables import print_table, print_text
-from featherseg.core.machine import machine_facts
-from featherseg.core.types import ImageArray
-from featherseg.evaluation.opening import STREET
-from featherseg.runtime.choose import picture
-from featherseg.runtime.engines import ANY, engines_of
-from featherseg.runtime.postprocess import kernels
-from featherseg.runtime.segmenter import Segmenter
-from featherseg.runtime.timing import take_turns
-
-ENGINE = "openvino"
-"""The one that can plan."""
+from featherseg.core.durations import duration, parse_duration
+from featherseg.core.images import write_image, write_mask
+from featherseg.core.machine import cpu_name, load
+from featherseg.core.progress import show_progress
+from featherseg.data.datasets import create_dataset
+from featherseg.training.fit import fit
+from featherseg.training.quickstart import quick_start
+from featherseg.training.run_folder import RunFolder
 
 
-def timed(segmenter: Segmenter, frame: ImageArray) -> Callable[[int, int], list[float]]:
-    def task(runs: int, before: int) -> list[float]:
-        times = []
-        for _ in range(before + runs):
-            begin = time.process_time()
-            segmenter.logits(frame)
-            times.append((time.process_time() - begin) * 1000)
-        return times[before:]
-
-    return task
+def write_folder(folder: Path, images: int, size: tuple[int, int]) -> Path:
+    streets = create_dataset("synthetic", split="train", count=images, size=size)
+    for i in range(images):
+        image, mask = streets.read(i)
+        write_image(folder / "images" / f"s{i}.png", image)
+        write_mask(folder / "masks" / f"s{i}.png", mask, streets.classes)
+    return folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", type=Path, nargs="*", default=[STREET], help="exported .onnx files")
-    parser.add_argument("--size", default="512x1024", help="HxW of the frames")
+    parser.add_argument("words", nargs="+", help="times, and dotted.key=value settings")
+    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--size", default="240x320")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=18)
-    args = parser.parse_args()
-    height, width = parse_size(args.size)
-    frame = picture((height, width))
-    facts = machine_facts(args.threads)
-    ways: dict[str, Segmenter] = {}
-    for path in args.models:
-        for engine in engines_of(path, ANY):
-            if engine.backend == ENGINE:
-                free = Segmenter(engine.open(path, args.threads))
-                name = f"{path.name}, {engine.precision}"
-                ways |= {f"{name}, free": free, f"{name}, planned": free.planned((height, width))}
-    kernels(None)  # compiled before anything is timed
-    times = take_turns({name: timed(way, frame) for name, way in ways.items()}, runs=args.runs)
+    options = parser.parse_args()
+    height, width = map(int, options.size.split("x"))
+    settings = [word for word in options.words if "=" in word]
+    torch.set_num_threads(options.threads)
+    show_progress()
     rows = []
-    for name in (name.removesuffix(", free") for name in ways if name.endswith(", free")):
-        free_ms, planned_ms = (np.median(times[f"{name}, {way}"]) for way in ("free", "planned"))
-        winners = [ways[f"{name}, {way}"].logits(frame).argmax(0) for way in ("free", "planned")]
-        same = f"{100 * np.mean(winners[0] == winners[1]):.2f} %"
-        rows.append([name, f"{free_ms:.1f}", f"{planned_ms:.1f}", f"{100 * (1 - planned_ms / free_ms):.1f} %", same])
-    print_table(f"{ENGINE}, {args.size}, CPU ms", ["file, precision", "free", "planned", "less", "same classes"], rows)
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    print_text(f"{facts['processor']}, threads: {args.threads}, load before: {facts['load']}; {versions}")
+    with tempfile.TemporaryDirectory() as place:
+        folder = write_folder(Path(place) / "photos", options.images, (height, width))
+        for n, word in enumerate(word for word in options.words if "=" not in word):
+            seconds, begin = parse_duration(word, "the time"), time.monotonic()
+            out = [f"out={place}", f"name=run{n}", "train.device=cpu"]
+            start = quick_start(folder, [*settings, *out], seconds=seconds)
+            print("\n".join(f"    {choice}" for choice in start.choices), flush=True)
+            run = fit(start.config)
+            planned, final = start.config.train.epochs, RunFolder(run.path).config.train.epochs
+            rows.append((word, planned, final, time.monotonic() - begin, seconds))
+    print(f"\n{date.today()}, {cpu_name()}, {options.threads} threads, torch {torch.__version__}, load {load()}")
+    print(f"{options.images} images of {options.size}")
+    print("time   epochs planned, trained   taken   of the time")
+    for word, planned, final, took, seconds in rows:
+        print(f"{word:6} {planned:14} {final:9}   {duration(took):>7} {100 * took / seconds:9.0f} %")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from torch import nn
 from featherseg.compress.prune import prune
 from featherseg.core.machine import cpu_name
 from featherseg.data.datasets import SegmentationDataset, create_dataset
-from featherseg.evaluation.metrics import EvalResult
+from featherseg.evaluation.result import EvalResult
 from featherseg.evaluation.scores import protocol, score
 from featherseg.exporting.onnx import export_onnx
 from featherseg.models.base import SegmentationModel
@@ -42,7 +42,7 @@ WARMUP, RUNS = 3, 15
 def miou(model: SegmentationModel, start: Checkpoint, data: SegmentationDataset, images: int) -> float:
     segmenter = Segmenter(TorchSession(model, describe(model, start.classes), device="cpu"))
     indices = np.linspace(0, len(data) - 1, min(images, len(data))).astype(int).tolist()
-    confusion, _ = score(segmenter.segment, data, indices=indices, boundary=False)
+    confusion, _, _ = score(segmenter.segment, data, indices=indices, boundary=False)
     return EvalResult.from_metrics(confusion, None, protocol(data)).miou
 
 

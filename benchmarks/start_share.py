@@ -18,7 +18,7 @@ import torch
 
 from featherseg.core.recipes import load_config
 from featherseg.data.class_maps import open_mapped
-from featherseg.evaluation.metrics import EvalResult
+from featherseg.evaluation.result import EvalResult
 from featherseg.evaluation.scores import protocol, score
 from featherseg.models.base import SegmentationModel
 from featherseg.models.checkpoint import load_checkpoint
@@ -62,7 +62,7 @@ def main() -> None:
         blend = StartBlend(start, share)
         blend.update(end.state_dict())
         session = TorchSession(blend.network, describe(blend.network, val_set.classes), precision="bf16")
-        confusion, _ = score(Segmenter(session).segment, val_set, indices=indices, boundary=False)
+        confusion, _, _ = score(Segmenter(session).segment, val_set, indices=indices, boundary=False)
         print(
             f"| {share:g} | {100 * EvalResult.from_metrics(confusion, None, protocol(val_set)).miou:.1f} |", flush=True
         )

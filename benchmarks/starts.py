@@ -28,7 +28,7 @@ from featherseg.core.images import write_image, write_mask
 from featherseg.core.machine import cpu_name
 from featherseg.core.progress import show_progress
 from featherseg.data.datasets import SegmentationDataset, create_dataset
-from featherseg.evaluation.metrics import EvalResult
+from featherseg.evaluation.result import EvalResult
 from featherseg.evaluation.scores import protocol, score
 from featherseg.models.checkpoint import load_checkpoint
 from featherseg.models.session import TorchSession, describe
@@ -94,7 +94,7 @@ def unseen(run: Path, data: SegmentationDataset, images: int) -> EvalResult:
     description = describe(checkpoint.model, checkpoint.classes)
     segmenter = Segmenter(TorchSession(checkpoint.model, description, device="cpu"))
     indices = np.linspace(0, len(data) - 1, min(images or len(data), len(data))).astype(int).tolist()
-    confusion, _ = score(segmenter.segment, data, indices=indices, boundary=False)
+    confusion, _, _ = score(segmenter.segment, data, indices=indices, boundary=False)
     return EvalResult.from_metrics(confusion, None, protocol(data, long_side=checkpoint.model.input_spec.long_side))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from featherseg.core import progress
 from featherseg.models.base import SegmentationModel
-from featherseg.models.factory import list_models, models
+from featherseg.models.factory import create_model, list_models, models
 from featherseg.runtime import timing
 from trainings import tiny_config
 
@@ -153,7 +153,11 @@ def batch(size: tuple[int, int] = (64, 72), *, ignored: bool = False) -> dict[st
 
 FIRST_NETWORKS = {"enet", "fastsegnet", "jetnet", "lednet", "mobilenet_aspp", "resnet_unet"}
 """Networks in which every kind of operator occurs."""
-PRUNED_QUICKLY = {"enet", "fastsegnet", "jetnet", "lednet"}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    f"fastsegnet at stride {stride}": ("fastsegnet", {"stride": stride}) for stride in (4, 2)
+}
+"""Networks that an option makes others: their registered name and the option."""
+PRUNED_QUICKLY = {"enet", "fastsegnet", "fastsegnet at stride 2", "jetnet", "lednet"}
 """Networks that the quick suite prunes; the slow suite prunes all."""
 
 
@@ -161,7 +165,7 @@ PRUNED_QUICKLY = {"enet", "fastsegnet", "jetnet", "lednet"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = (
-            item.callspec.params.get("network_name")
+            item.callspec.params.get("variant")
             if isinstance(item, pytest.Function) and hasattr(item, "callspec")
             else None
         )
@@ -172,6 +176,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(params=list_models())
 def network_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(params=[*list_models(), *VARIANTS])
+def variant(request: pytest.FixtureRequest) -> str:
+    """A registered network, or one of `VARIANTS`; :func:`create_variant` builds both."""
+    return str(request.param)
+
+
+def create_variant(variant: str, num_classes: int, **options: Any) -> SegmentationModel:
+    name, own = VARIANTS.get(variant, (variant, {}))
+    return create_model(name, num_classes, **own, **options)
 
 
 @pytest.fixture

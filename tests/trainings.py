@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from featherseg.core.config import Config
 from featherseg.core.recipes import config_from_dict, config_to_toml
@@ -64,3 +65,18 @@ def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
     while not file.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert file.exists() or process.poll() is not None, f"no {file.name} after four minutes"
+
+
+def assert_same(one: Any, other: Any, where: str = "") -> None:
+    """Two training states are equal to the last bit, whatever is in them."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for i, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{where}/{i}")
+    else:
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, where

@@ -33,7 +33,7 @@ PARTS = {
 }
 """In their order, with about the seconds of eight minutes that each may take."""
 MACHINE_SECONDS = 90.0
-DRY_MINUTES = 40.0
+DRY_MINUTES = 120.0
 """Of a dry run where nothing is said: an outer limit, for such a machine may be slow."""
 
 

@@ -56,8 +56,9 @@ def engines(work: Work) -> Found:
             networks[network] = outcome
             work.keep({"built_with": package, "together": together, "networks": networks})
 
+        each = work.left if work.small else NETWORK_SECONDS
         jobs = [
-            Job(name, "engine_parts:one_network", NETWORK_SECONDS, (name, str(folder), max(cores // together, 1)))
+            Job(name, "engine_parts:one_network", each, (name, str(folder), max(cores // together, 1)))
             for name in names
         ]
         limits = {"device": work.device, "small": work.small}

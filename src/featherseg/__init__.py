@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .models.families.lednet import return_model as return_model
     from .models.families.mobilenet_aspp import LightweightSegmentationModel as LightweightSegmentationModel
     from .models.families.resnet_unet import ResNetUNet as ResNetUNet
+    from .models.foreign import wrap as wrap
     from .runtime.predict import predict as predict
     from .runtime.segmenter import Prediction as Prediction
     from .runtime.segmenter import Segmenter as Segmenter
@@ -108,6 +109,7 @@ _HOMES = {
     "show_progress": "core.progress",
     "verify": "exporting.verify",
     "visualize_results": "facades",
+    "wrap": "models.foreign",
 }
 
 __all__ = sorted(_HOMES)

@@ -24,6 +24,7 @@ from .evaluation.visualize import result_grid
 from .exporting.onnx import export_onnx
 from .models.base import SegmentationModel
 from .models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .models.opening import made_up_classes
 from .models.session import TorchSession, describe
 from .runtime.artifact import Artifact
 from .runtime.choose import EngineChoice, fastest_engine
@@ -38,17 +39,12 @@ from .training.supervised import Supervised
 from .training.trainer import RunResult, Setup, Trainer
 
 
-def made_up_classes(model: SegmentationModel) -> ClassSet:
-    """Return classes ``class_0``, ``class_1``, … for a network whose own are not known."""
-    return ClassSet(tuple(f"class_{i}" for i in range(model.num_classes)))
-
-
 def require_network(model: Any) -> None:
     """Refuse what is no featherseg network; the facades need its stride, classes and normalisation."""
     if not isinstance(model, SegmentationModel):
         raise ConfigError(
-            f"model is a {type(model).__name__}, not a featherseg network; use create_model, or subclass "
-            "featherseg.models.base.SegmentationModel"
+            f"model is a {type(model).__name__}, not a featherseg network; make it one with featherseg.wrap, or use "
+            "create_model"
         )
 
 
@@ -145,8 +141,7 @@ class SegmentationTrainer:
         run.create(config, self.classes)
         show_progress(not self.quiet)
         result = trainer.train()
-        best = load_checkpoint(run.path)
-        self.model.load_state_dict(best.model.state_dict())
+        best = load_checkpoint(run.path, model=self.model)
         save_checkpoint(run.path / "best_model.pth", Checkpoint(self.model, self.classes, best.training))
         return result
 

@@ -51,6 +51,41 @@ class TestPredict:
         assert "2 images" in ended.out
         assert f"masks in {out / 'masks'}" in ended.out  # whatever rich would make of the brackets
 
+    def test_subfolders_are_kept_and_gone_on_with(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        source = tmp_path / "source"
+        for name in ("left", "right/deep"):
+            shutil.copytree(photos, source / name)
+        out = source / "out"
+        ended = run("predict", trained.file, source, "-o", out, "--json")
+        names = [f"{folder}/photo{i}" for folder in ("left", "right/deep") for i in range(2)]
+        assert ended.json["images"] == [f"{name}.png" for name in names]
+        assert ended.json["masks"] == [str(out / "masks" / f"{name}.png") for name in names]
+        assert ended.json["overlays"] == [str(out / "overlays" / f"{name}.jpg") for name in names]
+        masks = [Path(path) for path in ended.json["masks"]]
+        (source / "right" / "deep" / "photo1.png").touch()
+        before = [path.stat().st_mtime_ns for path in masks]
+        again = run("predict", trained.file, source, "-o", out, "--resume", "--json")  # its own results are no images
+        assert again.json == ended.json
+        assert [path.stat().st_mtime_ns > old for path, old in zip(masks, before, strict=True)] == [False] * 3 + [True]
+
+    def test_how_strong_the_colours_are(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        def drawn(*words: str) -> np.ndarray:
+            out = tmp_path / "-".join(("out", *words))
+            assert run("predict", trained.file, photos / "photo0.png", "-o", out, "-q", *words).code == 0
+            return np.array(Image.open(out / "overlays" / "photo0.jpg"), np.int64)
+
+        usual, weak, strong = drawn(), drawn("--alpha", "0.3"), drawn("--alpha", "1")
+        image = np.array(Image.open(photos / "photo0.png"), np.int64)
+        assert np.abs(weak - image).mean() < np.abs(usual - image).mean() < np.abs(strong - image).mean()
+        refused = run("predict", trained.file, photos, "-o", tmp_path / "no", "-q", "--alpha", "1.5")
+        assert refused.refused("alpha is 1.5; give a share of the colours from 0 to 1")
+        assert not (tmp_path / "no").exists()
+        assert run("video", trained.file, photos, "-q", "--alpha", "-1").refused("alpha is -1.0")
+
     def test_mistakes(self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         words = ("-o", out, "-q")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import VARIANTS, create_variant
 from featherseg.compress.channels import ChannelGroup
 from featherseg.compress.prune import PruneResult, prune
 from featherseg.core.types import ClassSet
 from featherseg.models.base import SegmentationModel
-from featherseg.models.factory import create_model
 
 CLASSES = ClassSet(("a", "b", "c", "d", "e"))
 Convolution = nn.Conv2d | nn.ConvTranspose2d
@@ -42,7 +42,8 @@ SMALLER: dict[str, dict[str, Any]] = {"fastsegnet": {"width": 0.5}, "resnet_unet
 
 def build(name: str) -> SegmentationModel:
     torch.manual_seed(0)
-    return trained_like(create_model(name, len(CLASSES), **SMALLER.get(name, {})))
+    registered, _ = VARIANTS.get(name, (name, {}))
+    return trained_like(create_variant(name, len(CLASSES), **SMALLER.get(registered, {})))
 
 
 NOT_PRUNED = {"espnetv2_edge": "all its wide convolutions work on groups"}

@@ -19,9 +19,9 @@ from featherseg.models.facts import count_parameters
 # Exactness: what is removed was all that belonged to the channels, and nothing more
 
 
-def test_removing_silent_channels_changes_nothing(network_name: str) -> None:
-    _, result = halved(network_name)
-    model = build(network_name).double()
+def test_removing_silent_channels_changes_nothing(variant: str) -> None:
+    _, result = halved(variant)
+    model = build(variant).double()
     found = find_channels(model)
     rng = np.random.default_rng(0)
     gone = []
@@ -58,7 +58,7 @@ def test_encoders_of_all_kinds(encoder: str) -> None:
         assert "works on groups" in found.kept["encoder.s1.b1.conv2.conv"]
 
 
-@pytest.mark.parametrize("name", ["fastsegnet", "jetnet", "mobilenet_aspp", "resnet_unet"])
+@pytest.mark.parametrize("name", ["fastsegnet", "fastsegnet at stride 2", "jetnet", "mobilenet_aspp", "resnet_unet"])
 def test_groups_are_those_that_torch_pruning_finds(name: str) -> None:
     """Torch-Pruning works from torch's autograd graph; it cannot read LEDNet's shuffle."""
     tp = pytest.importorskip("torch_pruning", reason="compares with Torch-Pruning's dependency graph")

@@ -90,6 +90,33 @@ def test_any_size_and_batch_still_run(source: Path, int8: Path) -> None:
         np.testing.assert_allclose(batch[i], session.run(pictures[i : i + 1])[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("stride", [pytest.param(4, marks=pytest.mark.slow), 2])
+def test_finer_strides_are_exported_and_run_in_integers(stride: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model("fastsegnet", len(CLASSES), width=0.5, stride=stride)
+    settle_norms(model, IMAGES)
+    source = export_onnx(model, tmp_path / "f.onnx", describe(model, CLASSES))
+    assert read_artifact(source).stride == stride
+    for size in ((71, 133), (128, 96)):
+        picture = render_street(5, size)[0]
+        with torch.no_grad():
+            expected = model.eval().outputs(torch.from_numpy(model.input_spec.normalize(picture))[None])["out"].numpy()
+        logits = Segmenter(source).session.run(picture[None])
+        assert logits.shape == (1, 7, -(-size[0] // stride), -(-size[1] // stride))
+        np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+    int8 = quantize_onnx(source, tmp_path / "i.onnx", IMAGES)
+    whole = plan(FloatGraph(source), "onnxruntime")
+    assert {"finer.0.below.0", "finer.0.skip.0", "head.0.0"} < set(whole.layers)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(str(int8), options, providers=["CPUExecutionProvider"])
+    left = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert left["QLinearConv"] == len(whole.layers)
+    assert left["Conv"] + left["FusedConv"] == 1, "the class scores"
+    assert 0 < noise(source, int8) < 0.05
+
+
 def test_worst_layer_is_found(source: Path, tmp_path: Path) -> None:
     """One layer gets a channel whose values dwarf the others', which eight bits of one scale cannot hold."""
     proto = onnx.load(source)

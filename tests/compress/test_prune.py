@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pruning_cases import CLASSES, Convolution, build, halved
 from torch import Tensor, nn
 
+from conftest import VARIANTS
 from featherseg.compress.prune import PruneResult, prune
 from featherseg.core.errors import ConfigError
 from featherseg.core.recipes import config_from_dict, config_to_toml, load_config
@@ -26,8 +27,8 @@ from featherseg.training.supervised import Supervised
 
 
 @pytest.fixture
-def pair(network_name: str) -> tuple[SegmentationModel, PruneResult]:
-    return halved(network_name)
+def pair(variant: str) -> tuple[SegmentationModel, PruneResult]:
+    return halved(variant)
 
 
 # What a pruned network is
@@ -101,9 +102,9 @@ def test_every_layer_is_pruned_or_said_to_be_kept(pair: tuple[SegmentationModel,
         assert layer in str(result)
 
 
-def test_the_whole_network_is_left_alone(network_name: str) -> None:
-    model, _ = halved(network_name)
-    fresh = build(network_name)
+def test_the_whole_network_is_left_alone(variant: str) -> None:
+    model, _ = halved(variant)
+    fresh = build(variant)
     assert model.options == fresh.options
     for ours, theirs in zip(model.state_dict().values(), fresh.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
@@ -152,7 +153,7 @@ QUICK_EXPORTS = {"jetnet"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in QUICK_EXPORTS else pytest.mark.slow) for n in list_models()]
+    "name", [pytest.param(n, marks=() if n in QUICK_EXPORTS else pytest.mark.slow) for n in (*list_models(), *VARIANTS)]
 )
 def test_onnx_does_what_torch_does(name: str, tmp_path: Path) -> None:
     from featherseg.exporting.onnx import export_onnx
@@ -170,8 +171,8 @@ def test_onnx_does_what_torch_does(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(session.run(images), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-def test_pruned_twice(network_name: str) -> None:
-    model, once = halved(network_name)
+def test_pruned_twice(variant: str) -> None:
+    model, once = halved(variant)
     twice = prune(once.model, 0.4, example_size=(64, 96))
     assert twice.params_before == once.params_after > twice.params_after
     assert all(before == once.model.options["pruned"].get(layer, before) for layer, (before, _) in twice.plan.items())

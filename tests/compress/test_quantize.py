@@ -16,7 +16,7 @@ from featherseg.compress.sensitivity import layer_sensitivity
 from featherseg.core.errors import ConfigError, VerificationError
 from featherseg.core.types import ClassSet
 from featherseg.data.datasets import create_dataset
-from featherseg.evaluation.metrics import EvalResult
+from featherseg.evaluation.result import EvalResult
 from featherseg.evaluation.scores import evaluate
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
@@ -143,7 +143,9 @@ def scored(miou: float, iou: list[float]) -> EvalResult:
     nan = np.full(len(iou), np.nan)
     zeros = np.zeros((len(iou), len(iou)), np.int64)
     classes = ClassSet(tuple("abcd"[: len(iou)]))
-    return EvalResult(classes, zeros, miou, np.array(iou), 0.9, float("nan"), nan, (), protocol)
+    return EvalResult(
+        classes, zeros, miou, np.array(iou), 0.9, float("nan"), nan, (), protocol, *[nan] * 4, float("nan")
+    )
 
 
 def test_text_tells_what_was_won_and_lost() -> None:

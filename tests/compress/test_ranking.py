@@ -12,8 +12,8 @@ from featherseg.models.factory import create_model
 from featherseg.models.facts import count_gmacs, count_parameters
 
 
-def test_costs_are_foretold(network_name: str) -> None:
-    model, _ = halved(network_name)
+def test_costs_are_foretold(variant: str) -> None:
+    model, _ = halved(variant)
     groups = find_channels(model).groups
     rng = np.random.default_rng(2)
     rows = [rng.permutation(len(group))[: len(group) // 3] for group in groups]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from conftest import Ended
 from featherseg.core.images import list_images
-from featherseg.core.order import natural
+from featherseg.core.order import natural, spread
 from featherseg.data.datasets import create_dataset
 from featherseg.doctor.listing import list_pairs
 from featherseg.runtime.predict import find_images
@@ -43,7 +43,7 @@ def test_numbers_of_any_length_and_other_digits_are_no_trouble() -> None:
 def test_frames_are_listed_and_played_in_order(tmp_path: Path) -> None:
     folder = frames(tmp_path / "frames")
     assert [path.stem for path in list_images(folder)] == FRAMES
-    assert [path.stem for path in find_images([folder])] == FRAMES
+    assert [image.path.stem for image in find_images([folder])] == FRAMES
     assert [path.stem for path in FolderSource(folder, 0.0).images] == FRAMES
 
 
@@ -59,3 +59,15 @@ def test_datasets_and_the_doctor_list_in_order(tmp_path: Path) -> None:
 def test_predict_says_its_files_in_order(tmp_path: Path, run: Callable[..., Ended]) -> None:
     ended = run("predict", frames(tmp_path / "frames"), "-o", tmp_path / "out", "--no-overlays", "--json", "--quiet")
     assert [Path(path).stem for path in ended.json["masks"]] == FRAMES
+
+
+def test_places_are_spread_and_those_far_apart_come_first() -> None:
+    assert spread(0, 5) == []
+    assert spread(1, 5) == [0]
+    assert sorted(spread(5, 9)) == [0, 1, 2, 3, 4]
+    places = spread(1000, 24)
+    assert len(set(places)) == 24
+    assert (min(places), max(places)) == (0, 999)
+    for count in (6, 12):
+        assert np.ptp(places[:count]) > 500
+    assert places == spread(1000, 24)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from conftest import error_line
 from featherseg.core.errors import ConfigError
 from featherseg.core.registry import Registry
 
@@ -63,3 +64,26 @@ def test_wrong_options_are_refused_before_the_call(options: dict[str, Any], word
         filled().create("box", **{"size": 1} | options)
     assert words in str(info.value)
     assert "\n" not in str(info.value)
+
+
+def test_names_are_spelled_as_one_likes() -> None:
+    registry: Registry[Any] = Registry("net", meanings={"unet": ("res_net", "a U-Net")})
+    for name in ("res_net", "jetnet", "a_b", "ab"):
+        registry.register(name)(lambda: None)
+    for written in ("ResNet", "res-net", "Res Net", "RES_NET"):
+        assert registry.spelled(written) == "res_net"
+        assert written in registry
+    assert registry.spelled("a_b") == "a_b"
+    assert registry.spelled("A-B") is None  # two are spelled so
+    assert registry.spelled("unet") is None
+
+
+def test_what_others_call_a_thing_is_said_by_its_meaning() -> None:
+    registry: Registry[Any] = Registry("net", meanings={"unet": ("res_net", "a U-Net")})
+    registry.register("res_net")(lambda: None)
+    registry.register("enet")(lambda: None)
+    assert (
+        error_line(ConfigError, registry.get, "UNet++")
+        == "unknown net 'UNet++'; the nearest here is \"res_net\", a U-Net"
+    )
+    assert 'did you mean "res_net"?' in error_line(ConfigError, registry.get, "res_nett")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def assert_equal(ours: list[Any], theirs: list[Any]) -> None:
 
 def test_batches_have_the_shape_of_the_contract(street_folder: Path) -> None:
     batches = run(street_folder, 0)
-    assert len(batches) == 3
+    assert len(batches) == 4  # of three: the last is filled
     for batch in batches:
         assert (batch["image"].shape, batch["image"].dtype) == ((3, 3, 32, 40), torch.uint8)
         assert (batch["mask"].shape, batch["mask"].dtype) == ((3, 32, 40), torch.int64)
@@ -114,16 +115,21 @@ def test_epochs_and_seeds_differ(street_folder: Path) -> None:
 
 def test_a_start_skips_what_was_done(street_folder: Path) -> None:
     assert_equal(run(street_folder, 0, (4,), start=2), run(street_folder, 0, (4,))[2:])
-    assert run(street_folder, 0, start=3) == []
+    assert run(street_folder, 0, start=4) == []
+
+
+def keys(length: int, size: int, epoch: int = 0, **options: Any) -> list[list[tuple[int, ...]]]:
+    batches = EpochBatches(length, size, seed=5, **options)
+    batches.begin(epoch)
+    out: list[list[tuple[int, ...]]] = list(batches)
+    assert len(out) == len(batches)
+    assert {key[0] for batch in out for key in batch} == {epoch}
+    assert {len(batch) for batch in out} == {size}
+    return out
 
 
 def indices(length: int, size: int, epoch: int = 0, **options: Any) -> list[list[int]]:
-    batches = EpochBatches(length, size, seed=5, **options)
-    batches.begin(epoch)
-    out = list(batches)
-    assert len(out) == len(batches)
-    assert {e for batch in out for e, _ in batch} == {epoch}
-    return [[i for _, i in batch] for batch in out]
+    return [[key[1] for key in batch] for batch in keys(length, size, epoch, **options)]
 
 
 def test_an_epoch_holds_each_sample_once() -> None:
@@ -134,23 +140,43 @@ def test_an_epoch_holds_each_sample_once() -> None:
     assert indices(12, 4) != indices(12, 4, epoch=1)
 
 
-@pytest.mark.parametrize(("length", "size", "processes"), [(24, 3, 4), (26, 3, 4), (7, 2, 3)])
-def test_processes_share_without_overlap(length: int, size: int, processes: int) -> None:
-    parts = [indices(length, size, rank=rank, processes=processes) for rank in range(processes)]
+@pytest.mark.parametrize(("length", "size", "processes"), [(24, 3, 4), (26, 3, 4), (7, 2, 3), (22, 8, 1)])
+def test_processes_share_all_samples_and_fill_the_last_batch(length: int, size: int, processes: int) -> None:
+    parts = [keys(length, size, rank=rank, processes=processes) for rank in range(processes)]
     assert len({len(part) for part in parts}) == 1
-    taken = Counter(i for part in parts for batch in part for i in batch)
-    assert set(taken.values()) == {1}
-    assert len(taken) == length // (size * processes) * size * processes
+    read = [key for part in parts for batch in part for key in batch]
+    assert len(read) == len(set(read)) == math.ceil(length / (size * processes)) * size * processes
+    assert sorted(key[1] for key in read if len(key) == 2) == list(range(length))  # each once
     # Step by step, the processes together see what one process with the whole batch would.
-    whole = indices(length, size * processes)
-    assert [[i for part in parts for i in part[step]] for step in range(len(whole))] == whole
+    whole = keys(length, size * processes)
+    assert [[key for part in parts for key in part[step]] for step in range(len(whole))] == whole
+    # The last batch is filled by what came first, so that it holds no sample twice.
+    assert all(len({key[1] for key in batch}) == size * processes for batch in whole)
 
 
-def test_samples_left_out_of_one_epoch_come_in_others() -> None:
-    seen: set[int] = set()
-    for epoch in range(6):
-        seen |= {i for batch in indices(11, 4, epoch=epoch) for i in batch}
-    assert seen == set(range(11))
+@pytest.mark.parametrize(("length", "size", "crops"), [(5, 8, 8), (22, 8, 3), (12, 4, 2)])
+def test_an_epoch_takes_several_crops_of_each_sample(length: int, size: int, crops: int) -> None:
+    read = [key for batch in keys(length, size, crops=crops) for key in batch]
+    assert len(read) == len(set(read)) == math.ceil(length * crops / size) * size
+    taken = Counter(key[1] for key in read[: length * crops])
+    assert set(taken.values()) == {crops}
+    orders = [[key[1] for key in read[n * length : (n + 1) * length]] for n in range(crops)]
+    assert len(set(map(tuple, orders))) == crops  # each time in another order
+    assert indices(length, size) == indices(length, size, crops=1)
+
+
+def test_crops_of_a_sample_differ_and_do_not_depend_on_the_workers(street_folder: Path) -> None:
+    def read(workers: int) -> list[Any]:
+        source = samples(street_folder)
+        batches = EpochBatches(len(source), 4, seed=0, crops=2)
+        loader = train_loader(source, batches, workers, pin_memory=False)
+        return [batch for epoch in (0, 1) for batch in (batches.begin(epoch), list(loader))[1]]
+
+    ours = read(0)
+    assert len(ours) == 2 * 5
+    assert_equal(ours, read(1))
+    source = samples(street_folder)
+    assert not torch.equal(source[0, 3]["image"], source[0, 3, 1]["image"])
 
 
 @pytest.mark.parametrize("processes", [1, 2])

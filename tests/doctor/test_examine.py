@@ -159,10 +159,10 @@ def test_camvid_as_published(lists: bool, tmp_path: Path) -> None:
     colors = np.array([CAMVID_32[name][-1] for name in CAMVID_CLASSES.names] + [(0, 0, 0)], np.uint8)
     for i in range(zoo.TRAIN + zoo.VAL):
         split = "train" if i < zoo.TRAIN else "val"
-        image, mask = zoo.picture(i)
+        image, mask = zoo.picture(i)[0], zoo.blocks(i, (32, 16), 12, 5)
         places = ("701_StillsRaw_full", "LabeledApproved_full") if lists else (split, f"{split}_labels")
         zoo.save(tmp_path / places[0] / f"{zoo.stem(i)}.png", image)
-        zoo.save(tmp_path / places[1] / f"{zoo.stem(i)}_L.png", colors[(mask * 4 + np.arange(96) // 24) % 12])
+        zoo.save(tmp_path / places[1] / f"{zoo.stem(i)}_L.png", colors[mask])
     if lists:
         zoo.write_lists(tmp_path, "{}.png")
     examination = examine(tmp_path)
@@ -208,8 +208,16 @@ def test_classes_in_the_users_words(tmp_path: Path) -> None:
 
 def test_stride(tmp_path: Path) -> None:
     root = zoo.clean_folder(tmp_path)
-    assert ids(root, stride=32) == set()
-    assert ids(root, stride=64) == {"size-stride"}
+    assert ids(root, stride=8) == set()
+    assert ids(root, stride=64) == {"class-too-thin"}
+    detail = examine(root, stride=16).detail
+    assert detail is not None
+    assert [stride for stride, _ in detail.kept] == [16, 4, 2]
+    assert detail.masks == zoo.TRAIN + zoo.VAL
+    assert examine(root, stride=1).to_dict()["detail"]["kept"] == [
+        {"stride": 1, "scale": 1.0, "dice": {"sky": 1.0, "road": 1.0, "car": 1.0}}
+    ]
+    assert quick_check(root).to_dict()["detail"] is None  # trainings measure what they are going to see
     with pytest.raises(ConfigError, match="stride is 0"):
         examine(root, stride=0)
 
@@ -359,9 +367,9 @@ def test_infer_data_refuses_what_no_loader_reads(name: str, words: str, tmp_path
 @pytest.mark.parametrize(
     ("place", "findings"),
     [
-        ("CamVid", {"same-recording", "near-duplicates"}),
-        ("VOCdevkit", {"size-stride", "constant-border"}),
-        ("cityscapes", {"no-val-split", "class-absent", "class-rare", "statistics-far"}),
+        ("CamVid", {"same-recording", "near-duplicates", "class-too-thin", "class-thin"}),
+        ("VOCdevkit", {"constant-border"}),
+        ("cityscapes", {"no-val-split", "class-absent", "class-rare", "statistics-far", "class-thin"}),
     ],
 )
 def test_real_datasets(place: str, findings: set[str], shared: Path) -> None:

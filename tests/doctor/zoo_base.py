@@ -23,13 +23,23 @@ TRAIN, VAL = 9, 3
 
 
 def picture(index: int, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth noise of its own, with ImageNet's mean and spread; every class holds a tenth of the pixels or more."""
+    """Smooth noise with ImageNet's mean and spread; every class holds a tenth of the pixels or more, in patches."""
     rng = np.random.default_rng(1000 + index)
-    field = cv2.resize(rng.random((5, 7, 4)), size[::-1], interpolation=cv2.INTER_CUBIC)
+    field = cv2.resize(rng.random((5, 7, 3)), size[::-1], interpolation=cv2.INTER_CUBIC)
     field = (field - field.mean((0, 1))) / field.std((0, 1))
-    image = np.clip((np.array([0.485, 0.456, 0.406]) + 0.22 * field[..., :3]) * 255, 14, 255).astype(np.uint8)
-    mask = np.digitize(field[..., 3], np.quantile(field[..., 3], [0.45, 0.8])).astype(np.uint8)
+    image = np.clip((np.array([0.485, 0.456, 0.406]) + 0.22 * field) * 255, 14, 255).astype(np.uint8)
+    patches = cv2.resize(rng.random((3, 4)), size[::-1], interpolation=cv2.INTER_CUBIC)
+    mask = np.digitize(patches, np.quantile(patches, [0.45, 0.8])).astype(np.uint8)
     return image, mask
+
+
+def blocks(index: int, block: tuple[int, int], count: int, step: int) -> np.ndarray:
+    """Values 0 to `count` in blocks as large as a few of a network's cells; the first rows tell masks apart."""
+    height, width = block
+    rows, columns = np.arange(SIZE[0])[:, None] // height, np.arange(SIZE[1]) // width
+    values = (rows * (SIZE[1] // width) + columns + step * index) % count
+    values[: index + 1] = values[0, 0]
+    return values.astype(np.uint8)
 
 
 def save(path: Path, array: np.ndarray, **options: object) -> Path:
@@ -51,10 +61,9 @@ def clean_folder(root: Path) -> Path:
 def clean_voc(root: Path) -> Path:
     home = root / "VOCdevkit" / "VOC2012"
     for i in range(TRAIN + VAL):
-        image, mask = picture(i)
-        save(home / "JPEGImages" / f"{stem(i)}.jpg", image, quality=95)
+        save(home / "JPEGImages" / f"{stem(i)}.jpg", picture(i)[0], quality=95)
         # All 21 classes, some ignored pixels, and a palette as VOC has it.
-        values = ((mask * 7 + np.arange(96) // 14) % 21).astype(np.uint8)
+        values = blocks(i, (32, 16), 21, 7)
         values[:2] = 255
         masked = Image.fromarray(values)
         masked.putpalette(np.arange(768, dtype=np.uint16).astype(np.uint8).tobytes())
@@ -67,9 +76,8 @@ def clean_voc(root: Path) -> Path:
 def clean_camvid(root: Path) -> Path:
     for i in range(TRAIN + VAL):
         split = "train" if i < TRAIN else "val"
-        image, mask = picture(i)
-        save(root / split / f"{stem(i)}.png", image)
-        save(root / f"{split}annot" / f"{stem(i)}.png", ((mask * 4 + np.arange(96) // 24) % 12).astype(np.uint8))
+        save(root / split / f"{stem(i)}.png", picture(i)[0])
+        save(root / f"{split}annot" / f"{stem(i)}.png", blocks(i, (32, 16), 12, 5))
     for split, names in splits().items():
         lines = [f"/SegNet/CamVid/{split}/{name}.png /SegNet/CamVid/{split}annot/{name}.png" for name in names]
         (root / f"{split}.txt").write_text("\n".join(lines))
@@ -79,10 +87,8 @@ def clean_camvid(root: Path) -> Path:
 def clean_cityscapes(root: Path) -> Path:
     for i in range(TRAIN + VAL):
         split = "train" if i < TRAIN else "val"
-        image, mask = picture(i)
-        values = ((mask * 12 + np.arange(96) // 8) % 34).astype(np.uint8)
-        save(root / "leftImg8bit" / split / "ulm" / f"{stem(i)}_leftImg8bit.png", image)
-        save(root / "gtFine" / split / "ulm" / f"{stem(i)}_gtFine_labelIds.png", values)
+        save(root / "leftImg8bit" / split / "ulm" / f"{stem(i)}_leftImg8bit.png", picture(i)[0])
+        save(root / "gtFine" / split / "ulm" / f"{stem(i)}_gtFine_labelIds.png", blocks(i, (16, 16), 34, 12))
     return root
 
 

@@ -273,13 +273,6 @@ def small_image(root: Path) -> None:
     save(mask(root), small[1])
 
 
-@animal("size-stride", names=("67x99 by 8",))
-def odd_size(root: Path) -> None:
-    odd = picture(0, (67, 99))
-    save(image(root), odd[0])
-    save(mask(root), odd[1])
-
-
 @animal("constant-border", names=("8 at top",))
 def letterbox(root: Path) -> None:
     boxed = picture(0)[0]

@@ -12,11 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchmetrics.classification import MulticlassJaccardIndex
+from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.core.types import ClassSet
-from featherseg.evaluation.metrics import PROTOCOL_KEYS, BoundaryF1, ConfusionMatrix, EvalResult
+from featherseg.evaluation.metrics import BoundaryF1, ConfusionMatrix
+from featherseg.evaluation.result import PROTOCOL_KEYS, EvalResult
 
 FOUR = ClassSet(("road", "car", "tree", "sky"))
 TWO = ClassSet(("ground", "thing"))
@@ -303,7 +304,9 @@ def test_printing_shows_every_class():
     lines = str(result()).splitlines()
     assert [line.split()[0] for line in lines[2:6]] == list(FOUR.names)
     assert lines[2].split()[1] == "80.0"
-    assert lines[5].split()[1:] == ["–", "–"]
+    assert lines[1].split() == ["IoU", "Dice", "precision", "recall", "boundary", "F1"]
+    assert lines[3].split()[1:5] == ["50.0", "66.7", "100.0", "50.0"]  # car: 2 of 4, none elsewhere
+    assert lines[5].split()[1:] == ["–"] * 5
 
 
 def test_to_dict_is_strict_json():
@@ -315,6 +318,37 @@ def test_to_dict_is_strict_json():
     assert data["protocol"]["scales"] == [1.0]
     assert ClassSet.from_dict(data["classes"]) == FOUR
     np.testing.assert_array_equal(data["matrix"], scores.matrix)
+
+
+def test_dice_precision_recall_by_hand():
+    confusion = ConfusionMatrix(FOUR, others=True)
+    confusion.update(np.array([[0, 0, 0, 1], [1, 2, 255, 0]]), np.array([[0, 0, 1, 1], [9, 0, 3, 0]]))
+    # road: 3 hits, 1 lost to car, 1 taken from tree; car: 1 hit, 1 from road, 1 lost to what is no class
+    np.testing.assert_allclose(confusion.dice(), [6 / 8, 2 / 4, 0.0, np.nan])
+    np.testing.assert_allclose(confusion.precision(), [3 / 4, 1 / 2, np.nan, np.nan])
+    np.testing.assert_allclose(confusion.class_accuracy(), [3 / 4, 1 / 2, 0.0, np.nan])
+    scores = EvalResult.from_metrics(confusion, None, PROTOCOL)
+    np.testing.assert_allclose(scores.dice, confusion.dice())
+    assert scores.mean_dice == pytest.approx((6 / 8 + 2 / 4 + 0) / 3)
+    assert scores.to_dict()["recall"] == [3 / 4, 1 / 2, 0.0, None]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dice_is_torchmetrics(seed):
+    target, prediction = random_pair(seed)
+    confusion = ConfusionMatrix(FOUR)
+    confusion.update(target, prediction)
+    theirs = MulticlassF1Score(4, average=None, ignore_index=255)
+    theirs.update(torch.from_numpy(prediction).long(), torch.from_numpy(target).long())
+    np.testing.assert_allclose(confusion.dice(), theirs.compute().numpy(), rtol=1e-6)
+
+
+def test_the_reach_is_the_mean_of_the_images():
+    parts = [BoundaryF1(TWO, 0.1) for _ in range(2)]
+    assert math.isnan(parts[0].reach)
+    parts[0].update(np.zeros((30, 40), np.uint8), np.zeros((30, 40), np.uint8))
+    parts[1].update(np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8))
+    assert parts[0].merge(parts[1]).reach == pytest.approx((5 + 10) / 2)
 
 
 def test_without_boundary_scores():

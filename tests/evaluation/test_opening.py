@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ class TestFindImages:
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "0.png").write_bytes(b"")
         found = find_images([tmp_path / "more" / "0.png", str(tmp_path)])
-        assert [path.name for path in found] == ["0.png", "a.JPG", "b.png"]
+        assert [str(image.name) for image in found] == ["0.png", "a.JPG", "b.png"]
+        assert found[0].path == tmp_path / "more" / "0.png"
         assert find_images([]) == []
 
     def test_names_that_would_overwrite_each_other(self, tmp_path: Path) -> None:
@@ -87,6 +89,38 @@ class TestFindImages:
             (tmp_path / name).write_bytes(b"")
         with pytest.raises(DataError, match=r"2 images are called 'a'"):
             find_images([tmp_path])
+        (tmp_path / "a.jpg").unlink()
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "sub" / "a.jpg").write_bytes(b"")
+        assert len(find_images([tmp_path])) == 2
+        with pytest.raises(DataError, match=r"2 images are called 'a'"):
+            find_images([tmp_path, tmp_path / "sub" / "a.jpg", tmp_path / "sub"][::-1])
+
+    def test_subfolders_but_hidden_ones_and_results(self, tmp_path: Path) -> None:
+        names = ["b10/x.png", "b9/x.png", "b9/deep/y.jpg", "z.png"]
+        left_out = [".git/x.png", "b9/.thumbs/x.png", "out/masks/x.png", "out/x.png"]
+        for name in names + left_out:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(b"")
+        found = find_images([tmp_path], tmp_path / "b9" / ".." / "out")
+        assert [image.name.as_posix() for image in found] == ["b9/deep/y.jpg", "b9/x.png", "b10/x.png", "z.png"]
+        assert len(find_images([tmp_path])) == 6
+        assert [image.name.as_posix() for image in find_images([tmp_path / "out"], tmp_path / "out")] == ["x.png"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="makes symbolic links")
+    def test_links_in_circles(self, tmp_path: Path) -> None:
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        for name in ("a/1.png", "a/b/2.png"):
+            (tmp_path / name).write_bytes(b"")
+        (tmp_path / "a" / "b" / "up").symlink_to(tmp_path)
+        (tmp_path / "0").symlink_to(tmp_path / "a" / "b")
+        (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+        other = tmp_path.with_name("elsewhere")
+        other.mkdir()
+        (other / "3.png").write_bytes(b"")
+        (tmp_path / "more").symlink_to(other)
+        names = [image.name.as_posix() for image in find_images([tmp_path])]
+        assert names == ["a/1.png", "a/b/2.png", "more/3.png"]
 
 
 class TestPredict:
@@ -176,7 +210,7 @@ def test_a_stopped_call_goes_on_where_it_stopped(trained: Trained, photos: Path,
 def test_results_older_than_image_or_network_are_made_again(trained: Trained, photos: Path, tmp_path: Path) -> None:
     segmenter, out = open_segmenter(trained.file, threads=1), tmp_path / "out"
     network = Path(shutil.copy(trained.file, tmp_path / "net.onnx"))
-    paths = find_images([photos])
+    paths = [image.path for image in find_images([photos])]
     predict(segmenter, paths, out, overlays=False)
     mask = out / "masks" / "photo0.png"
     times = []

@@ -74,10 +74,10 @@ def test_scores_are_those_of_all_pixels_together(street_folder: Path) -> None:
 
 def test_parts_of_the_work_add_up_to_the_whole(street_folder: Path) -> None:
     dataset, segmenter = data(street_folder), ColorSegmenter()
-    whole, borders = score(segmenter.segment, dataset, boundary=False)
+    whole, borders, _ = score(segmenter.segment, dataset, boundary=False)
     assert borders is None
-    first, _ = score(segmenter.segment, dataset, indices=range(0, 10, 2), boundary=False)
-    second, _ = score(segmenter.segment, dataset, indices=range(1, 10, 2), boundary=False)
+    first, _, _ = score(segmenter.segment, dataset, indices=range(0, 10, 2), boundary=False)
+    second, _, _ = score(segmenter.segment, dataset, indices=range(1, 10, 2), boundary=False)
     np.testing.assert_array_equal(first.merge(second).matrix, whole.matrix)
 
 

@@ -23,13 +23,13 @@ from featherseg.core.files import TEMPORARY
 from featherseg.evaluation.opening import STREET
 
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "predict": ("--out", "-o", "--size", "--threads", "--overlays", "--no-overlays", "--quiet", "--json"),
-    "video": ("--out", "--size", "--threads", "--mode", "--smooth", "--limit", "--quiet", "--json"),
-    "eval": ("--data", "--kind", "--split", "--size", "--scales", "--flip", "--threads", "--confusion", "--json"),
+    "predict": ("--out", "-o", "--size", "--threads", "--no-overlays", "--alpha", "--background", "--json"),
+    "video": ("--out", "--size", "--threads", "--mode", "--smooth", "--limit", "--alpha", "--json"),
+    "eval": ("--data", "--kind", "--split", "--size", "--scales", "--flip", "--thin", "--confusion", "--json"),
     "export": ("--to", "--precision", "--weights", "--fixed", "--unproven", "--out", "--data", "--kind", "--split"),
-    "report": ("--out", "--scores"),
+    "report": ("--out", "--scores", "--html", "--pictures"),
     "data": ("--json",),
-    "train": ("--resume", "--find-lr", "--quiet", "--json"),
+    "train": ("--time", "--folds", "--resume", "--find-lr", "--quiet", "--json"),
     "quantize": ("--engine", "--max-drop", "--calibration", "--out", "--data", "--kind", "--split", "--threads"),
     "prune": ("--ratio", "--gmacs", "--params", "--latency", "--ranking", "--size", "--protect", "--out", "--json"),
     "soup": ("--greedy", "--out", "--data", "--kind", "--split", "--quiet", "--json"),
@@ -46,7 +46,7 @@ WORKING = (str(STREET), "photos", "photos/a.png", "labelled")
 BROKEN = (
     *("", " ", "-", "--", "--nope", "none", "none.onnx", "none.pth", "empty", "text.onnx", "text.pth", "text.png"),
     *("text.toml", "text.mp4", "text.xml", "text.pt2", "text.engine", "run", "a\nb.onnx", "\u2028.png", "x" * 300),
-    *("../../etc/passwd", "/dev/null", "/", ".", "loop", "loop/a.png", "é.onnx", "\udcff.onnx", "\x1b[31m.onnx"),
+    *("../../etc/passwd", "/dev/null", ".", "loop", "loop/a.png", "é.onnx", "\udcff.onnx", "\x1b[31m.onnx"),
     *("data.root=none", "seed=-1", "a=b", "=", "model.name=nope", "optim.lr=nan", "out=/proc/x", "data.root=empty"),
 )
 VALUES = (

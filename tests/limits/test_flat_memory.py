@@ -56,7 +56,7 @@ def test_evaluating_holds_memory_flat(length: int) -> None:
         if done in (length // 5, length):
             marks[done] = resident()
 
-    confusion, _ = score(stub_segmenter().segment, Repeated(length), boundary=False, progress=mark)
+    confusion, _, _ = score(stub_segmenter().segment, Repeated(length), boundary=False, progress=mark)
     assert confusion.counts()[0].sum() == length * 16 * 32
     assert marks[length] - marks[length // 5] < 4 << 20
 

@@ -10,7 +10,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,10 +18,12 @@ import featherseg.models.families.jetnet
 import featherseg.models.families.lednet
 import featherseg.models.families.mobilenet_aspp
 import featherseg.models.families.resnet_unet  # importing a network's module registers it
+from conftest import create_variant, error_line
 from featherseg.core.errors import CheckpointError, ConfigError
 from featherseg.models.base import SegmentationModel
 from featherseg.models.factory import create_model, model_facts, models
-from featherseg.models.facts import count_parameters
+from featherseg.models.facts import count_gmacs, count_parameters
+from featherseg.models.families.fastsegnet import FastSegNet
 from featherseg.models.families.jetnet import JetBlock, JetNet
 from featherseg.models.families.lednet import NET_NAMES, Downsampler, LEDNet, SSnbt, return_model
 from featherseg.models.families.mobilenet_aspp import LightweightSegmentationModel
@@ -32,13 +34,13 @@ _built: dict[str, SegmentationModel] = {}
 
 
 @pytest.fixture
-def model(network_name: str) -> Iterator[SegmentationModel]:
+def model(variant: str) -> Iterator[SegmentationModel]:
     """One instance of each network for the whole file, in eval; tests that change it build their own."""
-    if network_name not in _built:
+    if variant not in _built:
         torch.manual_seed(0)
-        _built[network_name] = create_model(network_name, CLASSES)
+        _built[variant] = create_variant(variant, CLASSES)
     with torch.no_grad():
-        yield _built[network_name].eval()
+        yield _built[variant].eval()
 
 
 def ceil(a: int, b: int) -> int:
@@ -56,12 +58,12 @@ def test_logits_have_the_image_size(model: SegmentationModel, size: tuple[int, i
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (127, 66), (33, 17), (130, 20)])
-def test_maps_have_the_declared_strides(network_name: str, model: SegmentationModel, size: tuple[int, int]) -> None:
+def test_maps_have_the_declared_strides(model: SegmentationModel, size: tuple[int, int]) -> None:
     maps = model.outputs(torch.randn(1, 3, *size))
     strides = {"out": model.stride} | {tap: int(tap[1:]) for tap in maps if tap.startswith("x")}
     assert len(strides) > 1, "no feature taps for distillation"
     assert set(maps) == set(strides), "auxiliary logits belong to training only"
-    assert model.stride == model_facts(network_name).stride
+    assert model.stride == model.options.get("stride", model_facts(model.name).stride)
     for tap, stride in strides.items():
         assert maps[tap].shape[-2:] == (ceil(size[0], stride), ceil(size[1], stride)), tap
 
@@ -93,9 +95,9 @@ def test_declared_facts_are_true(network_name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(65, 97), (1, 1)])
-def test_a_batch_of_one_trains_every_parameter(network_name: str, size: tuple[int, int]) -> None:
+def test_a_batch_of_one_trains_every_parameter(variant: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    model = create_model(network_name, CLASSES).train()
+    model = create_variant(variant, CLASSES).train()
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):  # timm starts the last norm of a residual branch at zero
             nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -110,18 +112,18 @@ def test_a_batch_of_one_trains_every_parameter(network_name: str, size: tuple[in
             assert parameter.grad.any(), f"{key} gets a zero gradient"
 
 
-def test_state_rebuilds_the_network(network_name: str, model: SegmentationModel) -> None:
-    twin = create_model(network_name, CLASSES)
+def test_options_and_state_rebuild_the_network(model: SegmentationModel) -> None:
+    twin = create_model(model.name, CLASSES, **model.options)
     twin.load_state_dict(model.state_dict(), strict=True)
     image = torch.randn(1, 3, 70, 64)
     torch.testing.assert_close(twin.eval()(image), model(image), rtol=0, atol=0)
 
 
-def test_encoder_parameters_are_some_of_the_networks(network_name: str, model: SegmentationModel) -> None:
+def test_encoder_parameters_are_some_of_the_networks(model: SegmentationModel) -> None:
     encoder = {id(p) for p in model.encoder_parameters()}
     own = {id(p) for p in model.parameters()}
     assert encoder < own
-    assert bool(encoder) == ("encoder_weights" in inspect.signature(models.get(network_name)).parameters)
+    assert bool(encoder) == ("encoder_weights" in inspect.signature(models.get(model.name)).parameters)
 
 
 def test_unknown_options_are_refused(network_name: str) -> None:
@@ -138,6 +140,54 @@ def test_unknown_options_are_refused(network_name: str) -> None:
 def test_parameter_counts_at_21_classes(kind: type[SegmentationModel], count: int) -> None:
     with torch.device("meta"):
         assert count_parameters(kind()) == (count, count)  # 21 is the default
+
+
+# FastSegNet
+
+
+def test_fastsegnet_of_the_usual_stride_is_what_it_was() -> None:
+    """Checkpoints of versions before the option load, and such versions load ours."""
+    with torch.device("meta"):
+        model = FastSegNet(2)
+    assert (model.stride, model.options) == (8, {"width": 1.0})
+    assert "head.0.0.weight" in model.state_dict()
+    assert not [name for name in model.state_dict() if name.startswith("finer")]
+
+
+@pytest.mark.parametrize(("stride", "params", "gmacs"), [(8, 2.303, 4.650), (4, 2.238, 4.378), (2, 2.236, 4.582)])
+def test_fastsegnet_costs_at_each_stride_what_its_docstring_says(stride: int, params: float, gmacs: float) -> None:
+    with torch.device("meta"):
+        model = FastSegNet(19, stride=stride)
+    assert count_parameters(model)[0] / 1e6 == pytest.approx(params, abs=6e-4)
+    assert count_gmacs(model, (512, 1024)) == pytest.approx(gmacs, abs=6e-4)
+    row = f"{stride}       {params:.3f}         {gmacs:.3f}"
+    assert row in (inspect.getdoc(FastSegNet) or "")
+
+
+@pytest.mark.parametrize("width", [0.5, 0.75])
+@pytest.mark.parametrize("stride", [4, 2])
+def test_fastsegnet_of_another_width_takes_every_stride(width: float, stride: int) -> None:
+    model = create_model("fastsegnet", CLASSES, width=width, stride=stride).eval()
+    with torch.no_grad():
+        maps = model.outputs(torch.randn(1, 3, 97, 65))
+    assert maps["out"].shape == (1, CLASSES, ceil(97, stride), ceil(65, stride))
+    assert model.options == {"width": width, "stride": stride}
+
+
+@pytest.mark.parametrize("stride", [16, 1, 0, -4])
+def test_fastsegnet_refuses_another_stride(stride: int) -> None:
+    line = error_line(ConfigError, create_model, "fastsegnet", CLASSES, stride=stride)
+    assert line == f"fastsegnet's stride is {stride}; choose one of 8, 4, 2"
+
+
+@pytest.mark.parametrize("stride", [4, 2])
+def test_fastsegnet_encoder_from_imagenet_at_a_fine_stride(stride: int, shared: Path) -> None:
+    file = shared / "weights" / "mobilenet_v2_imagenet_features.safetensors"
+    model = FastSegNet(CLASSES, stride=stride, encoder_weights=file)
+    theirs = load_file(file)
+    prefix = "features." if all(name.startswith("features.") for name in theirs) else ""
+    ours = model.features.state_dict()
+    assert all(torch.equal(tensor, theirs[prefix + name]) for name, tensor in ours.items())
 
 
 # JetNet

@@ -50,6 +50,28 @@ def test_overlay_blends_classes_and_leaves_the_rest(alpha: float) -> None:
     np.testing.assert_array_equal(drawn[~known], image[~known])
 
 
+@pytest.mark.parametrize("name", ["background", "__background__", "Void", "other", "unlabelled"])
+def test_overlay_leaves_the_background_as_it_is(name: str) -> None:
+    image, mask = picture(240, 320), bands(240, 320)
+    classes = ClassSet((name, "car", "sky"), CLASSES.colors)
+    assert classes.background == 0
+    drawn, other = overlay(image, mask, classes), overlay(image, mask, CLASSES)
+    np.testing.assert_array_equal(drawn[mask == 0], image[mask == 0])
+    np.testing.assert_array_equal(drawn[mask != 0], other[mask != 0])
+    np.testing.assert_array_equal(overlay(image, mask, classes, background=True), other)
+    nothing = np.zeros_like(mask)
+    np.testing.assert_array_equal(overlay(image, nothing, classes, legend=True), image)  # nor does the legend name it
+    assert (overlay(image, nothing, classes, legend=True, background=True) != image).any()
+
+
+@pytest.mark.parametrize("names", [("road", "background"), ("road", "void"), ("backgrounds", "car"), ("another", "x")])
+def test_a_class_among_others_is_no_background(names: tuple[str, ...]) -> None:
+    classes = ClassSet(names)
+    assert classes.background is None
+    image = picture()
+    assert (overlay(image, np.zeros((40, 60), np.uint8), classes, alpha=1.0) == classes.colors[0]).all()
+
+
 def test_overlay_equals_drawing_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels(None) is not None
     rng = np.random.default_rng(1)

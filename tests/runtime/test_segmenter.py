@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from artifact_fixtures import CLASSES, STRIDE, PooledSession, picture
-from featherseg.core.errors import ConfigError
+from conftest import Trained, error_line
+from featherseg.core.errors import CheckpointError, ConfigError, DataError
 from featherseg.core.types import InputSpec
 from featherseg.evaluation.opening import STREET
-from featherseg.runtime.segmenter import Segmenter
+from featherseg.runtime.segmenter import Frame, Segmenter
 
 
 def resized_argmax(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -114,8 +117,6 @@ def test_views_and_read_only_frames_work() -> None:
 @pytest.mark.parametrize(
     ("frame", "fix"),
     [
-        (np.zeros((9, 9), np.uint8), "np.stack([frame] * 3, axis=-1)"),
-        (np.zeros((9, 9, 1), np.uint8), "np.repeat(frame, 3, axis=2)"),
         (np.zeros((9, 9, 4), np.uint8), "frame[..., :3]"),
         (np.zeros((3, 9, 9), np.uint8), "frame.transpose(1, 2, 0)"),
         (np.zeros((1, 9, 9, 3), np.uint8), "frame[0]"),
@@ -131,9 +132,52 @@ def test_wrong_frames_name_a_fix_that_works(frame: NDArray, fix: str) -> None:
     assert segmenter(eval(fix, {"np": np, "frame": frame})).mask.shape == (9, 9)
 
 
+def test_files_pictures_and_greys_are_frames_too(tmp_path: Path) -> None:
+    segmenter = Segmenter(PooledSession())
+    frame = picture(70, 90)
+    Image.fromarray(frame).save(tmp_path / "a.png")
+    expected = segmenter(frame).mask
+    alike: list[Frame] = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(frame)]
+    alike.append(Image.fromarray(np.dstack([frame, frame[..., 0]]), "RGBA"))  # transparency is dropped, as from files
+    predictions = segmenter(alike)
+    assert len(predictions) == len(alike)
+    for prediction in predictions:
+        assert np.array_equal(prediction.mask, expected)
+        assert np.array_equal(prediction.image, frame)
+    grey = frame[..., 0]
+    rgb = np.stack([grey] * 3, axis=-1)
+    for each in (grey, grey[..., None], Image.fromarray(grey)):
+        assert np.array_equal(segmenter(each).mask, segmenter(rgb).mask)
+        assert np.array_equal(segmenter(each).image, rgb)
+
+
+def test_several_frames_may_differ_in_size() -> None:
+    frames = [picture(70, 90), picture(64, 128)]
+    segmenter = Segmenter(PooledSession())
+    for given in (frames, tuple(frames)):
+        assert [prediction.mask.shape for prediction in segmenter(given)] == [(70, 90), (64, 128)]
+    assert segmenter([]) == []
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    assert "does not exist" in error_line(DataError, Segmenter(PooledSession()), tmp_path / "no.png")
+
+
+def test_a_run_folder_is_a_model(trained: Trained) -> None:
+    segmenter = Segmenter(trained.run)
+    assert segmenter.session.name == "torch"
+    frame = picture(64, 96)
+    assert agreement(segmenter(frame).mask, Segmenter(trained.file)(frame).mask) > 0.99
+    assert "backend 'onnxruntime'" in error_line(ConfigError, Segmenter, trained.run, backend="onnxruntime")
+    assert "its own" not in error_line(CheckpointError, Segmenter, trained.run.parent / "none")
+    assert "leave it out" in error_line(ConfigError, Segmenter, trained.run, classes=segmenter.artifact.classes)
+
+
 @pytest.mark.parametrize(
     "frame",
     [
+        np.zeros((0, 9), np.uint8),
+        np.zeros((9, 9), np.float32),
         np.zeros((0, 9, 3), np.uint8),
         np.zeros((9, 9, 3), np.int64),
         np.zeros((9, 9, 3), bool),

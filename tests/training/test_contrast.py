@@ -14,7 +14,8 @@ from featherseg.core.config import Config
 from featherseg.core.errors import DataError
 from featherseg.core.recipes import config_from_dict, config_to_dict
 from featherseg.data.datasets import create_dataset
-from featherseg.evaluation.metrics import ConfusionMatrix, EvalResult
+from featherseg.evaluation.metrics import ConfusionMatrix
+from featherseg.evaluation.result import EvalResult
 from featherseg.evaluation.scores import protocol
 from featherseg.training.fit import fit, resume_run
 from featherseg.training.run_folder import read_log

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import Tiny, batch
+from conftest import Tiny, batch, create_variant
 from featherseg.core.errors import ConfigError
 from featherseg.core.types import ClassSet, InputSpec
 from featherseg.models.factory import create_model
@@ -232,9 +232,9 @@ def test_a_student_comes_closer_to_a_fixed_teacher(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("size", [(33, 41), (64, 64)])
-@pytest.mark.parametrize("name", ["jetnet", "fastsegnet"])
+@pytest.mark.parametrize("name", ["jetnet", "fastsegnet", "fastsegnet at stride 2"])
 def test_networks_of_different_strides_and_taps(name: str, size: tuple[int, int]) -> None:
-    student = create_model(name, 3).train()
+    student = create_variant(name, 3).train()
     teacher = Teacher(create_model("mobilenet_aspp", 3), CLASSES)
     terms = ({"name": "features"}, {"name": "features", "tap": "x4"}, {"name": "cwd"}, {"name": "dist"})
     losses = Distilled(supervised(student), teacher, terms, CLASSES)(batch(size, ignored=True))

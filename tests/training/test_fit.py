@@ -39,6 +39,7 @@ def test_a_run_folder_describes_itself_and_rebuilds_its_network(tmp_path: Path) 
         "last.safetensors",
         "state.safetensors",
         "result.json",
+        "progress",
     }
     checkpoint = load_checkpoint(result.path)
     assert checkpoint.model.name == "jetnet"

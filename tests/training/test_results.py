@@ -52,6 +52,18 @@ def test_the_page_holds_the_folders_figures(trained: Trained) -> None:
     assert len(widths) == 1
 
 
+def test_results_of_old_versions_lack_the_newer_scores(copy: Path) -> None:
+    result = json.loads((copy / "result.json").read_text())
+    page = results_markdown([copy])
+    assert cells(page, "Dice")[1:] == ["–" if dice is None else f"{100 * dice:.1f}" for dice in result["dice"]]
+    assert cells(page, "recall")[1:] == ["–" if each is None else f"{100 * each:.1f}" for each in result["recall"]]
+    newer = ("dice", "mean_dice", "precision", "recall", "cldice", "cldice_per_class")
+    (copy / "result.json").write_text(json.dumps({key: result[key] for key in result if key not in newer}))
+    page = results_markdown([copy])
+    assert "| Dice |" not in page
+    assert cells(page, "IoU")[1:]
+
+
 def test_better_runs_come_first(trained: Trained, copy: Path) -> None:
     result = json.loads((copy / "result.json").read_text())
     (copy / "result.json").write_text(json.dumps(result | {"miou": 0.999}))

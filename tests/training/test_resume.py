@@ -9,15 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from featherseg.models.checkpoint import load_state
 from featherseg.training.run_log import read_log
-from trainings import tiny_config, wait_for, write_recipe
+from trainings import assert_same, tiny_config, wait_for, write_recipe
 
 EPOCHS = 12
 # Writes slowed down a hundredfold would be killed more often than not: the hook sleeps between bytes and rename.
@@ -44,21 +42,6 @@ def recipe(folder: Path, name: str) -> Path:
 def start(*words: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", SLOW_WRITES, "train", *words, "--quiet"]
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
-
-
-def assert_same(one: Any, other: Any, where: str = "") -> None:
-    """Two training states are equal to the last bit, whatever is in them."""
-    assert type(one) is type(other), where
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_same(one[key], other[key], f"{where}/{key}")
-    elif isinstance(one, list):
-        assert len(one) == len(other), where
-        for i, pair in enumerate(zip(one, other, strict=True)):
-            assert_same(*pair, f"{where}/{i}")
-    else:
-        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, where
 
 
 @pytest.mark.slow

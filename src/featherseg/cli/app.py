@@ -59,6 +59,12 @@ Data = Annotated[str | None, Parameter(name="--data", help="Folder of the data; 
 Kind = Annotated[str | None, Parameter(name="--kind", help="Dataset kind; by default the one it was trained on.")]
 Split = Annotated[str | None, Parameter(name="--split", help="Split; by default the validation split.")]
 Threads = Annotated[int | None, Parameter(name="--threads", help="Threads of the engine; by default all.")]
+ALPHA = 0.6
+"""As in :mod:`featherseg.runtime.draw`, which takes a while to import."""
+Alpha = Annotated[float, Parameter(name="--alpha", help="Share of the colours in overlays, 0 to 1.")]
+Background = Annotated[
+    bool, Parameter(name="--background", help="Colour the background in overlays too.", show_default=False)
+]
 
 
 def need_training(purpose: str = "Training") -> None:

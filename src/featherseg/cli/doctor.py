@@ -24,7 +24,7 @@ def doctor(
     masks: Annotated[str | None, Parameter(help="Which files are masks, where there are several sets.")] = None,
     html: Annotated[Path | None, Parameter(help="Page to write.")] = None,
     fix: Annotated[Path | None, Parameter(help="New folder for a clean copy; the data is never changed.")] = None,
-    stride: Annotated[int, Parameter(help="The network's, which sizes are to suit.")] = 8,
+    stride: Annotated[int, Parameter(help="The network's, which thin classes are to suit.")] = 8,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

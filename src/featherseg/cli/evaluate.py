@@ -27,6 +27,10 @@ def eval_(
         Path | None,
         Parameter(name="--map", help="TOML that says which classes of the network are which of the data's."),
     ] = None,
+    thin: Annotated[
+        tuple[str, ...] | None,
+        Parameter(help="Classes that are thin and get clDice; else by their width.", consume_multiple=True),
+    ] = None,
     confusion: Annotated[Path | None, Parameter(help="Write the confusion matrix as a picture.")] = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -65,7 +69,7 @@ def eval_(
     segmenter = open_segmenter(model, size=parse_size(size), threads=threads)
     dataset = open_labelled(model, segmenter.artifact.training, root=data, kind=kind, split=split)
     with counting("evaluate", len(dataset)) as progress:
-        result = evaluate(segmenter, dataset, scales=scales, flip=flip, class_map=matches, progress=progress)
+        result = evaluate(segmenter, dataset, scales=scales, flip=flip, thin=thin, class_map=matches, progress=progress)
     if json:
         print_json(result.to_dict())
     else:

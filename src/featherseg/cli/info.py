@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .app import Json, app, need_training
+from ..core.errors import ConfigError
+from .app import Json, Quiet, app, need_training
 
 SCORES = Path(__file__).parents[1] / "pretrained" / "results.json"
 """Best runs, as ``featherseg report --scores`` writes them."""
@@ -89,22 +90,48 @@ def report(
     runs: list[Path],
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"], help="File to write.")] = Path("results.md"),
+    out: Annotated[
+        Path | None,
+        Parameter(name=["--out", "-o"], help="File to write: results.md, or report.html in the run folder."),
+    ] = None,
     scores: Annotated[Path | None, Parameter(help="JSON of each network's best run, to write as well.")] = None,
+    html: Annotated[bool, Parameter(help="Write each run as a page of its own.", show_default=False)] = False,
+    pictures: Annotated[int, Parameter(help="Worst validation pictures on such a page; 0 segments none.")] = 6,
+    quiet: Quiet = False,
 ) -> None:
     """Write finished runs as one page: table, protocol, per-class scores, learning curves and recipes.
+
+    With --html, a run, finished or not, becomes one HTML file that needs nothing beside it: curves, scores of classes,
+    confusion matrix, progress and worst pictures, settings.
 
     For example:
 
         featherseg report runs/* -o docs/results.md
+        featherseg report runs/camvid_fastsegnet --html
 
     Args:
         runs: run folders.
     """
     from ..core.outputs import writing
+    from ..core.progress import counting, show_progress
     from ..training.results import write_results, write_scores
     from .tables import print_text
 
+    show_progress(not quiet)
+    if html:
+        from ..shipping.run_report import PAGE_NAME, report_run
+
+        if scores is not None or (out is not None and len(runs) > 1):
+            words = "--scores goes with the page of all runs" if scores is not None else "one page holds one run"
+            raise ConfigError(f"{words}; leave out {'--scores' if scores is not None else '--out'} with --html")
+        if pictures < 0:
+            raise ConfigError(f"--pictures is {pictures}; give 0 or more")
+        for run in runs:
+            page = run / PAGE_NAME if out is None else out
+            with writing(page), counting("report", None) as progress:
+                print_text(f"{run} in {report_run(run, page, pictures=pictures, progress=progress)}")
+        return
+    out = Path("results.md") if out is None else out
     with writing(out, scores):
         if scores is not None:
             write_scores(runs, scores)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ..core.errors import ConfigError
-from .app import MODEL_HELP, FitText, Json, Out, Quiet, SizeText, Threads, app
+from .app import ALPHA, MODEL_HELP, Alpha, Background, FitText, Json, Out, Quiet, SizeText, Threads, app
 
 
 @app.command
@@ -21,13 +22,15 @@ def predict(
     fit: FitText = None,
     threads: Threads = None,
     overlays: Annotated[bool, Parameter(negative="--no-overlays", help="Write overlays beside the masks.")] = True,
+    alpha: Alpha = ALPHA,
+    background: Background = False,
     resume: Annotated[
         bool, Parameter(help="Keep results newer than network and image, such as of a call that was stopped.")
     ] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Segment images: palette PNG masks of class ids, and overlays with legend.
+    """Segment images: palette PNG masks of class ids, and overlays with legend. Subfolders are kept.
 
     For example:
 
@@ -46,14 +49,27 @@ def predict(
     model, images = split_model(model_and_images)
     if not images:
         raise ConfigError(f"{model} is a network; name images or folders of images after it")
-    paths = find_images(images)
+    found = find_images(images, out)
     segmenter = open_segmenter(model, size=parse_size(size), fit=fit, threads=threads)
-    with counting("predict", len(paths)) as progress:
+    with counting("predict", len(found)) as progress:
         result = predict_images(
-            segmenter, paths, out, overlays=overlays, resume_from=model if resume else None, progress=progress
+            segmenter,
+            found,
+            out,
+            overlays=overlays,
+            alpha=alpha,
+            background=background,
+            resume_from=model if resume else None,
+            progress=progress,
         )
     if json:
-        print_json({"masks": [str(p) for p in result.masks], "overlays": [str(p) for p in result.overlays]})
+        print_json(
+            {
+                "images": [image.name.as_posix() for image in found],
+                "masks": [str(p) for p in result.masks],
+                "overlays": [str(p) for p in result.overlays],
+            }
+        )
         return
     rows = [(name, f"{percent(share)} %") for name, share in sorted(result.coverage.items(), key=lambda kv: -kv[1])]
     print_table(f"{len(result.masks)} images", ("class", "share of pixels"), rows)
@@ -79,6 +95,8 @@ def video(
     mode: Annotated[
         Literal["overlay", "mask", "side-by-side"] | None, Parameter(help="What is written; overlay by default.")
     ] = None,
+    alpha: Alpha = ALPHA,
+    background: Background = False,
     smooth: Annotated[
         float | None, Parameter(help="Share that earlier frames have in each mask, such as 0.5; none by default.")
     ] = None,
@@ -98,6 +116,7 @@ def video(
     from ..core.outputs import writing
     from ..core.progress import bars, logger, show_progress
     from ..evaluation.opening import open_segmenter, split_model
+    from ..runtime.draw import check_alpha
     from ..runtime.video.pipeline import segment_video
     from ..runtime.video.smoothing import Smoothed
     from ..runtime.video.sources import open_source
@@ -109,6 +128,7 @@ def video(
         raise ConfigError(f"--mode {mode} says what is written, but nothing is; give --out too")
     words = [*(model_and_source or ()), *([] if source is None else [source])]
     model, sources = split_model(words) if words else (None, [])
+    check_alpha(alpha)
     if model is None or len(sources) != 1:
         raise ConfigError(
             f"video takes one source; got {len(sources)}: name a video file, a folder of images, a camera or a URL"
@@ -125,7 +145,15 @@ def video(
             progress.update(task, advance=1, rate=f"{speed:.1f} frames/s" if speed else "")
 
         with writing(out):
-            result = segment_video(segment, opened, out, on_frame=advance, mode=mode or "overlay", limit=limit)
+            result = segment_video(
+                segment,
+                opened,
+                out,
+                on_frame=advance,
+                mode=mode or "overlay",
+                overlay=methodcaller("overlay", alpha=alpha, background=background),
+                limit=limit,
+            )
     for note in result.notes:
         logger.warning(note)
     if json:

@@ -12,7 +12,7 @@ from .app import Data, Json, Kind, Quiet, Split, app, need_training
 
 if TYPE_CHECKING:
     from ..data.datasets import SegmentationDataset
-    from ..evaluation.metrics import EvalResult
+    from ..evaluation.result import EvalResult
     from ..models.checkpoint import Checkpoint
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..core.formatting import DASH, percent
 from ..core.types import Latency
-from ..evaluation.metrics import EvalResult
+from ..evaluation.result import EvalResult
 
 PIPE_WIDTH = 200
 
@@ -45,19 +45,16 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 def print_scores(result: EvalResult) -> None:
     """Print an evaluation: protocol, per-class scores, means."""
+    columns = result.columns()
+    means = f"mean, of {result.alone} alone" if result.alone else "mean"
     rows = [
-        (name, percent(iou), percent(f1))
-        for name, iou, f1 in zip(result.classes.names, result.iou, result.boundary_f1_per_class, strict=True)
+        (name, *(percent(values[c]) for values, _ in columns.values())) for c, name in enumerate(result.classes.names)
     ]
-    rows.append(
-        (
-            f"mean, of {result.alone} alone" if result.alone else "mean",
-            percent(result.miou),
-            percent(result.boundary_f1),
-        )
-    )
-    rows.append(("pixel accuracy", percent(result.pixel_accuracy), ""))
-    print_table("", ("class", "IoU", "boundary F1"), rows)
+    rows.append((means, *(percent(mean) for _, mean in columns.values())))
+    rows.append(("pixel accuracy", percent(result.pixel_accuracy), *("",) * (len(columns) - 1)))
+    print_table("", ("class", *columns), rows)
+    for remark in result.remarks():
+        print_text(remark)
     print_text(result.summary())
 
 

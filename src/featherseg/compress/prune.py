@@ -26,6 +26,7 @@ from ..data.readers.synthetic import render_street
 from ..exporting.onnx import export_onnx
 from ..models.base import SegmentationModel
 from ..models.facts import count_gmacs, count_parameters
+from ..models.foreign import is_foreign
 from ..models.session import describe
 from ..models.widths import narrow, widths
 from ..runtime.segmenter import Segmenter
@@ -101,7 +102,7 @@ class PruneResult:
 
 
 def prune(
-    model: SegmentationModel,
+    model: nn.Module,
     ratio: float | None = None,
     *,
     target_gmacs: float | None = None,
@@ -136,8 +137,8 @@ def prune(
             Runtime on one thread of this CPU.
 
     Raises:
-        ConfigError: an argument is out of range or unknown, several goals are given, a target cannot be met, or
-            nothing can be pruned.
+        ConfigError: an argument is out of range or unknown, several goals are given, a target cannot be met, nothing
+            can be pruned, or the network is a module that no name builds, so that its pruned form could not be either.
 
     Example:
         >>> best = featherseg.load_checkpoint("runs/street")
@@ -145,6 +146,11 @@ def prune(
         >>> featherseg.count_parameters(smaller) < featherseg.count_parameters(best.model)
         True
     """
+    if not isinstance(model, SegmentationModel) or is_foreign(model.name):
+        raise ConfigError(
+            f"{type(getattr(model, 'module', model)).__name__} is a module that no name builds, and so nothing builds "
+            "its pruned form; register its builder with register_model, or prune a network of list_models()"
+        )
     goals = {
         "ratio": ratio,
         "target_gmacs": target_gmacs,

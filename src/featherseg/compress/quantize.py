@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..core.errors import ConfigError, VerificationError, did_you_mean
 from ..core.progress import logger
 from ..core.staging import staged
 from ..core.types import ImageArray
 from ..data.datasets import SegmentationDataset
-from ..evaluation.metrics import EvalResult
+from ..evaluation.result import EvalResult
 from ..evaluation.scores import evaluate
 from ..exporting.onnx import onnx_path, write_artifact
 from ..exporting.openvino import write_openvino_artifact
+from ..exporting.verify import export_verified
+from ..models.checkpoint import Checkpoint
 from ..runtime.artifact import read_artifact
 from ..runtime.containers import file_parts
 from ..runtime.segmenter import Segmenter
@@ -177,7 +180,7 @@ class QuantizeResult:
 
 
 def quantize(
-    source: str | Path,
+    source: str | Path | Checkpoint | nn.Module,
     path: str | Path,
     calibration: Sequence[ImageArray],
     validation: SegmentationDataset,
@@ -189,7 +192,8 @@ def quantize(
     :mod:`.sensitivity`. The file notes its figures under ``"quantization"`` of its training facts.
 
     Args:
-        source: an exported fp32 ONNX file that gives logits.
+        source: an exported fp32 ONNX file that gives logits; or a network, of another library too (see
+            :func:`featherseg.wrap`), which is exported and proven on `validation` first.
         path: file to write, ending in ``.onnx``, which OpenVINO reads too, or ``.xml`` for its own format, whose graph
             in text takes more room (FastSegNet: 37 % of the fp32 file against 27 %); whole or not at all.
         calibration: RGB images at the deployed size, see :func:`.calibration.calibration_images`. Not those of the
@@ -213,8 +217,14 @@ def quantize(
         >>> featherseg.quantize("street.onnx", "street_int8.onnx", images, val_set, config).layers
         7
     """
-    source, path, config = Path(source), Path(path), config or QuantizeConfig()
+    path, config = Path(path), config or QuantizeConfig()
     _check_path(path, config)
+    if not isinstance(source, str | Path):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, f"{path.stem}_fp32.onnx")
+            export_verified(source, file, validation, threads=config.threads)
+            return quantize(file, path, calibration, validation, config)
+    source = Path(source)
     whole = plan(FloatGraph(source), config.flavour)
     logger.info(f"{path.name}: scoring the fp32 file")
     original = config.segmenter(source)

@@ -1,4 +1,4 @@
-"""Charts as SVG texts: points by two figures, and bars in groups. They know nothing of what the figures mean.
+"""Charts as SVG texts: points by two figures, curves, bars, and heat maps. They know nothing of what figures mean.
 
 Colours come from the page's style sheet, by class: ``c0`` … ``c12`` are series, the rest is named after its use. So
 one chart serves light and dark pages.
@@ -21,6 +21,10 @@ SERIES = 13
 FONT = 12
 LABEL = 190
 """Largest width of a bar's or group's name; of longer ones the middle is left out, except in the tooltip."""
+DOTS = 120
+"""Points of a curve that have large dots; of more they are small."""
+MIN_LETTERS = 5
+"""Height of the smallest letters beside a heat map; where there is no room for them, its cells' titles must do."""
 VALUE = 150
 """Room right of the longest bar for its figure."""
 
@@ -75,6 +79,23 @@ class Group:
     bars: tuple[Bar, ...]
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A line of :func:`curves`.
+
+    Args:
+        name: for tooltips.
+        points: figures across and upwards, from left to right; NaN upwards is left out.
+        series: place of its colour.
+        marked: figure across of the point that has a ring; None for none.
+    """
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    series: int
+    marked: float | None = None
+
+
 def color_class(series: int) -> str:
     """Return the style sheet's class of a series' colour."""
     return f"c{series if series < SERIES else 1 + (series - 1) % (SERIES - 1)}"
@@ -115,19 +136,7 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str) -> str:
     def place(p: Point) -> tuple[float, float]:
         return left + (p.x - x0) / (x1 - x0) * (right - left), bottom - (p.y - y0) / (y1 - y0) * (bottom - top)
 
-    parts = []
-    for value in ticks(x0, x1, 8):
-        x = left + (value - x0) / (x1 - x0) * (right - left)
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
-        parts.append(_text(x, bottom + 18, f"{value:g}", "soft", "middle"))
-    for value in ticks(y0, y1):
-        y = bottom - (value - y0) / (y1 - y0) * (bottom - top)
-        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(left - 8, y + 4, f"{value:g}", "soft", "end"))
-    parts.append(f'<path class="axis" d="M{left} {top}V{bottom}H{right}"/>')
-    parts.append(_text((left + right) / 2, bottom + 44, x_title, "ink", "middle"))
-    middle = (top + bottom) / 2
-    parts.append(f'<g transform="rotate(-90 18 {middle})">{_text(18, middle, y_title, "ink", "middle")}</g>')
+    parts = _axes((x0, x1), (y0, y1), (left, top, right, bottom), (x_title, y_title))
     best = front(points)
     if best:
         corners = [place(p) for p in best]
@@ -185,6 +194,80 @@ def bars(groups: Sequence[Group], unit: str, maximum: float | None = None) -> st
     return _svg(bottom + 4, parts, unit)
 
 
+def curves(lines: Sequence[Curve], x_title: str, y_title: str, across: tuple[int, int]) -> str:
+    """Draw curves over whole numbers such as epochs, with axes; the vertical one begins at zero where that fits.
+
+    Args:
+        lines: at least one, with a point that is not NaN.
+        x_title: name and unit of what is across.
+        y_title: name and unit of what is upwards.
+        across: the first and the last number, for several charts of one span.
+    """
+    height, left, top, right, bottom = 280.0, 70.0, 14.0, WIDTH - 20.0, 228.0
+    known = [[(x, y) for x, y in line.points if math.isfinite(y)] for line in lines]
+    y0, y1 = _span([y for points in known for _, y in points], from_zero=True)
+    x0, x1 = across if across[0] < across[1] else (across[0] - 1, across[1] + 1)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - y0) / (y1 - y0) * (bottom - top)
+
+    parts = _axes((x0, x1), (y0, y1), (left, top, right, bottom), (x_title, y_title), whole=True)
+    for line, points in zip(lines, known, strict=True):
+        color = f"c{color_class(line.series)[1:]}"
+        spots = [place(x, y) for x, y in points]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
+        parts.append(f'<path class="curve" style="stroke:var(--{color})" d="M{path}"/>' * (len(spots) > 1))
+        radius = 3 if len(spots) <= DOTS else 1.5
+        for (x, y), (cx, cy) in zip(points, spots, strict=True):
+            title = html.escape(f"{line.name}, {x:g}: {y:.4g}")
+            dot = f'<circle class="{color}" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius}"/>'
+            ring = f'<circle class="ring {color}" cx="{cx:.1f}" cy="{cy:.1f}" r="8"/>' if x == line.marked else ""
+            parts.append(f"<g><title>{title}</title>{dot}{ring}</g>")
+    return _svg(height, parts, f"{y_title} against {x_title}")
+
+
+def heat_map(names: Sequence[str], shares: Sequence[Sequence[float]], titles: Sequence[Sequence[str]]) -> str:
+    """Draw a square of shares: the diagonal in one colour, the rest in another, the darker the larger.
+
+    Colours go by the root of a share, so that a few percent are seen. Shares under half a thousandth are left blank, as
+    are the rows that are NaN.
+
+    Args:
+        names: of rows and columns.
+        shares: 0–1, by row and column.
+        titles: shown where a cell is pointed at.
+    """
+    count = len(names)
+    left = min(LABEL, max(text_width(name) for name in names)) + 24
+    side = min(56.0, (WIDTH - left - 90) / count)
+    letters = min(12.0, 0.8 * side)
+    rise = 0.71 * min(LABEL, max(text_width(name, letters) for name in names))
+    top = rise + 22
+    parts = []
+    for i, name in enumerate(names):
+        middle = i * side + side / 2
+        short = html.escape(shorten(name, LABEL, letters))
+        if letters >= MIN_LETTERS:
+            parts.append(_text(left - 8, top + middle + 0.35 * letters, shorten(name, LABEL), "ink", "end", letters))
+            turned = f"translate({left + middle + 0.3 * letters:.1f} {top - 6:.1f}) rotate(-45)"
+            parts.append(f'<text class="ink" transform="{turned}" font-size="{letters:g}">{short}</text>')
+        for j in range(count):
+            share = shares[i][j]
+            if not share >= 0.0005:  # NaN is not either
+                continue
+            x, y = left + j * side, top + i * side
+            shape = (
+                f'<rect class="c{1 if i == j else 8}" x="{x:.1f}" y="{y:.1f}" width="{side - 1:.1f}" '
+                f'height="{side - 1:.1f}" fill-opacity="{0.08 + 0.82 * math.sqrt(share):.2f}"/>'
+            )
+            figure = _text(x + side / 2, y + side / 2 + 4, f"{100 * share:.0f}", "mark", "middle", 11)
+            figure = figure if side >= 24 and share >= 0.005 else ""
+            parts.append(f"<g><title>{html.escape(titles[i][j])}</title>{shape}{figure}</g>")
+    end = count * side - 1
+    parts.append(f'<rect class="frame" x="{left:.1f}" y="{top:.1f}" width="{end:.1f}" height="{end:.1f}"/>')
+    return _svg(top + count * side + 8, parts, "rows: true classes, columns: predicted classes")
+
+
 def text_width(text: str, size: float = FONT) -> float:
     """Return about how wide a text is in a sans-serif font; rather too wide than too narrow."""
     return size * sum(_character_width(character) for character in text)
@@ -220,6 +303,32 @@ def _span(values: Sequence[float], *, from_zero: bool) -> tuple[float, float]:
     if from_zero and 0 <= low <= 0.7 * high:
         return 0.0, high + margin
     return low - margin, high + margin
+
+
+def _axes(
+    across: tuple[float, float],
+    upwards: tuple[float, float],
+    frame: Box,
+    titles: tuple[str, str],
+    whole: bool = False,
+) -> list[str]:
+    """Return a grid, axes and their titles, for figures within these ends; `whole` numbers across, where they are."""
+    left, top, right, bottom = frame
+    (x0, x1), (y0, y1), (x_title, y_title) = across, upwards, titles
+    parts = []
+    for value in ticks(x0, x1, min(8, round(x1 - x0)) if whole else 8):
+        x = left + (value - x0) / (x1 - x0) * (right - left)
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
+        parts.append(_text(x, bottom + 18, f"{value:g}", "soft", "middle"))
+    for value in ticks(y0, y1):
+        y = bottom - (value - y0) / (y1 - y0) * (bottom - top)
+        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(left - 8, y + 4, f"{value:g}", "soft", "end"))
+    parts.append(f'<path class="axis" d="M{left} {top}V{bottom}H{right}"/>')
+    parts.append(_text((left + right) / 2, bottom + 40, x_title, "ink", "middle"))
+    middle = (top + bottom) / 2
+    parts.append(f'<g transform="rotate(-90 18 {middle})">{_text(18, middle, y_title, "ink", "middle")}</g>')
+    return parts
 
 
 def _labels(points: Sequence[tuple[tuple[float, float], str]], frame: Box) -> list[tuple[float, float]]:

@@ -14,6 +14,7 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Decay = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Pictures = Annotated[int, msgspec.Meta(ge=0, le=16)]
 Whole = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Magnification = Annotated[float, msgspec.Meta(ge=1 / 64, le=64)]
 Processes = Annotated[int, msgspec.Meta(ge=0, le=256)]
@@ -57,8 +58,9 @@ class DataConfig(Section, frozen=True):
     """Where images and masks come from, and how they reach the network.
 
     ``options`` are the dataset builder's own. ``classes`` merges, renames, drops or ignores classes: a key for each new
-    class with the names and mask values that it takes in, and ``ignore``. ``cache`` keeps decoded images in memory
-    (uint8), so that each file is decoded once.
+    class with the names and mask values that it takes in, and ``ignore``. ``crops`` is how many samples an epoch
+    takes of each image, for few or large ones. ``cache`` keeps decoded images in memory (uint8), so that each file is
+    decoded once.
     """
 
     name: str = "folder"
@@ -68,6 +70,7 @@ class DataConfig(Section, frozen=True):
     options: dict[str, Any] = {}
     classes: dict[str, str | int | tuple[str | int, ...]] = {}
     batch_size: Count = 8
+    crops: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
     workers: Processes = 2
     cache: bool = True
 
@@ -174,11 +177,15 @@ class TrainConfig(Section, frozen=True):
     ``ema`` is the decay of the averaged weights, which are what is evaluated and kept; 0 averages nothing.
     ``start_share`` of the weights that the run started from is kept in those that are evaluated and kept, which makes a
     fine-tuned network better at what its training does not show.
+    ``minutes`` is how long the run may take, scores included: after each epoch ``epochs`` are planned anew where they
+    would take longer, or clearly less; 0 trains as many as ``epochs`` says.
     ``patience`` is how many evaluations without a better one end the training; 0 goes on to the last epoch.
+    ``pictures`` of the validation split are drawn into the run folder at each best epoch; 0 draws none.
     ``sync_batchnorm`` shares the statistics of batch norm among processes; "auto" does so on GPUs.
     """
 
     epochs: Count = 40
+    minutes: NotNegative = 0.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     channels_last: bool = True
@@ -187,6 +194,7 @@ class TrainConfig(Section, frozen=True):
     eval_every: Count = 1
     patience: Whole = 0
     tensorboard: bool = False
+    pictures: Pictures = 4
     sync_batchnorm: Literal["auto", "on", "off"] = "auto"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
 T = TypeVar("T")
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What writing fails with where there is no room: disk, quota, or limit on a file's size."""
 
 TEMPORARY = ".writing-"
 """How names of files that are being written begin; only a killed process leaves one behind."""

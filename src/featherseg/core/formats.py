@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,10 +78,10 @@ def _tiff_reason(file: BinaryIO, head: bytes) -> str:
     return f"it is a TIFF of {samples} channels{depth}; save three of them as 8-bit RGB, or a mask as one channel"
 
 
-def skipped(folder: Path) -> str:
-    """Return how many pictures in a folder are of formats that are not read, as text; empty where none is."""
-    try:
-        found = Counter(p.suffix.lower() for p in folder.iterdir() if p.suffix.lower() in FOREIGN_SUFFIXES)
-    except OSError:
-        return ""
+def skipped(*folders: Path) -> str:
+    """Return how many pictures in folders are of formats that are not read, as text; empty where none is."""
+    found = Counter[str]()
+    for folder in folders:
+        with suppress(OSError):
+            found.update(p.suffix.lower() for p in folder.iterdir() if p.suffix.lower() in FOREIGN_SUFFIXES)
     return ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.items()))

@@ -75,16 +75,26 @@ def read_image(path: str | Path) -> ImageArray:
         DataError: the file is missing, unreadable, truncated, too large, or holds floats, whose range it does not say.
     """
     with open_image(Path(path)) as image:
-        if image.mode == "F":
-            raise DataError(f"image {path} holds float greys of unknown range; save it with 8 or 16 bits")
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):
-            deep = np.asarray(image, np.int32)
-            if 255 < (peak := int(deep.max())) < DARK:
-                _warn_dark(Path(path).parent, (1 << peak.bit_length()) - 1)
-            grey = np.clip(deep >> 8, 0, 255).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return rgb_of(image, Path(path))
+
+
+def rgb_of(image: Image.Image, path: Path | None = None) -> ImageArray:
+    """Return a picture of Pillow's as :func:`read_image` does; `path` is where it is from, for messages.
+
+    Raises:
+        DataError: it holds floats, whose range it does not say.
+    """
+    if image.mode == "F":
+        named = f"image {path}" if path else "the image"
+        raise DataError(f"{named} holds float greys of unknown range; save it with 8 or 16 bits")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        deep = np.asarray(image, np.int32)
+        if 255 < (peak := int(deep.max())) < DARK:
+            _warn_dark(path.parent if path else Path(), (1 << peak.bit_length()) - 1)
+        grey = np.clip(deep >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def upright_size(path: str | Path) -> tuple[int, int]:

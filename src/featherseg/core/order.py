@@ -1,4 +1,4 @@
-"""The order in which people number things: frame 2 before frame 10."""
+"""Orders: that in which people number things, frame 2 before frame 10, and one that spreads what is taken first."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ def natural_key(name: str | PurePath) -> tuple[Key, str]:
 def natural(names: Iterable[P]) -> list[P]:
     """Return names or paths in natural order, the same on every machine."""
     return sorted(names, key=natural_key)
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Return places that are spread evenly over `total`, at most `count` of them, those far apart first.
+
+    Wherever one stops, what was taken is spread over the whole; the same each time.
+    """
+    if not total:
+        return []
+    step = (total - 1) / max(min(count, total) - 1, 1)
+    places = [round(i * step) for i in range(min(count, total))]
+    # Knuth's multiplicative hash: an order that looks shuffled.
+    return sorted(places, key=lambda place: place * 2654435761 % (1 << 32))
 
 
 def _weighed(piece: str) -> tuple[int, str]:

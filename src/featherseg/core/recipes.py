@@ -129,6 +129,16 @@ def _refuse_unknown(kind: type[msgspec.Struct], tree: Any, place: str) -> None:
     fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for key, value in tree.items():
         if key not in fields:
-            raise ConfigError(f"unknown setting {shortened(repr(place + key))}; {did_you_mean(key, fields)}")
+            raise ConfigError(f"unknown setting {shortened(repr(place + key))}; {_meant(key, fields)}")
         if isinstance(fields[key], type) and issubclass(fields[key], msgspec.Struct):
             _refuse_unknown(fields[key], value, f"{place}{key}.")
+
+
+def _meant(key: str, fields: dict[str, Any]) -> str:
+    """Return what may be meant by a key that is not there: often a section's, given without the section."""
+    homes = [
+        f"{name}.{key}"
+        for name, kind in fields.items()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and key in kind.__struct_fields__
+    ]
+    return f'did you mean "{homes[0]}"?' if len(homes) == 1 else did_you_mean(key, fields)

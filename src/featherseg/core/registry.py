@@ -7,7 +7,8 @@ import inspect
 import pkgutil
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 from threading import RLock
@@ -15,6 +16,9 @@ from typing import Any, Generic, TypeVar
 
 from .errors import ConfigError, did_you_mean
 from .text_files import shortened
+
+ALIKE = 0.85
+"""Of names that are taken for a slip of the pen rather than another thing's."""
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -26,10 +30,13 @@ class Registry(Generic[T]):
         kind: what the entries are, for messages: ``"network"``, ``"loss"``.
         home: package whose modules register the entries, each its own. They are imported at the first question about
             an entry, so that a new one is one new file, and a program that asks for none imports none.
+        meanings: the nearest entry, and what it is, by the plain spelling of names that others know; see :func:`plain`.
     """
 
-    def __init__(self, kind: str, home: str | None = None) -> None:
-        self.kind, self._home = kind, home
+    def __init__(
+        self, kind: str, home: str | None = None, meanings: Mapping[str, tuple[str, str]] | None = None
+    ) -> None:
+        self.kind, self._home, self._meanings = kind, home, meanings or {}
         self._is_filled = home is None
         self._filling = RLock()
         self._entries: dict[str, T] = {}
@@ -61,11 +68,30 @@ class Registry(Generic[T]):
 
         return add
 
+    def spelled(self, name: str) -> str | None:
+        """Return the name that is meant, as it is registered; None where there is none.
+
+        Case, spaces, hyphens and underscores are as one likes: ``"ResNet-UNet"`` is ``"resnet_unet"``.
+        """
+        if name in self._known:
+            return name
+        fitting = [each for each in self._known if plain(each) == plain(name)]
+        return fitting[0] if len(fitting) == 1 else None
+
     def get(self, name: str) -> T:
         """Return the entry called `name`; an unknown name is a :class:`ConfigError` with a suggestion."""
-        if name not in self._known:
-            raise ConfigError(f"unknown {self.kind} {name!r}; {did_you_mean(name, self._known)}")
-        return self._known[name]
+        if (known := self.spelled(name)) is None:
+            raise ConfigError(f"unknown {self.kind} {name!r}; {self._hint(name)}")
+        return self._known[known]
+
+    def _hint(self, name: str) -> str:
+        """Return what may be meant by an unknown name."""
+        if get_close_matches(name, self._known, n=1, cutoff=ALIKE):
+            return did_you_mean(name, self._known)
+        for word, (nearest, what) in self._meanings.items():
+            if plain(name).startswith(word):
+                return f'the nearest here is "{nearest}", {what}'
+        return did_you_mean(name, self._known)
 
     def create(self, name: str, /, *args: Any, **options: Any) -> Any:
         """Call the entry `name`; options that it does not take, or of a wrong plain type, are refused before."""
@@ -91,7 +117,12 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known
+        return isinstance(name, str) and self.spelled(name) is not None
+
+
+def plain(name: str) -> str:
+    """Return a name as it is compared: without case, spaces, hyphens and underscores."""
+    return "".join(letter for letter in name.casefold() if letter not in " -_")
 
 
 PLAIN = (bool, int, float, str, list, dict)

@@ -26,6 +26,9 @@ MIN_SIZE = 64
 """Smallest height or width a network sees. Smaller images are edge-padded at the right and bottom, so
 that the deepest (stride 32) maps keep 2×2 values and batch norm works with a batch of one."""
 
+LEFTOVERS = frozenset({"background", "other", "void", "unlabeled", "unlabelled"})
+"""Names of classes that say nothing about what a picture shows, in lower case."""
+
 ImageArray = NDArray[np.uint8]
 """RGB image, uint8 (H, W, 3)."""
 MaskArray = NDArray[np.uint8]
@@ -98,6 +101,18 @@ class ClassSet:
         if name not in self.names:
             raise ConfigError(f"unknown class {name!r}; {did_you_mean(name, self.names)}")
         return self.names.index(name)
+
+    @property
+    def background(self) -> int | None:
+        """Id of the class of whatever is nothing else: the first, if it is called so; None where there is none.
+
+        Tools put it first, and so do PASCAL VOC and masks of one thing. A leftover class among others, as in street
+        sets, is a class like them.
+
+        >>> ClassSet(("background", "cat")).background, ClassSet(("road", "void")).background
+        (0, None)
+        """
+        return 0 if self.names[0].strip(" _").casefold() in LEFTOVERS else None
 
     def palette(self) -> NDArray[np.uint8]:
         """Return colours by mask value, uint8 (256, 3); ignored and unused values are black."""

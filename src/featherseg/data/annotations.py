@@ -17,6 +17,7 @@ from ..core.images import read_image
 from ..core.registry import Registry
 from ..core.text_files import plain, shortened
 from ..core.types import IGNORE_INDEX, ClassSet, ImageArray, MaskArray
+from .datasets import Indexed
 
 
 class Annotation(Protocol):
@@ -84,7 +85,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class AnnotatedDataset:
+class AnnotatedDataset(Indexed):
     """A split of images with labels that are no mask files; see :class:`Labels` for the arguments."""
 
     name: str

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray, MaskArray
-from .datasets import SegmentationDataset
+from .datasets import Indexed, SegmentationDataset
 
 MAX_CACHE_BYTES = 16 << 30
 """Largest cache that is made; a bigger dataset is decoded file by file as before."""
 
 
-class CachedDataset:
+class CachedDataset(Indexed):
     """A dataset whose samples lie decoded in a temporary file, gone when the object is.
 
     Pages of the file are shared by all processes and given back under memory pressure, unlike copies in

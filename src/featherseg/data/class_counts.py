@@ -66,7 +66,7 @@ def _counted(dataset: SegmentationDataset, count: int) -> ClassCounts:
     indices = np.linspace(0, total - 1, count).round().astype(int)
     pixels = np.zeros(256, np.int64)
     with ThreadPoolExecutor(4) as pool:  # decoders release the interpreter lock
-        for counts in pool.map(lambda index: id_counts(_mask(dataset, int(index))), indices):
+        for counts in pool.map(lambda index: id_counts(read_mask(dataset, int(index))), indices):
             pixels += counts.astype(np.int64)
     return ClassCounts(pixels[: len(dataset.classes)], count, total, int(pixels[dataset.classes.ignore_index]))
 
@@ -127,7 +127,7 @@ def absent_class_warnings(train: ClassCounts, val: ClassCounts, names: Sequence[
     return lines
 
 
-def _mask(dataset: SegmentationDataset, index: int) -> MaskArray:
+def read_mask(dataset: SegmentationDataset, index: int) -> MaskArray:
     """Return a sample's mask, of files without decoding the image, which takes several times as long."""
     if isinstance(dataset, FileDataset):
         return dataset.table.read(dataset.pairs[index][1])

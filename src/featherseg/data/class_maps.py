@@ -22,7 +22,7 @@ import numpy as np
 from ..core.errors import ConfigError, did_you_mean
 from ..core.text_files import shortened
 from ..core.types import IGNORE_INDEX, ClassSet, ImageArray, MaskArray, distinct_colors
-from .datasets import FileDataset, SegmentationDataset, create_dataset, datasets
+from .datasets import FileDataset, Indexed, SegmentationDataset, create_dataset, datasets
 from .labels import LabelTable
 
 IGNORE = "ignore"
@@ -190,7 +190,7 @@ class ClassMap:
 
 
 @dataclass(frozen=True)
-class Relabelled:
+class Relabelled(Indexed):
     """A dataset whose class ids are others than those that it reads.
 
     Args:
@@ -286,9 +286,13 @@ def open_mapped(
         ConfigError: unknown kind or option, or a map that does not fit.
         DataError: see :func:`featherseg.data.datasets.create_dataset`.
     """
-    if not classes:
+    return open_with_map(name, root, split, parse_map(classes) if classes else None, **options)
+
+
+def open_with_map(name: str, root: Any, split: str, class_map: ClassMap | None, **options: Any) -> SegmentationDataset:
+    """Open a split of a dataset as :func:`open_mapped` does, with a map that was read already."""
+    if class_map is None:
         return create_dataset(name, root, split, **options)
-    class_map = parse_map(classes)
     if "class_map" in inspect.signature(datasets.get(name)).parameters:  # it draws splits by them, or has too many
         return create_dataset(name, root, split, class_map=class_map, **options)
     return class_map.over(create_dataset(name, root, split, **options))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
-from ..core.errors import DataError
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import ConfigError, DataError
 from ..core.images import read_image
 from ..core.registry import Registry
 from ..core.text_files import shortened
 from ..core.types import ClassSet, ImageArray, MaskArray
 from .labels import LabelTable
+
+ArraySample = dict[str, NDArray[Any]]
+"""``{"image": uint8 (3, H, W) RGB, "mask": int64 (H, W)}``, which torch's DataLoader makes tensors of."""
 
 
 class SegmentationDataset(Protocol):
@@ -40,8 +48,84 @@ class SegmentationDataset(Protocol):
         """Return sample `index`: RGB uint8 (H, W, 3) and class ids uint8 (H, W)."""
 
 
+class IndexedDataset(SegmentationDataset, Protocol):
+    """A dataset of the kinds here, whose samples are had by index too."""
+
+    def __getitem__(self, index: int) -> ArraySample:
+        """Return a sample; see :class:`Indexed`."""
+
+    def resized(self, size: tuple[int, int]) -> Samples:
+        """Return the samples at one size."""
+
+
+class Indexed:
+    """Base of the kinds here: samples by index, as loops and torch's DataLoader ask for them."""
+
+    def __getitem__(self: SegmentationDataset, index: int) -> ArraySample:
+        """Return a sample; negative indices count from the end.
+
+        Raises:
+            IndexError: there is no such sample.
+            DataError: it cannot be read.
+        """
+        return sample_of(self, index)
+
+    def resized(self: SegmentationDataset, size: tuple[int, int]) -> Samples:
+        """Return the samples at one (height, width), so that pictures of several sizes can be batched."""
+        return Samples(self, size)
+
+
+class Samples(Sequence[ArraySample]):
+    """The samples of a dataset at one size, so that they can be batched.
+
+    Scores are of masks at their own size: evaluate the dataset itself.
+
+    Args:
+        dataset: is read, each time anew.
+        size: (height, width) of images (linear; by area where they become smaller) and masks (nearest).
+
+    Raises:
+        ConfigError: the size is not of pixels.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, size: tuple[int, int]) -> None:
+        if len(size) != 2 or min(size) < 1:
+            raise ConfigError(f"size is {size}; give (height, width) of at least 1 pixel each")
+        self.dataset, self.size = dataset, size
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @overload
+    def __getitem__(self, index: int) -> ArraySample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ArraySample]: ...
+
+    def __getitem__(self, index: int | slice) -> ArraySample | Sequence[ArraySample]:
+        """Return a sample, or a list of those that a slice means."""
+        if isinstance(index, slice):
+            return [sample_of(self.dataset, place, self.size) for place in range(len(self))[index]]
+        return sample_of(self.dataset, index, self.size)
+
+
+def sample_of(dataset: SegmentationDataset, index: int, size: tuple[int, int] | None = None) -> ArraySample:
+    """Return a sample of a dataset as networks take it; see :class:`Indexed`."""
+    place, count = operator.index(index), len(dataset)
+    if not -count <= place < count:
+        raise IndexError(f"sample {place} of {count}")
+    image, mask = dataset.read(place % count)
+    if size is not None and mask.shape != tuple(size):
+        shrinks = size[0] * size[1] < mask.size
+        image = np.asarray(
+            cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
+        )
+        mask = np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    return {"image": np.ascontiguousarray(image.transpose(2, 0, 1)), "mask": mask.astype(np.int64)}
+
+
 @dataclass(frozen=True)
-class FileDataset:
+class FileDataset(Indexed):
     """A dataset of image files and mask files.
 
     Args:
@@ -109,8 +193,11 @@ def register_dataset(name: str) -> Callable[[DatasetBuilder], DatasetBuilder]:
     return datasets.register(name)
 
 
-def create_dataset(name: str, root: str | Path = "", split: str = "train", **options: Any) -> SegmentationDataset:
+def create_dataset(name: str, root: str | Path = "", split: str = "train", **options: Any) -> IndexedDataset:
     """Open a split of a dataset.
+
+    Its samples are arrays by index, ``{"image": uint8 (3, H, W), "mask": int64 (H, W)}``, as torch's DataLoader takes
+    them; ``dataset.resized((360, 480))`` gives all of them one size, so that pictures of several can be batched.
 
     Args:
         name: kind, one of :func:`list_datasets`.
@@ -127,8 +214,11 @@ def create_dataset(name: str, root: str | Path = "", split: str = "train", **opt
         >>> image, mask = dataset.read(0)
         >>> image.shape, mask.shape
         ((64, 96, 3), (64, 96))
+        >>> batch = next(iter(torch.utils.data.DataLoader(dataset, batch_size=2)))
+        >>> batch["image"].shape, batch["mask"].shape
+        (torch.Size([2, 3, 64, 96]), torch.Size([2, 64, 96]))
     """
-    dataset: SegmentationDataset = datasets.create(name, Path(root).expanduser(), split, **options)
+    dataset: IndexedDataset = datasets.create(name, Path(root).expanduser(), split, **options)
     return dataset
 
 

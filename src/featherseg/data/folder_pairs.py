@@ -12,11 +12,10 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import DataError, UndecidedError
-from ..core.images import IMAGE_SUFFIXES
 from ..core.order import natural_key
 from ..core.text_files import plain
 from .folder_words import (
@@ -27,6 +26,7 @@ from .folder_words import (
     folders_of,
     home_at,
     pattern_of,
+    picture_files,
     place_of,
     select,
     side_of,
@@ -34,7 +34,7 @@ from .folder_words import (
     word_of,
     written,
 )
-from .listing import split_word, walk
+from .listing import split_word
 from .mask_looks import are_masks, are_photographs, look, refuse_stack, sampled
 from .name_series import Named, Series, kinds_within, series_of
 
@@ -57,12 +57,14 @@ class Candidate:
         masks: what the option ``masks`` says.
         pairs: in natural order of the images.
         lonely: images without such a mask.
+        spare: files of the masks' folders that are no masks of these images, in any naming.
     """
 
     images: str
     masks: str
     pairs: tuple[tuple[Named, Named], ...]
     lonely: tuple[Named, ...] = ()
+    spare: int = 0
 
     @property
     def complete(self) -> bool:
@@ -114,11 +116,6 @@ def find_pairs(root: Path, images: str = "", masks: str = "") -> Candidate:
     return only
 
 
-def picture_files(root: Path) -> list[str]:
-    """Return the paths of all pictures below a folder."""
-    return [path for _, path in walk(root) if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
-
-
 def candidates(root: Path, files: Sequence[str], images: str = "", masks: str = "") -> list[Candidate]:
     """Return every set of images and masks that a folder's picture files may be, the complete ones first.
 
@@ -139,6 +136,7 @@ def candidates(root: Path, files: Sequence[str], images: str = "", masks: str = 
         if not any(candidate.complete for candidate in found):
             found += ask.side_by_side()
     complete = [c for c in found if c.complete]
+    complete = [c for c in complete if not c.spare] or complete  # masks of other images, too, are not these images' own
     known = {name.casefold() for name in IMAGE_NAMES}
     named = [c for c in complete if PurePosixPath(c.images).name.casefold() in known]
     partial = [c for c in found if not c.complete and len(c.pairs) >= WORTH_ASKING * c.count]
@@ -193,12 +191,14 @@ class _Asked:
 
     def _of_sides(self, name: str, side: list[Named], there: str, rest: list[Named]) -> list[Candidate]:
         found = []
-        for series in self._series(side, rest):
+        every = self._series(side, rest)
+        spare = len(rest) - len({mask.path for series in every for mask in series.pairs.values()})
+        for series in every:
             chosen = [mask.path for mask in series.pairs.values()]
             whole = set(chosen) == {file.path for file in rest}
             masks = word_of(there, chosen) if whole else pattern_of(chosen, self.files, series.run)
             images = word_of(name, [file.path for file in side])
-            found.append(_candidate(self.images or images, self.masks or masks, side, series))
+            found.append(replace(_candidate(self.images or images, self.masks or masks, side, series), spare=spare))
         return found
 
     def _is_ours(self, path: str) -> bool:

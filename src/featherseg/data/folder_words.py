@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import DataError
-from .listing import SPLIT_WORDS
+from ..core.images import IMAGE_SUFFIXES
+from .listing import SPLIT_WORDS, walk
 
 IMAGE_NAMES = ("images", "image", "imgs", "img", "JPEGImages", "rgb", "photos", "pictures", "frames")
 MASK_NAMES = ("masks", "mask", "labels", "label", "annotations", "annotation", "ann", "gt", "SegmentationClass", "seg")
@@ -23,6 +24,11 @@ UNLABELLED = frozenset({"test", "testing", "unlabeled", "unlabelled"})
 """Words of folders whose images rightly have no masks."""
 WILD = re.compile(r"[*?\[]")
 """Letters that make a pattern of a word."""
+
+
+def picture_files(root: Path) -> list[str]:
+    """Return the paths of all pictures below a folder."""
+    return [path for _, path in walk(root) if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
 
 
 def folders_of(path: str) -> tuple[str, ...]:
@@ -93,8 +99,8 @@ def select(root: Path, files: Sequence[str], word: str, option: str) -> list[str
         found = [p for p in files if place_of(p, clean) is not None or clean in (p, PurePosixPath(p).name)]
     if not found:
         raise DataError(
-            f"data.options.{option} is {word!r}, which means no pictures in {root}; give a folder's name or a pattern "
-            'such as "*_mask.png"'
+            f"data.options.{option} is {word!r}, which means no pictures in {root}; give a folder in it, an absolute "
+            'path, or a pattern such as "*_mask.png"'
         )
     return found
 

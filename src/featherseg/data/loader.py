@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
@@ -66,8 +67,8 @@ class TrainSamples(Dataset[Sample]):
 class EpochBatches(Sampler[list[Key]]):
     """Batches of :data:`Key`: each epoch a new order, each process its own share, all of one length.
 
-    Incomplete last batches are left out, since batch norm suffers from them; their samples come first in
-    some other epoch's order. A dataset smaller than one batch is repeated to fill it, each time with other crops.
+    An epoch has every sample `crops` times, each time cut anew. Batch norm suffers from incomplete batches: what the
+    last one lacks are further crops of the samples that the epoch began with.
 
     Args:
         length: samples in the dataset.
@@ -75,10 +76,14 @@ class EpochBatches(Sampler[list[Key]]):
         seed: of the order; the same in all processes.
         rank: number of this process.
         processes: how many there are.
+        crops: how often an epoch has each sample, before the last batch is filled.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self, length: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1, *, crops: int = 1
+    ) -> None:
         self.length = length
+        self.crops = crops
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
@@ -92,10 +97,11 @@ class EpochBatches(Sampler[list[Key]]):
         self.start = start
 
     def __len__(self) -> int:
-        return max(self.length // (self.batch_size * self.processes), 1)
+        return math.ceil(self.length * self.crops / (self.batch_size * self.processes))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = np.concatenate([rng.permutation(self.length) for _ in range(self.crops)])
         order = np.resize(order, len(self) * self.batch_size * self.processes)
         for batch in range(self.start, len(self)):
             begin = (batch * self.processes + self.rank) * self.batch_size

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.errors import ConfigError, DataError, FeathersegError
 from ..core.files import FileMemo
+from ..core.order import natural
 from ..core.text_files import shortened
 from .labels import LabelTable
 
@@ -88,6 +89,41 @@ def made_split(
     names = names or [image.stem for image, _ in pairs]
     train, val = draw_split(names, val_share, seed, group=group, classes=classes, contents=contents)
     return {"train": [pairs[place] for place in train], "val": [pairs[place] for place in val]}
+
+
+def draw_folds(keys: Sequence[str], folds: int, seed: int = 0) -> list[int]:
+    """Divide samples into folds of as equal sizes as their groups allow.
+
+    Groups come the largest first, of equal ones in the order of a hash of seed and key, and each goes to the fold that
+    has the fewest samples by then.
+
+    Args:
+        keys: of each sample; those of one key stay together.
+        folds: how many, at least 2.
+        seed: another one draws other folds.
+
+    Returns:
+        the fold of each sample, from 0; the same for the same keys in any order.
+
+    Raises:
+        ConfigError: there are not 2 folds or more.
+        DataError: there are fewer groups than folds.
+    """
+    if folds < 2:
+        raise ConfigError(f"folds is {folds}; give 2 or more")
+    units = _units(keys, seed)
+    if len(units) < folds:
+        few = natural({*keys})
+        named = f" ({', '.join(few)})" if len(units) < min(len(keys), 10) else ""
+        raise DataError(f"{len(keys)} images in {len(units)} groups{named} make no {folds} folds; give fewer folds")
+    sizes = [0] * folds
+    drawn = [0] * len(keys)
+    for unit in sorted(units, key=len, reverse=True):  # stable: of equal ones in the order of the hash
+        fold = sizes.index(min(sizes))
+        sizes[fold] += len(unit)
+        for place in unit:
+            drawn[place] = fold
+    return drawn
 
 
 def group_of(name: str, pattern: str) -> str:

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..core.progress import logger
 from ..core.types import IGNORE_INDEX, ClassSet, ImageArray, InputSpec, MaskArray
-from ..data.loader import Sample
+from .datasets import Indexed
+from .loader import Sample
 
 Batch = Sample | tuple[Tensor, Tensor] | list[Tensor]
 """What users' loaders give: featherseg's samples, or (image, mask) with float images normalised already."""
@@ -47,7 +48,7 @@ class LoaderBatches:
         return self._length
 
 
-class LoaderDataset:
+class LoaderDataset(Indexed):
     """A user's validation loader as a dataset: images turned back into the uint8 that cameras give.
 
     Args:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ..core.errors import ConfigError, DataError
 from ..core.machine import available_threads
+from ..core.order import spread
 from ..core.progress import OnProgress, no_progress
+from ..data.detail import KeptDetail
 from .classes import understand
+from .fineness import judge_detail
 from .judge import judge_images, judge_labels, judge_twins
 from .layout import Layout
 from .listing import list_pairs
@@ -48,6 +49,7 @@ class Examination:
         spare: places in `facts` of copies that are better left out.
         seconds: it took.
         sampled: not all pairs were looked at.
+        detail: what the classes keep at strides; None where that was not measured.
     """
 
     layout: Layout
@@ -59,6 +61,7 @@ class Examination:
     spare: frozenset[int]
     seconds: float
     sampled: bool = False
+    detail: KeptDetail | None = None
 
     @property
     def clean(self) -> bool:
@@ -91,6 +94,7 @@ class Examination:
             "sampled": self.sampled,
             "looked_at": len(self.facts),
             "seconds": round(self.seconds, 3),
+            "detail": self.detail.to_dict() if self.detail else None,
             "clean": self.clean,
             "findings": [finding.to_dict() for finding in self.findings],
         }
@@ -118,7 +122,7 @@ def examine(
         kind: as in the registry of datasets, but for ``synthetic``; inferred from the layout where None.
         classes: class file (.toml, .json), or names with commas between them, in place of what the folder says.
         options: of the loader's, such as which files are ``masks``.
-        stride: of the network that sizes are to suit.
+        stride: of the network that classes are to suit.
         progress: called with the numbers of pairs done and of all.
 
     Raises:
@@ -126,9 +130,11 @@ def examine(
         UndecidedError: the folder has several sets of masks.
         DataError: the folder cannot be read, or its kind not be inferred.
     """
-    layout = _listed(root, kind, classes, stride, options)
+    if stride < 1:
+        raise ConfigError(f"stride is {stride}; give 1 or more")
+    layout = _listed(root, kind, classes, options)
     start = time.perf_counter()
-    return _examined(layout, layout.pairs, stride, start, progress, whole=True)
+    return _examined(layout, layout.pairs, start, progress, stride=stride)
 
 
 def quick_check(
@@ -138,12 +144,11 @@ def quick_check(
     options: Mapping[str, Any] | None = None,
     sample: int = 48,
     seconds: float = 1.5,
-    stride: int = STRIDE,
 ) -> Examination:
     """Look at a sample of a dataset, for a word before a training.
 
     All names are matched; of the pairs, those spread evenly are looked at until the time is up. Classes that do not
-    occur in the sample and pictures that look alike are not judged.
+    occur in the sample, classes that are thin and pictures that look alike are not judged.
 
     Args:
         root: folder of the data.
@@ -151,7 +156,6 @@ def quick_check(
         options: of the loader's, such as which files are ``masks``.
         sample: pairs to look at, at most.
         seconds: after which no further pair is begun.
-        stride: of the network that sizes are to suit.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -160,24 +164,14 @@ def quick_check(
     if sample < 1:
         raise ConfigError(f"sample is {sample}; look at 1 pair at least")
     start = time.perf_counter()
-    layout = _listed(root, kind, None, stride, options)
-    count = min(sample, len(layout.pairs))
-    # Far apart first: whenever the time is up, what was seen is spread over the whole set.
-    places = [int(place) for place in np.linspace(0, max(len(layout.pairs) - 1, 0), count).round()]
-    pairs = [layout.pairs[place] for place in sorted(places, key=_shuffled)]
-    return _examined(layout, pairs, stride, start, no_progress, whole=False, seconds=seconds)
-
-
-def _shuffled(place: int) -> int:
-    """Return a number that orders places as if shuffled, the same way each time (Knuth's multiplicative hash)."""
-    return place * 2654435761 % (1 << 32)
+    layout = _listed(root, kind, None, options)
+    pairs = [layout.pairs[place] for place in spread(len(layout.pairs), sample)]
+    return _examined(layout, pairs, start, no_progress, seconds=seconds)
 
 
 def _listed(
-    root: str | Path, kind: str | None, classes: str | None, stride: int, options: Mapping[str, Any] | None
+    root: str | Path, kind: str | None, classes: str | None, options: Mapping[str, Any] | None = None
 ) -> Layout:
-    if stride < 1:
-        raise ConfigError(f"stride is {stride}; give 1 or more")
     given = parse_classes(classes) if classes else None
     try:
         return list_pairs(Path(root).expanduser(), kind, given, options)
@@ -189,13 +183,14 @@ def _listed(
 def _examined(
     layout: Layout,
     pairs: Sequence[Pair],
-    stride: int,
     start: float,
     progress: OnProgress,
     *,
-    whole: bool,
+    stride: int | None = None,
     seconds: float = float("inf"),
 ) -> Examination:
+    """Judge what was looked at; a sample without a stride, for which much is not judged."""
+    whole = stride is not None
     facts = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of damaged metadata: what matters becomes a finding
@@ -203,9 +198,10 @@ def _examined(
             facts.append(f)
             progress(len(facts), len(pairs))
     findings, root = replace(layout.findings), layout.root
-    judge_images(facts, stride, root, findings)
+    judge_images(facts, root, findings)
     meaning = understand(facts, layout.given, root, findings)
     pixels = judge_labels(facts, meaning, root, findings, whole=whole) if meaning else {}
+    detail = judge_detail(facts, meaning, stride, findings) if meaning and stride is not None else None
     spare = judge_twins(facts, root, findings) if whole else set[int]()
     sizes = Counter(f.image.size for f in facts if f.image.trouble is None)
     return Examination(
@@ -218,6 +214,7 @@ def _examined(
         frozenset(spare),
         time.perf_counter() - start,
         sampled=len(facts) < len(layout.pairs),
+        detail=detail,
     )
 
 

@@ -31,7 +31,9 @@ def list_annotated(layout: Layout, meaning: Meaning | None) -> None:
         raise ConfigError(f"--classes is for masks; labels of kind {layout.kind} name their classes: leave it out")
     evidence = recognisers.get(layout.kind)(layout.root)
     if evidence is None:
-        raise DataError(f"{layout.root} holds no labels of kind {layout.kind}; check the folder, or leave --kind out")
+        raise DataError(
+            f"{layout.root} holds no labels of kind {layout.kind}; check the folder, or let the kind be inferred"
+        )
     labels = evidence.labels()
     layout.given, layout.notes = Meaning.certain(labels.classes), labels.notes
     samples = [(split, sample) for split, part in labels.splits.items() for sample in part]

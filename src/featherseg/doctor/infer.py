@@ -11,8 +11,9 @@ from ..core.errors import DataError
 from ..core.formatting import command
 from ..core.types import ClassSet
 from .classes import understand
-from .examine import in_parallel
+from .examine import in_parallel, quick_check
 from .listing import list_pairs
+from .mend import advice
 from .pairing import printable
 from .probe import probe
 from .rules import Findings
@@ -69,12 +70,13 @@ def infer_data(path: str | Path, kind: str | None = None, options: Mapping[str, 
     """
     root = Path(path).expanduser()
     layout = list_pairs(root, kind, None, options)
+    said = ("--kind", kind) if kind else ()
     if layout.refusal and not layout.direct:
-        copy = f"; a copy without them: {command('doctor', root, '--fix', 'NEW_FOLDER')}" if layout.pairs else ""
-        raise DataError(f"{layout.refusal}{copy}")
+        rest = f"; {advice(quick_check(root, kind), kind)}" if layout.pairs else ""
+        raise DataError(f"{layout.refusal}{rest}")
     if not layout.pairs:
         raise DataError(
-            f"{root} looks like {layout.kind}, but no image there has a mask; see {command('doctor', root)}"
+            f"{root} looks like {layout.kind}, but no image there has a mask; see {command('doctor', root, *said)}"
         )
     notes = []
     if layout.given is not None:

@@ -33,7 +33,7 @@ OTHER_NAMES = {"MPO": "JPEG"}
 """Formats that share the suffixes of another."""
 
 
-def judge_images(facts: Sequence[Facts], stride: int, root: Path, findings: Findings) -> None:
+def judge_images(facts: Sequence[Facts], root: Path, findings: Findings) -> None:
     """Find what is wrong with single images and masks as files, and with their sizes."""
     lie = labels_lie(facts)
     for f in facts:
@@ -43,7 +43,7 @@ def judge_images(facts: Sequence[Facts], stride: int, root: Path, findings: Find
         if f.mask.trouble is None and f.mask.form != "JPEG" and (other := other_format(f.pair.mask, f.mask.form)):
             findings.add("wrong-extension", f"{shown(f.pair.mask, root)} is {other}")
         if f.image.trouble is None:
-            _judge_image(f.pair.image, f.image, stride, root, findings)
+            _judge_image(f.pair.image, f.image, root, findings)
             _judge_turn(f, lie, root, findings)
             _judge_sizes(f, root, findings)
     modes = Counter(f.image.mode for f in facts if f.image.trouble is None)
@@ -54,7 +54,7 @@ def judge_images(facts: Sequence[Facts], stride: int, root: Path, findings: Find
     _judge_statistics([f.image for f in facts if f.image.trouble is None and not f.image.blank], root, findings)
 
 
-def _judge_image(path: Path, image: ImageFacts, stride: int, root: Path, findings: Findings) -> None:
+def _judge_image(path: Path, image: ImageFacts, root: Path, findings: Findings) -> None:
     name, size = shown(path, root), f"{image.size[0]}x{image.size[1]}"
     if other := other_format(path, image.form):
         findings.add("wrong-extension", f"{name} is {other}")
@@ -71,8 +71,6 @@ def _judge_image(path: Path, image: ImageFacts, stride: int, root: Path, finding
         findings.add("image-blank", name)
     if min(image.size) < MIN_SIZE:
         findings.add("image-small", f"{name}: {size}")
-    elif image.size[0] % stride or image.size[1] % stride:
-        findings.add("size-stride", f"{name}: {size} by {stride}")
 
 
 def _judge_turn(f: Facts, lie: Lie | None, root: Path, findings: Findings) -> None:

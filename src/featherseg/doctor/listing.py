@@ -17,8 +17,8 @@ from ..core.order import natural_key
 from ..data.annotations import recognisers
 from ..data.datasets import FileDataset, create_dataset, datasets
 from ..data.folder_files import FolderFiles, drawn_names, folder_files, is_direct
-from ..data.folder_pairs import candidates, picture_files, question
-from ..data.folder_words import IMAGE_NAMES, MASK_NAMES
+from ..data.folder_pairs import candidates, question
+from ..data.folder_words import IMAGE_NAMES, MASK_NAMES, picture_files
 from ..data.groups import find_group, group_note
 from ..data.mask_looks import refuse_stack
 from ..data.readers.folder import cityscapes_of_names
@@ -82,14 +82,15 @@ def list_pairs(
 
 
 def _kind_with(root: Path, options: Mapping[str, Any]) -> str:
-    """Return the kind of a folder; where options say which files are masks, it has to be one that takes them."""
-    if "masks" not in options:
+    """Return the kind of a folder; where options say which files are which, it has to be one that takes them."""
+    named = NAMED & options.keys()
+    if not named:
         return infer_kind(root)
     try:
         kind = infer_kind(root)
     except DataError:
         return "folder"
-    return kind if "masks" in inspect.signature(datasets.get(kind)).parameters else "folder"
+    return kind if named <= inspect.signature(datasets.get(kind)).parameters.keys() else "folder"
 
 
 def infer_kind(root: Path) -> str:
@@ -105,14 +106,14 @@ def infer_kind(root: Path) -> str:
         kinds.pop("folder", None)
     if len(kinds) > 1:
         seen = "; or ".join(f"{kind} ({why})" for kind, why in kinds.items())
-        raise DataError(f"{root} may be {seen}: say which with --kind, or data.name=… where it is trained on")
+        raise DataError(f"{root} may be {seen}: say which, with data.name=… to train and --kind else")
     if kinds:
         return next(iter(kinds))
     for path in picture_files(root)[:STACKS]:
         refuse_stack(root / path)
     raise DataError(
         f"{root} is laid out as no kind that is known (a folder has images/ and masks/); say which files are which "
-        "with data.options.images=… data.options.masks=…, or name a kind with --kind: "
+        "with data.options.images=… data.options.masks=…, or name a kind, with data.name=… to train and --kind else: "
         f"{', '.join((*LISTERS, *recognisers))}"
     )
 
@@ -145,7 +146,10 @@ def _refuse_foreign_names(root: Path, kinds: Iterable[str]) -> None:
     if "camvid" in kinds and not (root / "LabeledApproved_full").is_dir() and not is_camvids_own(root):
         foreign = foreign_names(root)
     if foreign is not None:
-        raise DataError(f"{foreign} names classes of its own; give the program that wrote it with --kind, such as cvat")
+        raise DataError(
+            f"{foreign} names classes of its own; name the program that wrote it, such as cvat, with data.name=… to "
+            "train and --kind else"
+        )
 
 
 def _has_mask_files(root: Path) -> bool:
@@ -229,7 +233,7 @@ def _list_folder(layout: Layout) -> None:
         return
     for option, name, usual in zip(("images", "masks"), both, ("images", "masks"), strict=True):
         if name != usual:
-            layout.options[option] = name
+            layout.options.setdefault(option, name)
     image_home, mask_home = root / both[0], root / both[1]
     named = _named_otherwise(layout)
     if not (places := subfolders(image_home)):

@@ -26,7 +26,7 @@ from ..core.order import natural
 from ..core.progress import OnProgress, no_progress
 from ..core.recipes import config_from_dict
 from ..core.types import IGNORE_INDEX, MIN_SIZE, ClassSet, MaskArray
-from ..data.labels import UNKNOWN, LabelTable
+from ..data.labels import LabelTable
 from ..data.mask_resize import resize_mask
 from ..data.shares import Account, check_shares, count_classes, outline_share
 from .examine import Examination, in_parallel
@@ -35,9 +35,9 @@ from .meaning import Meaning
 from .orientation import Lie, labels_lie, silent
 from .pairing import printable, shown
 from .probe import SIDEWAYS, Facts, ImageFacts, MaskFacts, raw_of, upright_rgb
-from .raw import RawMask, Trouble, opened
+from .raw import Trouble, opened
 from .redraw import splits_of_copy
-from .seen import MIXED, label_counts, mask_is_image, seen, snaps
+from .seen import MIXED, decode, label_counts, mask_is_image, seen
 
 CONFIG_NAME = "featherseg.toml"
 LEFT_OUT_NAME = "left_out.txt"
@@ -163,22 +163,7 @@ def make_clean_copy(
     """
     source = examination.layout.root
     out = require_new_folder(out, source)
-    meaning = examination.meaning
-    if meaning is None:
-        rules = ", ".join(f.id for f in examination.findings if f.severity == "error") or "no mask is of use"
-        raise DataError(f"{source}: the classes cannot be known ({rules}); name them with --classes")
-    if unclear := next((f for f in examination.findings if f.id == "zero-unclear"), None):
-        raise DataError(
-            f"{source}: {unclear.rule.title} ({unclear.examples[0]}) Nothing is mended; {unclear.rule.remedy}"
-        )
-    reasons = [reason_to_leave_out(f, meaning) for f in examination.facts]
-    for place in examination.spare:
-        reasons[place] = reasons[place] or "duplicate-images"
-    left_out = [(f, reason) for f, reason in zip(examination.facts, reasons, strict=True) if reason]
-    kept = [f for f, reason in zip(examination.facts, reasons, strict=True) if not reason]
-    if len(kept) < 2:
-        rules = ", ".join(f"{count} {rule}" for rule, count in Counter(r for _, r in left_out).most_common())
-        raise DataError(f"{source}: {len(kept)} pairs would be left of it ({rules or 'no pairs'}); mend it by hand")
+    meaning, kept, left_out = _sorted_out(examination)
     classes = ClassSet(meaning.classes.names, meaning.classes.colors, IGNORE_INDEX)
     jobs = _plan(examination, kept, out, meaning, classes)
     written: list[_CopyJob] = []
@@ -200,6 +185,55 @@ def make_clean_copy(
     thin = Counter(classes.names[i] for result in results for i in result.kept)
     names = [(shown(f.pair.image, source), rule) for f, rule in left_out]
     return _write_rest(examination, out, written, names, classes, dict(thin))
+
+
+def mendable(examination: Examination) -> bool:
+    """Return whether a clean copy can be made that is free of all errors found, as far as was looked."""
+    if any(finding.severity == "error" and not finding.rule.fixable for finding in examination.findings):
+        return False
+    try:
+        _sorted_out(examination)
+    except DataError:
+        return False
+    return True
+
+
+def advice(examination: Examination, kind: str | None = None) -> str:
+    """Return what to do about errors that were found: see all, and let a copy be mended where that can be done.
+
+    Args:
+        examination: of a sample or all.
+        kind: of dataset, where the user says it.
+    """
+    words = ("doctor", examination.layout.root, *(("--kind", kind) if kind else ()))
+    if not mendable(examination):
+        return f"see what to do about it with {command(*words)}"
+    return f"see all with {command(*words)}, and let it mend a copy with {command(*words, '--fix', 'NEW_FOLDER')}"
+
+
+def _sorted_out(examination: Examination) -> tuple[Meaning, list[Facts], list[tuple[Facts, str]]]:
+    """Return what mask values stand for, the pairs of a clean copy, and those left out of it with their rules.
+
+    Raises:
+        DataError: there can be no clean copy.
+    """
+    source, meaning = examination.layout.root, examination.meaning
+    if meaning is None:
+        rules = ", ".join(f.id for f in examination.findings if f.severity == "error") or "no mask is of use"
+        raise DataError(f"{source}: the classes cannot be known ({rules}); name them with --classes")
+    if unclear := next((f for f in examination.findings if f.id == "zero-unclear"), None):
+        raise DataError(
+            f"{source}: {unclear.rule.title} ({unclear.examples[0]}) Nothing is mended; {unclear.rule.remedy}"
+        )
+    reasons = [reason_to_leave_out(f, meaning) for f in examination.facts]
+    for place in examination.spare:
+        reasons[place] = reasons[place] or "duplicate-images"
+    left_out = [(f, reason) for f, reason in zip(examination.facts, reasons, strict=True) if reason]
+    kept = [f for f, reason in zip(examination.facts, reasons, strict=True) if not reason]
+    if len(kept) < 2:
+        rules = ", ".join(f"{count} {rule}" for rule, count in Counter(r for _, r in left_out).most_common())
+        raise DataError(f"{source}: {len(kept)} pairs would be left of it ({rules or 'no pairs'}); mend it by hand")
+    return meaning, kept, left_out
 
 
 def reason_to_leave_out(f: Facts, meaning: Meaning) -> str | None:
@@ -290,20 +324,6 @@ def _fine(path: Path, image: ImageFacts, *, turn: bool) -> bool:
     """Return whether an image can be copied as it is; `turn` says that it has to be turned upright."""
     plain = image.mode == "RGB" and image.bits == 8 and image.frames == 1 and not turn
     return plain and not image.see_through and not other_format(path, image.form)
-
-
-def decode(raw: RawMask, facts: MaskFacts, meaning: Meaning) -> MaskArray:
-    """Return a mask file's values as class ids, uint8 (H, W); 255 is ignored, and so is what is no class."""
-    values, colour = raw.values, raw.colour
-    if meaning.by_palette and raw.palette is not None:
-        values, colour = raw.palette[np.clip(values, 0, IGNORE_INDEX)], True
-    elif meaning.grey_rgb and colour and raw.grey:
-        values, colour = values & 255, False
-    found, places = np.unique(values, return_inverse=True)
-    labels = meaning.labels(found, colour, snap=snaps(facts, meaning, colour)).astype(np.int64)
-    labels[(labels == UNKNOWN) | (labels == meaning.classes.ignore_index)] = IGNORE_INDEX
-    ids: NDArray[np.uint8] = labels.astype(np.uint8)[places.reshape(values.shape)]
-    return ids
 
 
 def _fitted(mask: MaskArray, job: _CopyJob) -> tuple[MaskArray, tuple[int, ...], NDArray[np.float64] | float]:

@@ -23,11 +23,12 @@ from ..core.images import read_image
 from ..core.types import ImageArray
 from ..runtime.draw import overlay
 from .examine import Examination
-from .mend import decode, reason_to_leave_out
+from .mend import reason_to_leave_out
 from .pairing import shown
 from .probe import Facts, Size, raw_of
 from .raw import Trouble
 from .rules import Finding
+from .seen import decode
 from .text import quantity
 
 SAMPLES = 8

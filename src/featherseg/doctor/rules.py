@@ -44,6 +44,10 @@ class Rule:
 
 
 LEFT_OUT = "the pair is left out"
+THINNER = (
+    "train fastsegnet with model.options.stride=2 or 4, whichever is named, or enlarge small images with "
+    "model.long_side; featherseg train FOLDER chooses it"
+)
 
 # fmt: off
 RULES: tuple[Rule, ...] = (
@@ -135,8 +139,6 @@ RULES: tuple[Rule, ...] = (
     Rule("image-blank", "warning", "images are one colour all over", "they teach nothing, or belong to no scene",
          "remove them", LEFT_OUT),
     Rule("image-small", "note", "images have a side below 64 pixels", "they are padded", "use larger images or crops"),
-    Rule("size-stride", "note", "sizes that the network's stride does not divide",
-         "the last rows and columns are seen through padding", "crop or resize to multiples of the stride"),
     Rule("constant-border", "note", "images have a black border that their masks label as a class",
          "the network learns the border instead of the scene", "crop the border away, or mask it with 255"),
     Rule("statistics-far", "note", "colours are far from ImageNet's mean or spread",
@@ -215,6 +217,12 @@ RULES: tuple[Rule, ...] = (
          "draw the split again", unit="classes"),
     Rule("class-rare", "note", "classes have under 0.1 % of the labelled pixels", "they are learnt late or not at all",
          'set augment.class_balance = 0.5 and loss.class_weights = "auto"', unit="classes"),
+    Rule("class-too-thin", "warning", "classes are finer than the network's stride",
+         "most of them is lost where a network decides once for so many pixels, however well it learns", THINNER,
+         unit="classes"),
+    Rule("class-thin", "note", "classes are nearly as fine as the network's stride",
+         "a part of them is lost where a network decides once for so many pixels, however well it learns", THINNER,
+         unit="classes"),
     Rule("duplicate-across-splits", "error", "the very same picture is in two splits",
          "the score is measured on training images", "take it out of the training split", "kept in val or test alone"),
     Rule("duplicate-images", "warning", "the very same picture and mask occur again in their split",

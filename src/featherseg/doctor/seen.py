@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.types import IGNORE_INDEX, MaskArray
 from ..data.labels import UNKNOWN
 from .meaning import Meaning
-from .probe import Facts, MaskFacts
+from .probe import Facts, MaskFacts, count_values
+from .raw import RawMask
 
 MIXED = 0.5
 """A mask with more unknown pixels than this is not one of these classes'."""
@@ -38,6 +40,20 @@ def label_counts(mask: MaskFacts, meaning: Meaning) -> NDArray[np.int64]:
     if not snaps(mask, meaning, colour):  # else the values that were not kept have an owner too
         table[256] += mask.pixels - int(counts.sum())
     return table
+
+
+def decode(raw: RawMask, facts: MaskFacts, meaning: Meaning) -> MaskArray:
+    """Return a mask file's values as class ids, uint8 (H, W); 255 is ignored, and so is what is no class."""
+    values, colour = raw.values, raw.colour
+    if meaning.by_palette and raw.palette is not None:
+        values, colour = raw.palette[np.clip(values, 0, IGNORE_INDEX)], True
+    elif meaning.grey_rgb and colour and raw.grey:
+        values, colour = values & 255, False
+    found = count_values(values)[0]
+    labels = meaning.labels(found, colour, snap=snaps(facts, meaning, colour)).astype(np.int64)
+    labels[(labels == UNKNOWN) | (labels == meaning.classes.ignore_index)] = IGNORE_INDEX
+    ids: NDArray[np.uint8] = labels.astype(np.uint8)[np.searchsorted(found, values)]
+    return ids
 
 
 def mask_is_image(f: Facts) -> bool:

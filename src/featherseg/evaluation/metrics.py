@@ -1,4 +1,4 @@
-"""How good masks are: confusion matrix, mIoU and boundary F1 over a whole dataset. NumPy and OpenCV, no torch.
+"""How good masks are: confusion matrix and boundary F1 over a whole dataset. NumPy and OpenCV, no torch.
 
 Both metrics take one image at a time at the mask's original resolution, add counts, and need the same memory for one
 image as for a million; parts that were counted apart (by several processes) merge into the same figures.
@@ -6,8 +6,6 @@ image as for a million; parts that were counted apart (by several processes) mer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
 
@@ -16,15 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, DataError
-from ..core.formatting import percent
 from ..core.types import ClassSet
 
 AnyMask = NDArray[np.integer[Any]]
 """Class ids of any integer type, (H, W)."""
 FloatArray = NDArray[np.float64]
 CountArray = NDArray[np.int64]
-
-PROTOCOL_KEYS = ("dataset", "split", "images", "resolution", "scales", "flip", "rule")
 
 
 def _as_uint8(mask: AnyMask, what: str) -> NDArray[np.uint8]:
@@ -38,7 +33,12 @@ def _as_uint8(mask: AnyMask, what: str) -> NDArray[np.uint8]:
     return mask.astype(np.uint8)
 
 
-def _as_pair(target: AnyMask, prediction: AnyMask) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def as_pair(target: AnyMask, prediction: AnyMask) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return two masks of one size (H, W) as uint8.
+
+    Raises:
+        ConfigError: their shapes differ or are no mask's, or they hold what is no class id.
+    """
     if target.ndim != 2 or target.shape != prediction.shape:
         raise ConfigError(
             f"target is {target.shape} and prediction is {prediction.shape}; both must be (height, width) and equal,"
@@ -47,14 +47,14 @@ def _as_pair(target: AnyMask, prediction: AnyMask) -> tuple[NDArray[np.uint8], N
     return _as_uint8(target, "target"), _as_uint8(prediction, "prediction")
 
 
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> FloatArray:
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> FloatArray:
     """Return part / whole, NaN where whole is 0."""
     out: FloatArray = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=out, where=np.asarray(whole) != 0)
     return out
 
 
-def _mean(values: FloatArray) -> float:
+def mean_of(values: FloatArray) -> float:
     """Return the mean of the values that are not NaN; NaN where all are."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
@@ -98,7 +98,7 @@ class ConfusionMatrix:
             DataError: the target holds an id that is neither a class nor ignored. Nothing is added then.
             ConfigError: shapes differ, or a prediction that counts is no class. Nothing is added then.
         """
-        target, prediction = _as_pair(target, prediction)
+        target, prediction = as_pair(target, prediction)
         count = len(self.classes)
         bins = self._row_starts[target]
         bins += np.minimum(prediction, count)
@@ -136,19 +136,28 @@ class ConfusionMatrix:
     def iou(self) -> FloatArray:
         """Return intersection over union by class (C,), in 0–1; NaN for a class absent from target and prediction."""
         hits = np.diagonal(self.matrix)
-        return _ratio(hits, self.matrix.sum(0) + self.matrix.sum(1) - hits + self.missed)
+        return ratio(hits, self.matrix.sum(0) + self.matrix.sum(1) - hits + self.missed)
 
     def miou(self) -> float:
         """Return the mean IoU over the classes that occur, in 0–1; NaN where none does."""
-        return _mean(self.iou())
+        return mean_of(self.iou())
 
     def pixel_accuracy(self) -> float:
         """Return the share of pixels that are right, in 0–1; NaN before the first pixel."""
-        return float(_ratio(np.trace(self.matrix), self.matrix.sum() + self.missed.sum()))
+        return float(ratio(np.trace(self.matrix), self.matrix.sum() + self.missed.sum()))
+
+    def dice(self) -> FloatArray:
+        """Return Dice by class (C,), the F1 score of its pixels: 2 hits / (target + predicted); NaN as :meth:`iou`."""
+        iou = self.iou()
+        return 2 * iou / (1 + iou)
+
+    def precision(self) -> FloatArray:
+        """Return the share of the pixels predicted as a class that are right (C,), in 0–1; NaN where none are."""
+        return ratio(np.diagonal(self.matrix), self.matrix.sum(0))
 
     def class_accuracy(self) -> FloatArray:
         """Return the share of each class's target pixels that are right (recall) (C,); NaN where it has none."""
-        return _ratio(np.diagonal(self.matrix), self.matrix.sum(1) + self.missed)
+        return ratio(np.diagonal(self.matrix), self.matrix.sum(1) + self.missed)
 
     def absent(self) -> tuple[str, ...]:
         """Return the names of the classes that neither targets nor predictions hold, which the mean leaves out."""
@@ -186,12 +195,19 @@ class BoundaryF1:
         self.target_right: CountArray = np.zeros(len(classes), np.int64)
         self.predicted_pixels: CountArray = np.zeros(len(classes), np.int64)
         self.predicted_right: CountArray = np.zeros(len(classes), np.int64)
+        self._reaches: CountArray = np.zeros(2, np.int64)  # images, and the sum of their reaches in 1/1000 pixel
+
+    @property
+    def reach(self) -> float:
+        """The distance in pixels within which a boundary pixel is right, averaged over the images; NaN before any."""
+        return float(ratio(self._reaches[1] / 1000, self._reaches[0]))
 
     def update(self, target: AnyMask, prediction: AnyMask) -> None:
         """Add one image: target and prediction are class ids (H, W). Ids that are no class make no boundary pixels."""
-        target, prediction = _as_pair(target, prediction)
+        target, prediction = as_pair(target, prediction)
         valid = target != self.classes.ignore_index
         reach = max(1.0, self.tolerance * float(np.hypot(*target.shape)))
+        self._reaches += (1, round(1000 * reach))
         true_points = _boundary_points(target, valid, len(self.classes))
         predicted_points = _boundary_points(prediction, valid, len(self.classes))
         for c in range(len(self.classes)):
@@ -213,24 +229,25 @@ class BoundaryF1:
         self.target_right += other.target_right
         self.predicted_pixels += other.predicted_pixels
         self.predicted_right += other.predicted_right
+        self._reaches += other._reaches
         return self
 
     __iadd__ = merge
 
     def counts(self) -> tuple[CountArray, ...]:
         """Return the arrays that several processes' metrics are added up by, in place."""
-        return self.target_pixels, self.target_right, self.predicted_pixels, self.predicted_right
+        return self.target_pixels, self.target_right, self.predicted_pixels, self.predicted_right, self._reaches
 
     def per_class(self) -> FloatArray:
         """Return F1 by class (C,), in 0–1; NaN for a class without a boundary in targets and predictions."""
-        precision = np.nan_to_num(_ratio(self.predicted_right, self.predicted_pixels))
-        recall = np.nan_to_num(_ratio(self.target_right, self.target_pixels))
-        f1 = np.nan_to_num(_ratio(2 * precision * recall, precision + recall))
+        precision = np.nan_to_num(ratio(self.predicted_right, self.predicted_pixels))
+        recall = np.nan_to_num(ratio(self.target_right, self.target_pixels))
+        f1 = np.nan_to_num(ratio(2 * precision * recall, precision + recall))
         return np.where(self.target_pixels + self.predicted_pixels > 0, f1, np.nan)
 
     def mean(self) -> float:
         """Return the mean of :meth:`per_class` over the classes that have one, in 0–1; NaN where none has."""
-        return _mean(self.per_class())
+        return mean_of(self.per_class())
 
 
 def _boundary_points(mask: NDArray[np.uint8], valid: NDArray[np.bool_], count: int) -> list[NDArray[np.int32]]:
@@ -260,101 +277,3 @@ def _count_near(points: NDArray[np.int32], others: NDArray[np.int32], reach: flo
     distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Distances are float32 roots: the margin keeps a distance of exactly `reach` inside.
     return int(np.count_nonzero(distance[tuple((points - low).T)] <= reach + 1e-4))
-
-
-@dataclass(frozen=True, eq=False)
-class EvalResult:
-    """What an evaluation found, and by which rules; ``print`` shows it, :meth:`summary` is one line of it.
-
-    All scores are fractions (0–1) here and percentages where shown; NaN stands for a class that does not occur.
-
-    Attributes:
-        classes: the classes.
-        matrix: int64 (C, C) pixel counts, rows = target.
-        miou: mean IoU over the classes that occur.
-        iou: IoU by class (C,).
-        pixel_accuracy: share of pixels that are right.
-        boundary_f1: mean boundary F1; NaN where it was not measured.
-        boundary_f1_per_class: boundary F1 by class (C,).
-        absent: names of the classes left out of the means.
-        protocol: ``dataset``, ``split``, ``images`` (number), ``resolution`` (words), ``scales`` (numbers), ``flip``
-            and ``rule`` (words, for classes that do not occur); all of them, for a score without them says nothing.
-    """
-
-    classes: ClassSet
-    matrix: CountArray
-    miou: float
-    iou: FloatArray
-    pixel_accuracy: float
-    boundary_f1: float
-    boundary_f1_per_class: FloatArray
-    absent: tuple[str, ...]
-    protocol: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        missing = [key for key in PROTOCOL_KEYS if key not in self.protocol]
-        if missing:
-            raise ConfigError(f"the protocol of an evaluation lacks {', '.join(missing)}; it needs all its keys")
-
-    @classmethod
-    def from_metrics(
-        cls, confusion: ConfusionMatrix, boundary: BoundaryF1 | None, protocol: Mapping[str, Any]
-    ) -> EvalResult:
-        """Read the scores off finished metrics; without `boundary` the boundary scores are NaN."""
-        count = len(confusion.classes)
-        return cls(
-            classes=confusion.classes,
-            matrix=confusion.matrix.copy(),
-            miou=confusion.miou(),
-            iou=confusion.iou(),
-            pixel_accuracy=confusion.pixel_accuracy(),
-            boundary_f1=boundary.mean() if boundary else float("nan"),
-            boundary_f1_per_class=boundary.per_class() if boundary else np.full(count, np.nan),
-            absent=confusion.absent(),
-            protocol=dict(protocol),
-        )
-
-    @property
-    def alone(self) -> str:
-        """Name of the one class that the means are over; empty where there are more: 100 % of one class is no feat."""
-        occurring = [name for name in self.classes.names if name not in self.absent]
-        return occurring[0] if len(occurring) == 1 else ""
-
-    def summary(self) -> str:
-        """Return one line: split, mIoU and the protocol it was measured by."""
-        p = self.protocol
-        scales = (
-            "single scale" if tuple(p["scales"]) == (1.0,) else f"scales {', '.join(f'{s:g}' for s in p['scales'])}"
-        )
-        rule = p["rule"] + (f": {', '.join(self.absent)}" if self.absent else "")
-        words = [f"{p['dataset']} {p['split']}", f"{p['images']} images", p["resolution"], scales]
-        words += ["flipped"] * bool(p["flip"]) + [rule] + [f"the mean is of {self.alone} alone"] * bool(self.alone)
-        return f"{p['split']} mIoU {percent(self.miou)} ({', '.join(words)})"
-
-    def __str__(self) -> str:
-        width = max(len(name) for name in (*self.classes.names, "pixel accuracy"))
-        rows = zip(self.classes.names, self.iou, self.boundary_f1_per_class, strict=True)
-        lines = [self.summary(), f"{'':{width}}    IoU  boundary F1"]
-        lines += [f"{name:{width}}  {percent(iou):>5}  {percent(f1):>11}" for name, iou, f1 in rows]
-        mean = f"only {self.alone}" if self.alone else "mean"
-        lines.append(f"{mean:{width}}  {percent(self.miou):>5}  {percent(self.boundary_f1):>11}")
-        lines.append(f"{'pixel accuracy':{width}}  {percent(self.pixel_accuracy):>5}")
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all of it as JSON types, None standing for NaN; per-class scores are in the classes' order."""
-        return {
-            "classes": self.classes.to_dict(),
-            "matrix": self.matrix.tolist(),
-            "miou": _json_number(self.miou),
-            "iou": [_json_number(value) for value in self.iou],
-            "pixel_accuracy": _json_number(self.pixel_accuracy),
-            "boundary_f1": _json_number(self.boundary_f1),
-            "boundary_f1_per_class": [_json_number(value) for value in self.boundary_f1_per_class],
-            "absent": list(self.absent),
-            "protocol": {**self.protocol, "scales": [float(scale) for scale in self.protocol["scales"]]},
-        }
-
-
-def _json_number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import CheckpointError, ConfigError, DataError, require
+from ..core.errors import ConfigError, DataError
 from ..core.recipes import load_config
 from ..data.annotations import recognise
 from ..data.class_maps import open_mapped
@@ -14,7 +14,8 @@ from ..data.datasets import SegmentationDataset, create_dataset, datasets
 from ..runtime.choose import fastest_engine
 from ..runtime.fitting import Fit
 from ..runtime.segmenter import Segmenter
-from ..runtime.sessions.base import Session, artifact_suffixes, checked_threads, open_session
+from ..runtime.sessions.base import artifact_suffixes, open_session
+from ..runtime.sessions.weights import open_weights
 
 STREET = Path(__file__).parents[1] / "pretrained" / "street.onnx"
 """The network that comes with featherseg: FastSegNet for streets, trained on CamVid; see the README beside it."""
@@ -65,7 +66,7 @@ def open_segmenter(
     """
     path = Path(source)
     if path.suffix.lower() not in artifact_suffixes():
-        session = _weights_session(path, backend, threads, device, precision)
+        session = open_weights(path, backend=backend, threads=threads, device=device, precision=precision)
         return Segmenter(session, size=size, fit=fit)
     if backend == "pytorch":
         raise ConfigError(f"backend {backend!r} runs weights; {path} is an exported file: use auto or onnxruntime")
@@ -77,26 +78,6 @@ def open_segmenter(
     given = {"threads": threads, "precision": precision}
     options = {name: value for name, value in given.items() if value is not None}
     return Segmenter(open_session(path, backend, **options), size=size, fit=fit)
-
-
-def _weights_session(path: Path, backend: str, threads: int | None, device: str, precision: str | None) -> Session:
-    """Return the session of a run folder's or file's weights."""
-    if not path.exists() and ":" not in path.name:
-        raise CheckpointError(f"{path} does not exist; give a run folder, weights file or .onnx file")
-    torch = require("torch", "train", f"Opening the weights of {path}")
-    from ..models.published import open_checkpoint
-    from ..models.session import TorchSession, describe
-
-    compiled = backend == "compiled"
-    if not compiled and backend not in ("auto", "fastest", "torch", "pytorch"):
-        raise ConfigError(f"backend {backend!r} runs exported files; {path} holds weights, so export it or use torch")
-    checkpoint = open_checkpoint(path)
-    if threads is not None:
-        torch.set_num_threads(checked_threads(threads))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.training)
-    return TorchSession(checkpoint.model, artifact, device=device, precision=precision or "fp32", compile=compiled)
 
 
 def open_labelled(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,12 +15,16 @@ from ..core.types import ImageArray, MaskArray
 from ..data.class_maps import ClassMap
 from ..data.datasets import SegmentationDataset
 from ..runtime.segmenter import Segmenter
+from .centerline import CenterlineDice, take_widths
 from .matching import match_classes
-from .metrics import BoundaryF1, ConfusionMatrix, EvalResult
+from .metrics import BoundaryF1, ConfusionMatrix
+from .result import EvalResult
 
 RULE = "classes absent from masks and predictions left out"
 
 Segment = Callable[[ImageArray], MaskArray]
+Watch = Callable[[int, ImageArray, MaskArray, MaskArray], None]
+"""Called with a sample's index, image, target and prediction, as they are scored."""
 
 
 def score(
@@ -28,9 +33,11 @@ def score(
     *,
     indices: Sequence[int] | None = None,
     boundary: bool = True,
+    thin: Sequence[int] = (),
     others: bool = False,
+    watch: Watch | None = None,
     progress: OnProgress = no_progress,
-) -> tuple[ConfusionMatrix, BoundaryF1 | None]:
+) -> tuple[ConfusionMatrix, BoundaryF1 | None, CenterlineDice | None]:
     """Segment a dataset's images and count; memory does not grow with their number.
 
     Args:
@@ -38,40 +45,49 @@ def score(
         dataset: images and masks.
         indices: which samples; all where left out. Processes that share the work merge their counts.
         boundary: whether to measure boundary F1, which takes about as long as a small network.
+        thin: ids of the classes whose clDice is measured, see :func:`.centerline.take_widths`.
         others: whether `segment` may give ids that are no class, which count as wrong.
+        watch: is shown each sample.
         progress: called with the numbers of images done and of all.
     """
     confusion = ConfusionMatrix(dataset.classes, others=others)
     borders = BoundaryF1(dataset.classes) if boundary else None
+    lines = CenterlineDice(dataset.classes, thin) if thin else None
     chosen = range(len(dataset)) if indices is None else indices
     for done, index in enumerate(chosen, start=1):
         image, target = dataset.read(index)
         prediction = segment(image)
-        confusion.update(target, prediction)
-        if borders is not None:
-            borders.update(target, prediction)
+        for metric in (confusion, borders, lines):
+            if metric is not None:
+                metric.update(target, prediction)
+        if watch is not None:
+            watch(index, image, target, prediction)
         progress(done, len(chosen))
-    return confusion, borders
+    return confusion, borders, lines
 
 
 def evaluate(
-    segmenter: Segmenter,
+    segmenter: Segmenter | Any,
     dataset: SegmentationDataset,
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     boundary: bool = True,
+    thin: Sequence[str] | None = None,
     class_map: ClassMap | None = None,
     progress: OnProgress = no_progress,
 ) -> EvalResult:
     """Return dataset-level scores with their protocol.
 
     Args:
-        segmenter: file or network with its deployed pre- and postprocessing.
+        segmenter: file or network with its deployed pre- and postprocessing; or what :class:`Segmenter` opens. A
+            network in memory, of another library too (see :func:`featherseg.wrap`), has the dataset's classes.
         dataset: its classes are the segmenter's, or some of them, in any order; or `class_map` says which is which.
         scales: image scales whose class probabilities are averaged; ``(1.0,)`` is the honest single-scale score.
         flip: average over the mirrored image too.
-        boundary: measure boundary F1.
+        boundary: measure boundary F1, and clDice of thin classes.
+        thin: names of the classes that are thin; where left out, their width and shape in the masks decide, see
+            :class:`.centerline.Widths`.
         class_map: the segmenter's classes by each of the data's, see :func:`.matching.read_map`.
         progress: called with the numbers of images done and of all.
 
@@ -84,6 +100,8 @@ def evaluate(
         >>> 0 <= result.miou <= 1, result.protocol["resolution"]
         (True, 'original resolution')
     """
+    if not isinstance(segmenter, Segmenter):
+        segmenter = Segmenter(segmenter, classes=dataset.classes)
     matched = match_classes(segmenter.artifact.classes, dataset, class_map)
     if matched.rule:
         logger.info(matched.rule)
@@ -96,12 +114,16 @@ def evaluate(
     segment = segmenter.segment if single else averaged(segmenter, scales, flip)
     if (table := matched.predictions) is not None:
         plain, segment = segment, lambda image: table[plain(image)]
-    confusion, borders = score(segment, matched.dataset, boundary=boundary, others=table is not None, progress=progress)
+    widths = take_widths(matched.dataset) if boundary else None
+    lean = () if widths is None else widths.thin if thin is None else widths.chosen(thin)
+    confusion, borders, lines = score(
+        segment, matched.dataset, boundary=boundary, thin=lean, others=table is not None, progress=progress
+    )
     rules = protocol(
         dataset, segmenter.size, scales, flip, segmenter.fit, long_side=segmenter.artifact.input_spec.long_side
     )
     rules["rule"] = f"{rules['rule']}; {matched.rule}" if matched.rule else rules["rule"]
-    return EvalResult.from_metrics(confusion, borders, rules)
+    return EvalResult.from_metrics(confusion, borders, rules, lines, widths)
 
 
 def protocol(

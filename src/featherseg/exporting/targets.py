@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..core.errors import ConfigError, VerificationError, did_you_mean
 from ..core.files import TEMPORARY
 from ..core.progress import OnProgress, no_progress
@@ -24,6 +26,8 @@ from ..core.staging import staged
 from ..data.datasets import SegmentationDataset
 from ..models.base import SegmentationModel
 from ..models.checkpoint import Checkpoint
+from ..models.foreign import as_network
+from ..models.opening import made_up_classes
 from ..models.session import describe
 from ..runtime.artifact import Artifact, read_artifact
 from ..runtime.containers import METADATA_KEY, read_companion, write_companion
@@ -227,7 +231,7 @@ def export_target_verified(
 
 def export(
     name: str,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | nn.Module,
     path: str | Path,
     dataset: SegmentationDataset | None,
     tolerance: Tolerance | None = None,
@@ -241,7 +245,7 @@ def export(
 
     Args:
         name: of the target.
-        checkpoint: the network.
+        checkpoint: the network; see :func:`.verify.export_verified`.
         path: file to write, ending in the target's suffix.
         dataset: labelled images to prove it on; None writes a file that says it is not verified, for machines that
             build what only others can run.
@@ -265,6 +269,9 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as folder:
         source = Path(folder, "source.onnx")
+        if not isinstance(checkpoint, Checkpoint):
+            network = as_network(checkpoint)
+            checkpoint = Checkpoint(network, dataset.classes if dataset else made_up_classes(network))
         artifact = describe(checkpoint.model, checkpoint.classes, checkpoint.training)
         export_onnx(checkpoint.model, source, artifact)
         if dataset is None:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional as F
 
 from ..core.errors import ArtifactError, ConfigError, DataError, VerificationError
@@ -24,7 +25,8 @@ from ..core.types import MIN_SIZE, ClassSet, ImageArray, MaskArray
 from ..data.datasets import SegmentationDataset
 from ..evaluation.metrics import BoundaryF1, ConfusionMatrix
 from ..models.base import SegmentationModel
-from ..models.checkpoint import Checkpoint
+from ..models.checkpoint import Checkpoint, as_checkpoint
+from ..models.foreign import as_network
 from ..models.session import describe
 from ..runtime.artifact import read_artifact
 from ..runtime.fitting import resized
@@ -46,7 +48,7 @@ MIN_DIVERGENCE = 0.01
 
 
 def verify(
-    model: SegmentationModel,
+    model: nn.Module,
     artifact_path: str | Path,
     dataset: SegmentationDataset,
     *,
@@ -59,7 +61,8 @@ def verify(
     """Compare an exported file with the network it came from. The network should be trained: random ones hide faults.
 
     Args:
-        model: the network; compared on the CPU in fp32 and eval mode, and left as it is.
+        model: the network, or any module that :func:`featherseg.wrap` takes; compared on the CPU in fp32 and eval mode,
+            and left as it is.
         artifact_path: the exported file.
         dataset: labelled images, such as the validation split.
         sizes: (height, width) of the logit comparison; ``PARITY_SIZES`` where left out, or a fixed file's one.
@@ -82,6 +85,7 @@ def verify(
         >>> featherseg.verify(best.model, "street.onnx", val_set).passed
         True
     """
+    model = as_network(model)
     segmenter = Segmenter(artifact_path, backend=backend, threads=threads)
     classes = segmenter.artifact.classes
     if dataset.classes.names != classes.names:
@@ -118,7 +122,7 @@ def verify(
 
 
 def export_verified(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | nn.Module,
     path: str | Path,
     dataset: SegmentationDataset,
     tolerance: Tolerance | None = None,
@@ -133,7 +137,8 @@ def export_verified(
     The file gets its name only after it has passed; a file that was there before stays as it is until then.
 
     Args:
-        checkpoint: network, classes and training facts; see :func:`featherseg.models.checkpoint.load_checkpoint`.
+        checkpoint: network, classes and training facts; see :func:`featherseg.models.checkpoint.load_checkpoint`. Or a
+            network alone, whose classes are the dataset's; see :func:`featherseg.wrap`.
         path: file to write, ending in ``.onnx``.
         dataset: labelled images, such as the validation split.
         tolerance: the limits; :class:`Tolerance`'s defaults where not given.
@@ -152,6 +157,7 @@ def export_verified(
         >>> featherseg.export_verified(best, "proven.onnx", val_set).agreement > 0.999
         True
     """
+    checkpoint = as_checkpoint(checkpoint, dataset.classes)
     model = checkpoint.model
     artifact = describe(model, checkpoint.classes, checkpoint.training)
     with atomic_path(onnx_path(path)) as temporary:

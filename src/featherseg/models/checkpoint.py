@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.errors import CheckpointError, FeathersegError, UnfitWeightsError, first_line
 from ..core.files import write_atomically
@@ -24,14 +24,13 @@ from ..core.text_files import parse_json, shortened
 from ..core.types import ClassSet, InputSpec
 from .archive import check_archive
 from .base import SegmentationModel
-from .factory import create_model
+from .factory import FETCHING, create_model
+from .foreign import as_network, is_foreign
 
 HEADER = "featherseg"
 
 MAX_WEIGHTS_BYTES = 8 << 30
 """Of a network that is rebuilt; files can be larger than the disk they are on, as sparse ones are."""
-FETCHING = ("encoder_weights", "pretrained")
-"""Options of builders that read files or networks; a description needs none, since the weights are there."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,22 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
     raise CheckpointError(f"{path}: weights cannot be written as {path.suffix!r}; use .safetensors or .pth")
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def as_checkpoint(model: Checkpoint | nn.Module, classes: ClassSet) -> Checkpoint:
+    """Return a network in memory with what its channels mean; a checkpoint says that itself.
+
+    Raises:
+        ConfigError: no such module can be used; see :func:`featherseg.models.foreign.wrap`.
+    """
+    return model if isinstance(model, Checkpoint) else Checkpoint(as_network(model), classes)
+
+
+def load_checkpoint(path: str | Path, *, model: nn.Module | None = None) -> Checkpoint:
     """Rebuild a network from a weights file or a run folder (its best weights).
+
+    Args:
+        path: of the file or folder.
+        model: the network itself, which is filled; weights of a module that :func:`featherseg.wrap` made a network of
+            need it, unless its builder is registered, since no file holds code.
 
     Raises:
         CheckpointError: missing, torn, not featherseg's, or weights that do not fit the network they name.
@@ -103,9 +116,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise CheckpointError(f"option {unsafe!r} would fetch other weights; restore the file")
         spec = InputSpec.from_dict(header["input_spec"])
         training = dict(header["training"])
+        if model is not None:
+            network = as_network(model)
+            network.input_spec = spec
+            load_weights(network, weights, path)
+            return Checkpoint(network.eval(), classes, training)
+        if is_foreign(header["network"]):
+            raise UnfitWeightsError(
+                f"{path} holds weights of {header['network'].partition(':')[2]}, a module that no file builds; pass it "
+                "in Python: load_checkpoint(..., model=...), or register its builder with register_model"
+            )
         with torch.device("meta"):  # shapes alone: what a file says must not fill the memory
             check_weights(create_model(header["network"], header["num_classes"], **options), weights, path)
-        model = create_model(header["network"], header["num_classes"], **options)
+        network = create_model(header["network"], header["num_classes"], **options)
     except UnfitWeightsError:
         raise
     except FeathersegError as error:
@@ -113,9 +136,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {shortened(first_line(error), 200)}"
         raise CheckpointError(f"{path} has a damaged description ({reason}); restore the file") from error
-    model.input_spec = spec
-    load_weights(model, weights, path)
-    return Checkpoint(model.eval(), classes, training)
+    network.input_spec = spec
+    load_weights(network, weights, path)
+    return Checkpoint(network.eval(), classes, training)
 
 
 def load_weights(model: SegmentationModel, weights: Mapping[str, Tensor], source: Path) -> None:

@@ -50,9 +50,16 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 def count_gmacs(model: SegmentationModel, size: tuple[int, int]) -> float:
     """Return the multiply-accumulates, in 10⁹, of convolutions and matrix products in one image of `size` (H, W).
 
-    The network is left as it is; its copy is counted without computing anything.
+    The network is left as it is; its copy is counted, without computing anything where its code allows that.
     """
-    ghost = copy.deepcopy(model).to("meta", torch.float32).eval()
+    try:
+        return _counted(model, size, "meta")
+    except (RuntimeError, NotImplementedError):  # the code of others may make tensors of its own, which are elsewhere
+        return _counted(model, size, "cpu")
+
+
+def _counted(model: SegmentationModel, size: tuple[int, int], device: str) -> float:
+    ghost = copy.deepcopy(model).to(device, torch.float32).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        ghost.outputs(torch.zeros(1, 3, *size, device="meta"))
+        ghost.outputs(torch.zeros(1, 3, *size, device=device))
     return float(counter.get_total_flops() / 2e9)

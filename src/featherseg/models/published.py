@@ -225,6 +225,7 @@ def published(network: str, data: str, options: Mapping[str, Any] | None = None)
     Raises:
         ConfigError: there are none; the message says what there is.
     """
+    network = models.spelled(network) or network
     fitting = [each for each in PUBLISHED if (each.network, each.data) == (network, data)]
     if not fitting:
         of_network = sorted({each.data for each in PUBLISHED if each.network == network})

@@ -21,6 +21,9 @@ LEGEND_SHARE = 0.45
 BACKGROUND = (18, 18, 18, 175)
 INK = (255, 255, 255, 255)
 
+ALPHA = 0.6
+"""Share of the colours in an overlay, where no other is asked for."""
+
 Entry = tuple[str, tuple[int, int, int]]
 """Name and colour of one class in a legend."""
 
@@ -37,11 +40,17 @@ def colorize(mask: MaskArray, classes: ClassSet) -> ImageArray:
 
 
 def overlay(
-    image: ImageArray, mask: MaskArray, classes: ClassSet, alpha: float = 0.6, legend: bool = False
+    image: ImageArray,
+    mask: MaskArray,
+    classes: ClassSet,
+    alpha: float = ALPHA,
+    legend: bool = False,
+    background: bool = False,
 ) -> ImageArray:
     """Return the mask's colours laid over its image, RGB uint8 (H, W, 3), a new array.
 
-    Pixels whose id is no class, ignored ones above all, stay as in the image.
+    Pixels whose id is no class, ignored ones above all, stay as in the image; so do those of the background, if there
+    is such a class (:attr:`.ClassSet.background`).
 
     Args:
         image: RGB uint8 (H, W, 3).
@@ -49,6 +58,7 @@ def overlay(
         classes: names and colours.
         alpha: share of the colours, 0 (the image alone) to 1.
         legend: whether to name the classes that occur in the top left corner; left out where it does not fit.
+        background: whether to lay the colour of the background over its pixels too.
 
     Raises:
         ConfigError: image, mask or alpha is none of these, or the two differ in size.
@@ -57,13 +67,25 @@ def overlay(
         raise ConfigError(f"image is {image.dtype} {image.shape}; give RGB as uint8 (H, W, 3)")
     if image.shape[:2] != mask.shape:
         raise ConfigError(f"image is {image.shape[:2]} but its mask {mask.shape}; bring them to one size")
+    check_alpha(alpha)
+    _check_mask(mask)
+    clear = None if background else classes.background
+    drawn, seen = _blended(image, mask, blend_table(classes, float(alpha), clear))
+    if legend:
+        named = [i for i in np.flatnonzero(seen[: len(classes)]).tolist() if i != clear]
+        _draw_legend(drawn, named, classes)
+    return drawn
+
+
+def check_alpha(alpha: float) -> float:
+    """Return the share that colours have in an overlay, or refuse what is none.
+
+    Raises:
+        ConfigError: it is not from 0 to 1.
+    """
     if not 0 <= alpha <= 1:
         raise ConfigError(f"alpha is {alpha}; give a share of the colours from 0 to 1")
-    _check_mask(mask)
-    drawn, seen = _blended(image, mask, blend_table(classes, float(alpha)))
-    if legend:
-        _draw_legend(drawn, np.flatnonzero(seen[: len(classes)]).tolist(), classes)
-    return drawn
+    return alpha
 
 
 def _check_mask(mask: MaskArray) -> None:
@@ -72,8 +94,8 @@ def _check_mask(mask: MaskArray) -> None:
 
 
 @lru_cache(maxsize=16)
-def blend_table(classes: ClassSet, alpha: float) -> NDArray[np.uint8]:
-    """Return what becomes of each value (0-255) of each channel under each id, uint8 (256, 3, 256).
+def blend_table(classes: ClassSet, alpha: float, clear: int | None = None) -> NDArray[np.uint8]:
+    """Return what becomes of each value (0-255) of each channel under each id, uint8 (256, 3, 256); none under `clear`.
 
     One look-up a value is twice as fast as arithmetic on colours that were looked up before.
     """
@@ -82,6 +104,8 @@ def blend_table(classes: ClassSet, alpha: float) -> NDArray[np.uint8]:
     table[:] = values
     colors = np.asarray(classes.colors)
     table[: len(classes)] = np.rint(values * (1 - alpha) + colors[..., None] * alpha)
+    if clear is not None:
+        table[clear] = values
     return table
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from os.path import realpath
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from ..core.errors import DataError
 from ..core.formats import skipped
 from ..core.images import list_images, read_ids, read_image, write_image, write_mask
+from ..core.order import natural_key
 from ..core.outputs import Outputs
 from ..core.progress import OnProgress, logger, no_progress
+from .draw import ALPHA, check_alpha
 from .segmenter import Prediction, Segmenter, coverage
 
 
@@ -32,37 +35,93 @@ class PredictResult:
     coverage: dict[str, float]
 
 
-def find_images(sources: Iterable[str | Path]) -> list[Path]:
-    """Return the image files that `sources` (files and folders) mean, in order.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image file, and what its results are called.
+
+    Args:
+        path: the file.
+        name: path within the folder that was given, or its own name where the file itself was; its results have this
+            name, with suffixes of their own.
+    """
+
+    path: Path
+    name: PurePath
+
+
+def find_images(sources: Iterable[str | Path], out: str | Path | None = None) -> list[Found]:
+    """Return the image files that `sources` (files, and folders with all that is below them) mean, in order.
+
+    Hidden files and folders are left out. Each folder is looked into once, by whatever links it is reached. A file that
+    several sources hold counts once, under its first name.
+
+    Args:
+        sources: files and folders.
+        out: folder that results go to, in which no images are looked for; it may lie below a source.
 
     Raises:
         DataError: a source does not exist, a folder holds none, or two files would share an output's name.
     """
-    found: list[Path] = []
+    results = set() if out is None else {realpath(folder) for folder in (Path(out), *_result_folders(Path(out)))}
+    found: dict[tuple[str, str], Found] = {}
     for source in map(Path, sources):
         if source.is_dir():
-            images = list_images(source)
-            if others := skipped(source):
+            folders = list(_folders(source, results))
+            images = [
+                ((real, path.name), Found(path, path.relative_to(source)))
+                for folder, real in folders
+                for path in list_images(folder)
+            ]
+            if others := skipped(*(folder for folder, _ in folders)):
                 logger.warning(f"{source}: skipped {others}, which are no formats that are read")
             if not images:
-                raise DataError(f"no images in {source}; give a folder with .png or .jpg files")
-            found += images
+                raise DataError(f"no images in {source} or below it; give a folder with .png or .jpg files")
+            for key, image in sorted(images, key=lambda each: natural_key(each[1].name)):
+                found.setdefault(key, image)
         elif source.is_file():
-            found.append(source)
+            found.setdefault((realpath(source.parent), source.name), Found(source, PurePath(source.name)))
         else:
             raise DataError(f"{source} does not exist; give an image or a folder of images")
-    stem, count = Counter(path.stem for path in found).most_common(1)[0] if found else ("", 0)
+    named = Counter(image.name.with_suffix("") for image in found.values())
+    name, count = named.most_common(1)[0] if named else (PurePath(), 0)
     if count > 1:
-        raise DataError(f"{count} images are called {stem!r}, and their masks would overwrite each other; rename them")
-    return found
+        raise DataError(
+            f"{count} images are called {str(name)!r}, and their masks would overwrite each other; rename them"
+        )
+    return list(found.values())
+
+
+def _folders(root: Path, left_out: set[str]) -> Iterator[tuple[Path, str]]:
+    """Yield a folder and those below it, each with its real path, and none twice: links may go round in circles.
+
+    Hidden ones are left out, and those whose real path is in `left_out`; real folders come before links to them.
+    """
+    seen: set[str] = set()
+    folders, links = deque([root]), deque[Path]()
+    while folders or links:
+        folder = (folders or links).popleft()
+        real = realpath(folder)
+        if real in seen or (real in left_out and folder != root):
+            continue
+        seen.add(real)
+        yield folder, real
+        for each in sorted(folder.iterdir()):
+            if not each.name.startswith(".") and each.is_dir():
+                (links if each.is_symlink() else folders).append(each)
+
+
+def _result_folders(out: Path) -> tuple[Path, Path]:
+    return out / "masks", out / "overlays"
 
 
 def predict(
     segmenter: Segmenter,
-    images: Iterable[Path],
+    images: Iterable[Path | Found],
     out: str | Path,
     *,
     overlays: bool = True,
+    alpha: float = ALPHA,
+    background: bool = False,
     resume_from: Path | None = None,
     progress: OnProgress = no_progress,
 ) -> PredictResult:
@@ -70,16 +129,18 @@ def predict(
 
     Args:
         segmenter: what segments them.
-        images: their files.
+        images: their files; those that :func:`find_images` found keep their subfolders: ``out/masks/sub/<name>.png``.
         out: folder to write to.
         overlays: whether to write overlays too.
+        alpha: share of the colours in these, 0–1.
+        background: whether the background is coloured in them too; see :meth:`.Prediction.overlay`.
         resume_from: the network's file or folder, to go on where a call before stopped: results that are newer than
             both it and their image stay as they are.
         progress: called with the numbers of images done and of all.
 
     Raises:
-        ConfigError: a result would replace a file that featherseg did not write, or that was edited since; nothing was
-            written.
+        ConfigError: a result would replace a file that featherseg did not write, or that was edited since, or `alpha`
+            is out of range; nothing was written.
         DataError: an image cannot be read, or a file cannot be written; what was done before stays.
 
     Example:
@@ -88,7 +149,8 @@ def predict(
         >>> result.masks[0].name, len(result.overlays)
         ('s0.png', 10)
     """
-    jobs = [_Job(path, Path(out), overlays) for path in images]
+    check_alpha(alpha)
+    jobs = [_Job(image, Path(out), overlays) for image in images]
     outputs = Outputs()
     kept = {job.image for job in jobs if resume_from is not None and _newer(job.results, [job.image, resume_from])}
     outputs.require(file for job in jobs for file in (job.results[:1] if job.image in kept else job.results))
@@ -103,7 +165,7 @@ def predict(
             prediction: Prediction = segmenter(read_image(job.image))
             try:
                 for picture in overlay:
-                    write_image(picture, prediction.overlay(), outputs.write)
+                    write_image(picture, prediction.overlay(alpha=alpha, background=background), outputs.write)
                 write_mask(mask, prediction.mask, prediction.classes, outputs.write)
             except OSError as error:
                 raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
@@ -118,11 +180,15 @@ def predict(
 class _Job:
     """An image and the files that become of it."""
 
-    def __init__(self, image: Path, out: Path, overlays: bool) -> None:
-        self.image = image
-        self.results = [out / "masks" / f"{image.stem}.png"]
+    __slots__ = ("image", "results")
+
+    def __init__(self, image: Path | Found, out: Path, overlays: bool) -> None:
+        found = image if isinstance(image, Found) else Found(image, PurePath(image.name))
+        masks, pictures = _result_folders(out)
+        self.image = found.path
+        self.results = [masks / found.name.with_suffix(".png")]
         if overlays:
-            self.results.append(out / "overlays" / f"{image.stem}.jpg")
+            self.results.append(pictures / found.name.with_suffix(".jpg"))
 
 
 def _newer(results: Iterable[Path], sources: Iterable[Path]) -> bool:

@@ -8,19 +8,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..core.errors import ConfigError
-from ..core.images import write_mask
+from ..core.images import read_image, rgb_of, write_mask
 from ..core.types import ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
-from .draw import colorize, overlay
+from .draw import ALPHA, colorize, overlay
 from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces
 from .postprocess import kernels, upsample_argmax
 from .sessions.base import Session, open_session
+from .sessions.weights import is_network, is_weights, open_weights
+
+Frame = ImageArray | str | Path | Image.Image
+"""What :class:`Segmenter` takes for a picture: an array, a file, or a picture of Pillow's."""
 
 
 def coverage(mask: MaskArray, classes: ClassSet) -> dict[str, float]:
@@ -48,15 +53,27 @@ class Prediction:
     classes: ClassSet
     image: ImageArray
 
-    def overlay(self, frame: ImageArray | None = None, alpha: float = 0.6, legend: bool = True) -> ImageArray:
+    def overlay(
+        self,
+        frame: ImageArray | None = None,
+        alpha: float = ALPHA,
+        legend: bool = True,
+        background: bool = False,
+    ) -> ImageArray:
         """Return the mask's colours over `frame` (by default the segmented one), RGB uint8 (H, W, 3).
 
         Args:
             frame: RGB uint8 image of the mask's size.
             alpha: share of the colours, 0–1.
             legend: whether to name the classes in a corner.
+            background: whether to colour the background too, where the first class is called so, or void, other or
+                unlabelled; it stays as it is in `frame` otherwise.
+
+        Raises:
+            ConfigError: `frame` or `alpha` is none of these.
         """
-        return overlay(self.image if frame is None else frame, self.mask, self.classes, alpha=alpha, legend=legend)
+        below = self.image if frame is None else frame
+        return overlay(below, self.mask, self.classes, alpha=alpha, legend=legend, background=background)
 
     def colors(self) -> ImageArray:
         """Return the mask in its classes' colours, RGB uint8 (H, W, 3)."""
@@ -84,7 +101,8 @@ class Segmenter:
     Any number of threads may use one at once whose session is ``thread_safe``: ONNX Runtime's and OpenVINO's are.
 
     Args:
-        source: an open session, or the path of an exported file.
+        source: the path of an exported file, of a run folder or of weights; an open session; or a network in memory, of
+            another library too (see :func:`featherseg.wrap`). All but exported files need torch.
         size: (height, width) for the network; by default what it was made for: the one size that the file takes, else
             the frame's own, or with the long side that the file asks for. The mask always has the frame's own size.
         fit: how frames come to `size`. ``"stretch"``, the default: resized to it, their shape not kept.
@@ -93,38 +111,52 @@ class Segmenter:
             sees no more than a tile at once.
         backend: which engine opens a path; see :func:`featherseg.runtime.sessions.base.open_session`.
         threads: threads of that engine; all that the process may use where not given.
+        classes: of a network in memory, which does not say what its logits mean; ``class_0``, … where left out.
 
     Raises:
         ConfigError: `size`, `fit`, `backend` or `threads` is out of range, or the latter two come with an open session;
             `fit` has no size to go by, or tiles of that size do not go with the network's stride.
-        ArtifactError: the file cannot be used.
+        ArtifactError, CheckpointError: the file cannot be used.
+        MissingExtraError: weights need torch, which the base install leaves out.
 
     Example:
         >>> segmenter = featherseg.Segmenter("street.onnx")
         >>> segmenter(np.zeros((64, 96, 3), np.uint8)).mask.shape
         (64, 96)
+        >>> [prediction.mask.shape for prediction in segmenter(["photos/images/s0.png", "photos/images/s1.png"])]
+        [(64, 96), (64, 96)]
     """
 
     def __init__(
         self,
-        source: Session | str | Path,
+        source: Session | str | Path | Any,
         *,
         size: tuple[int, int] | None = None,
         fit: Fit | None = None,
         backend: str = "auto",
         threads: int | None = None,
+        classes: ClassSet | None = None,
     ) -> None:
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ConfigError(f"size is {size}; give (height, width) of at least 1 pixel each")
-        if isinstance(source, str | Path):
-            options = {} if threads is None else {"threads": threads}
+        options = {} if threads is None else {"threads": threads}
+        if classes is not None and not is_network(source):
+            raise ConfigError("classes are of a network in memory; files and sessions have their own, so leave it out")
+        if is_network(source):
+            self.session = open_weights(source, classes=classes, backend=backend, threads=threads)
+        elif isinstance(source, str | Path) and is_weights(source):
+            self.session = open_weights(source, backend=backend, threads=threads)
+        elif isinstance(source, str | Path):
             self.session = open_session(source, backend, **options)
         elif backend != "auto" or threads is not None:
             raise ConfigError(
                 f"backend is {backend!r} and threads {threads}, but the session is open already; set them where it is"
             )
         elif not isinstance(source, Session):
-            raise ConfigError(f"source is a {type(source).__name__}; give an open session or the path of a file")
+            raise ConfigError(
+                f"source is a {type(source).__name__}; give the path of a file or run folder, an open "
+                "session, or a network"
+            )
         else:
             self.session = source
         self._fixed = self.session.size is not None
@@ -160,13 +192,30 @@ class Segmenter:
         """Where and how it runs, for people."""
         return self.session.device
 
-    def __call__(self, frame: ImageArray) -> Prediction:
-        """Segment an RGB frame, uint8 (H, W, 3).
+    @overload
+    def __call__(self, frame: Frame) -> Prediction: ...
+
+    @overload
+    def __call__(self, frame: list[Frame] | tuple[Frame, ...]) -> list[Prediction]: ...
+
+    def __call__(self, frame: Frame | list[Frame] | tuple[Frame, ...]) -> Prediction | list[Prediction]:
+        """Segment a picture, or each of several, which may differ in size.
+
+        Args:
+            frame: RGB, uint8 (H, W, 3), or grey, uint8 (H, W) or (H, W, 1); a file; or a picture of Pillow's. Of
+                several a list or tuple.
+
+        Returns:
+            the prediction, or a list of them.
 
         Raises:
             ConfigError: the frame is of another type or shape; the message says how to turn it.
+            DataError: the file is missing or cannot be read.
         """
-        return Prediction(self.segment(frame), self.artifact.classes, frame)
+        if isinstance(frame, list | tuple):
+            return [self(each) for each in frame]
+        picture = as_frame(frame)
+        return Prediction(self.segment(picture), self.artifact.classes, picture)
 
     def segment(self, frame: ImageArray) -> MaskArray:
         """Return only the mask, uint8 (H, W), of an RGB frame, uint8 (H, W, 3)."""
@@ -295,6 +344,26 @@ def _stopwatch(times: dict[str, float]) -> Callable[[str], None]:
         last = now
 
     return lap
+
+
+def as_frame(frame: Frame) -> ImageArray:
+    """Return a picture as an RGB frame, uint8 (H, W, 3): a file's, one of Pillow's, or a grey array.
+
+    Raises:
+        ConfigError: it is none of these.
+        DataError: the file is missing or cannot be read.
+    """
+    if isinstance(frame, str | Path):
+        return read_image(frame)
+    if isinstance(frame, Image.Image):
+        return rgb_of(frame)
+    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.size:
+        if frame.ndim == 2:
+            return np.repeat(frame[..., None], 3, axis=2)
+        if frame.ndim == 3 and frame.shape[2] == 1:
+            return np.repeat(frame, 3, axis=2)
+    check_frame(frame)
+    return frame
 
 
 def check_frame(frame: Any) -> None:

@@ -14,7 +14,7 @@ from ..core.progress import counting, logger
 from ..core.recipes import config_from_dict
 from ..core.types import Latency
 from ..data.datasets import create_dataset
-from ..evaluation.metrics import EvalResult
+from ..evaluation.result import EvalResult
 from ..evaluation.scores import evaluate
 from ..evaluation.visualize import result_grid
 from ..exporting.verdict import VerifyResult

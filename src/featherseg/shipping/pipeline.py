@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from torch import nn
 
 from ..compress.calibration import calibration_images
 from ..compress.prune import prune
@@ -24,7 +25,6 @@ from ..core.files import TEMPORARY
 from ..core.images import read_image
 from ..core.progress import counting, logger
 from ..core.types import ImageArray, Latency
-from ..evaluation.opening import open_labelled
 from ..evaluation.scores import protocol
 from ..exporting.targets import targets
 from ..exporting.verdict import VerifyResult
@@ -41,6 +41,7 @@ from .files import BuiltFile, build_files, by_class, check_targets, shipped, tim
 from .folder import check_replaceable, write_model_folder
 from .report.figures import ShipReport, Step, WorstImage
 from .report.worst import worst_images
+from .source import open_source
 
 TEACHING: tuple[dict[str, Any], ...] = (
     {"name": "kl", "temperature": 2.0, "use_ignored": True},
@@ -65,12 +66,13 @@ class ProvenStep:
 
 
 def ship(
-    run: str | Path,
+    run: str | Path | Checkpoint | nn.Module,
     out: str | Path,
     config: ShipConfig | None = None,
     *,
     data: str | Path | None = None,
     kind: str | None = None,
+    model: nn.Module | None = None,
     terms: str = "",
     golden: str | Path | None = None,
 ) -> ShipReport:
@@ -78,11 +80,13 @@ def ship(
 
     Args:
         run: run folder or weights file; pruning needs the run folder, whose recipe trains the pruned network again in
-            a run of its own beside it. One that was finished before is used again.
+            a run of its own beside it. One that was finished before is used again. Or a network in memory, of another
+            library too (see :func:`featherseg.wrap`), with `data`.
         out: folder to write; see :mod:`featherseg.shipping.folder`. It appears whole, or stays as it was.
         config: what to make; the run's own ``[ship]`` section where left out.
         data: folder of the data, where the run's is not to be used.
         kind: dataset kind, where it is another than the run's.
+        model: the network, where the run is of one that no name builds; it gets the run's weights.
         terms: the data's terms of use, for the model card.
         golden: image that goes along with its expected mask; where left out the first validation image, or a made-up
             one of its size if the configuration wants no pictures.
@@ -99,16 +103,15 @@ def ship(
         >>> [file.name for file in report.files], Path("dist/report.html").is_file()
         (['street.onnx'], True)
     """
-    run, out = Path(run), Path(out)
-    checkpoint = load_checkpoint(run)
-    whole = RunFolder(run).config if run.is_dir() else None
+    out = Path(out)
+    source = open_source(run, model, data, kind)
+    run, checkpoint, whole, val_set = source.run, source.checkpoint, source.whole, source.val_set
     config = config or (whole.ship if whole else ShipConfig())
     chosen = [targets.get(name) for name in dict.fromkeys(("onnx", *config.to))]
     check_targets(chosen, config)
     check_replaceable(out)
     if config.prune and whole is None:
         raise ConfigError(f"pruning trains again by the run's recipe, but {run} is no run folder; give one")
-    val_set = open_labelled(run, checkpoint.training, root=data, kind=kind)
     shown = read_image(golden) if golden is not None else val_set.read(0)[0]
     if golden is None and not config.pictures:
         shown = picture((shown.shape[0], shown.shape[1]))
@@ -121,9 +124,7 @@ def ship(
         best = [step for step in steps if step.kept][-1]
 
         def calibration() -> Sequence[ImageArray]:
-            split = str(checkpoint.training.get("split", "train"))
-            train_set = open_labelled(run, checkpoint.training, root=data, kind=kind, split=split)
-            return calibration_images(train_set, config.calibration, spec=best.checkpoint.model.input_spec)
+            return calibration_images(source.train_set(), config.calibration, spec=best.checkpoint.model.input_spec)
 
         built = build_files(context, best.checkpoint, (best.path, best.verified), chosen, calibration)
         report = _report(context, steps, best, built)
@@ -158,7 +159,7 @@ def _finetuning(whole: Config, run: Path, config: ShipConfig, data: str | Path |
         data=source,
         distill=DistillConfig(teacher=str(run), losses=TEACHING),
         optim=msgspec.structs.replace(optim, lr=optim.lr * FINETUNE_LR),
-        train=msgspec.structs.replace(whole.train, epochs=config.finetune_epochs),
+        train=msgspec.structs.replace(whole.train, epochs=config.finetune_epochs, minutes=0.0),
     )
 
 

@@ -55,6 +55,12 @@ class Plan:
         if not self.gave(setting):
             self.choices.append(SettingChoice(setting, value, reason))
 
+    def withdraw(self, *settings: str) -> None:
+        """Take choices back: of these settings and of all that is in them."""
+        self.choices = [
+            choice for choice in self.choices if not any(f"{choice.setting}.".startswith(f"{key}.") for key in settings)
+        ]
+
 
 def _toml(value: Any) -> str:
     """Return a value in one line of TOML, which JSON is but for tables."""

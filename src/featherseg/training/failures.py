@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import re
@@ -18,11 +17,9 @@ from types import FrameType, TracebackType
 import torch
 
 from ..core.errors import FeathersegError, MachineError, first_line
+from ..core.files import FULL
 from ..core.formatting import command
 from ..core.progress import logger
-
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What writing fails with where there is no room: disk, quota, or limit on a file's size."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 import msgspec
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from ..core.config import Config
 from ..core.errors import CheckpointError, ConfigError
 from ..core.progress import counting, hidden, logger
+from ..core.text_files import shortened
 from ..data.cache import CachedDataset, fits_cache
 from ..data.class_counts import ClassCounts, absent_class_warnings, require_contrast, take_class_counts
 from ..data.class_maps import open_mapped
@@ -40,13 +44,25 @@ from .teacher import load_teacher
 from .trainer import RunResult, Setup, Trainer
 
 
-def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResult:
-    """Train as configured and leave a run folder.
+def fit(
+    config: Config | str | Path,
+    *,
+    model: nn.Module | Mapping[str, Any] | str | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> RunResult:
+    """Train, and leave a run folder.
 
     Args:
-        config: the whole run.
+        config: the whole run; or a folder of images and masks, for which all is chosen that `settings` leave open, as
+            ``featherseg train FOLDER`` does (the choices and their reasons are logged); or a recipe's TOML file.
+        model: a network to train, of another library too (see :func:`featherseg.wrap`): a copy of it is trained, and
+            in the end it gets the weights of the best epoch. Else the recipe's section, or the name of a network.
         resume: go on with the run in the folder that `config` names.
         quiet: show no bars and notes, even where :func:`featherseg.show_progress` was called.
+        settings: as in a recipe, a dictionary for each section: ``train={"epochs": 10}, optim={"lr": 1e-3}``, and
+            ``name``, ``out`` and ``seed`` as they are.
 
     Raises:
         FeathersegError: a setting, dataset or weights file cannot be used, or another training holds the run folder;
@@ -58,7 +74,14 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
         >>> config = featherseg.load_config("recipe.toml", ["name=mine", "train.epochs=1"])
         >>> featherseg.fit(config).path.name
         'mine'
+        >>> quick = {"train": {"epochs": 1}, "data": {"batch_size": 4}, "augment": {"crop": [64, 64]}}
+        >>> featherseg.fit("photos", model="jetnet", name="quick", **quick).epochs
+        1
     """
+    from .given import as_given  # which chooses settings, and looks at starts as they are loaded here
+
+    with hidden(quiet):
+        config, network = as_given(config, model, settings, resume=resume)
     run = RunFolder(Path(config.out) / config.name)
     if not resume:
         run.require_new()
@@ -67,7 +90,8 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
     fabric.launch()
     first = fabric.is_global_zero
     with hidden(quiet or not first), run.lock() if first else nullcontext():
-        setup = set_up(config, fabric, fresh=not (resume and run.has_state))
+        trained = None if network is None else copy.deepcopy(network)
+        setup = set_up(config, fabric, fresh=not (resume and run.has_state), model=trained)
         trainer = Trainer(fabric, setup, config, run)
         if first:  # only now that nothing of the configuration can be refused any more
             run.create(config, setup.val_set.classes, resume=resume)
@@ -80,18 +104,22 @@ def fit(config: Config, *, resume: bool = False, quiet: bool = False) -> RunResu
             f"{config.data.batch_size}{processes}, {fabric.strategy.precision.precision} on {fabric.device}"
         )
         result = trainer.train(resume)
+        if network is not None:
+            network.load_state_dict(trainer.network.state_dict())
+            network.eval()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # its threads would abort a process that ends with them running
     return result
 
 
-def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
+def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, model: SegmentationModel | None = None) -> Setup:
     """Build datasets, network, losses and loader; nothing is written.
 
     Args:
         config: the whole run.
         fabric: launched.
         fresh: fill the network with the weights it starts from; a training state replaces them all.
+        model: the network, where it is not built by its name.
 
     Raises:
         FeathersegError: a setting, dataset or weights file cannot be used.
@@ -103,7 +131,13 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     torch.manual_seed(config.seed)
     # A training state replaces all weights: those of the start need not be there any more.
     options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}
-    model = create_model(config.model.name, len(train_set.classes), **options)
+    if model is None:
+        model = create_model(config.model.name, len(train_set.classes), **options)
+    elif model.num_classes != (count := len(train_set.classes)):
+        raise ConfigError(
+            f"model gives logits of {model.num_classes} classes, but {data.name} has {count} "
+            f"({shortened(', '.join(train_set.classes.names), 100)}); build it with {count}"
+        )
     if config.model.long_side:
         model.input_spec = replace(model.input_spec, long_side=config.model.long_side)
     if config.model.starts and fresh:
@@ -129,8 +163,8 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
     ignore = train_set.classes.ignore_index
     supervised = Supervised(
         model,
-        build_loss(config.loss.out, ignore, weights),
-        build_loss(config.loss.aux, ignore, weights),
+        build_loss(config.loss.out, ignore, weights, train_set.classes.names),
+        build_loss(config.loss.aux, ignore, weights, train_set.classes.names),
         config.loss.aux_weight,
     )
     objective: Supervised | Distilled = supervised
@@ -141,27 +175,33 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True) -> Setup:
         objective = Distilled(
             supervised, teachers, distill.losses, train_set.classes, distill.cache, class_table=distill.classes
         )
-    if (step := data.batch_size * fabric.world_size) > (images := len(train_set)):
+    images = len(train_set)
+    if (step := data.batch_size * fabric.world_size) > images * data.crops:
         logger.warning(
             f"warning: a step takes {step} samples of {images} images, some of them more than once, though each time "
             f"cut anew; data.batch_size={max(images // fabric.world_size, 1)} takes each once"
         )
-    batches = EpochBatches(len(train_set), data.batch_size, config.seed, fabric.global_rank, fabric.world_size)
+    batches = EpochBatches(
+        images, data.batch_size, config.seed, fabric.global_rank, fabric.world_size, crops=data.crops
+    )
     raw = looks_on_device(config.augment, fabric.device)
     samples = TrainSamples(train_set, TrainTransform(config.augment, ignore, model.input_spec), config.seed, raw=raw)
     on_gpu = fabric.device.type == "cuda"
     loader = train_loader(samples, batches, data.workers, pin_memory=on_gpu, worker_start=leave_signals_to_parent)
     source = DeviceBatches(loader, config.augment, fabric.device) if raw else loader
-    return Setup(objective, source, batches, len(train_set), val_set)
+    return Setup(objective, source, batches, images, val_set)
 
 
-def resume_run(folder: str | Path, *, epochs: int | None = None, quiet: bool = False) -> RunResult:
+def resume_run(
+    folder: str | Path, *, epochs: int | None = None, quiet: bool = False, model: nn.Module | None = None
+) -> RunResult:
     """Go on with the run in `folder`, which may have been moved, as it was configured.
 
     Args:
         folder: of the run.
         epochs: in all, where there shall be more or fewer than configured; the schedule is stretched to them.
         quiet: show no progress.
+        model: the network, where the run is of one that no name builds; see :func:`fit`.
 
     Raises:
         CheckpointError: it is no run folder, or no epoch of it was finished.
@@ -181,8 +221,9 @@ def resume_run(folder: str | Path, *, epochs: int | None = None, quiet: bool = F
             f"{epochs} epochs in all instead of {config.train.epochs}: the schedule is stretched, so that the learning "
             f"rate goes on from epoch {done + 1} as it is there in a run of {epochs}"
         )
-        config = msgspec.structs.replace(config, train=msgspec.structs.replace(config.train, epochs=epochs))
-    return fit(config, resume=True, quiet=quiet)
+        train = msgspec.structs.replace(config.train, epochs=epochs, minutes=0.0)  # which would plan others
+        config = msgspec.structs.replace(config, train=train)
+    return fit(config, resume=True, quiet=quiet, model=model)
 
 
 def with_lasting_paths(config: Config) -> Config:

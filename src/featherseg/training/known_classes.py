@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..core.types import ClassSet
+from ..core.types import LEFTOVERS, ClassSet
 from ..data.readers.public import CITYSCAPES_CLASSES, VOC_CLASSES
 from ..models.class_matching import matching_classes, plain_name
 
@@ -62,8 +62,6 @@ VOC_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "monitor": ("tvmonitor",),
 }
 """Likewise for PASCAL VOC; most are COCO's names."""
-LEFTOVERS = frozenset({"background", "other", "void", "unlabeled", "unlabelled"})
-"""Names of classes that say nothing about what a picture shows."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, did_you_mean
 from ..core.types import IGNORE_INDEX
+from .centerline_loss import CenterlineDiceLoss
 from .losses import at_size_of, losses
 from .tiled_cross_entropy import check_shapes
 
@@ -71,6 +72,7 @@ def build_loss(
     terms: Sequence[Mapping[str, Any]],
     ignore_index: int = IGNORE_INDEX,
     class_weights: Sequence[float] | None = None,
+    names: Sequence[str] = (),
 ) -> WeightedSum:
     """Build the loss that a recipe describes.
 
@@ -80,6 +82,7 @@ def build_loss(
             the loss's own options.
         ignore_index: target value that takes no part in any term.
         class_weights: one factor per class, for each term that takes class weights and does not give its own.
+        names: of the classes, by which a term of ``cldice`` calls those that are thin.
 
     Raises:
         ConfigError: no term, a term without a name, an unknown loss or option, a value out of range, or class weights
@@ -92,6 +95,8 @@ def build_loss(
             raise ConfigError(f"loss term {dict(term)} has no name; known: {', '.join(losses)}")
         options = {key: value for key, value in term.items() if key not in ("name", "weight")}
         options.setdefault("ignore_index", ignore_index)
+        if losses.get(term["name"]) is CenterlineDiceLoss and "classes" in options:
+            options["classes"] = _ids(options["classes"], names)
         if class_weights is not None and "class_weights" in signature(losses.get(term["name"])).parameters:
             options.setdefault("class_weights", class_weights)
             weighted = True
@@ -100,3 +105,13 @@ def build_loss(
         names = ", ".join(term["name"] for term in terms)
         raise ConfigError(f"class_weights are given, but no loss of {names} takes them; add cross_entropy or drop them")
     return WeightedSum(built)
+
+
+def _ids(classes: Any, names: Sequence[str]) -> Any:
+    """Return the ids of classes that a recipe calls by name; what is no list of names stays for the loss to judge."""
+    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
+        return classes
+    for name in classes:
+        if name not in names:
+            raise ConfigError(f"loss cldice names {name!r}, no class of the data; {did_you_mean(name, names)}")
+    return [names.index(name) for name in classes]

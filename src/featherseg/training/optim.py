@@ -71,6 +71,15 @@ def build_schedule(optimizer: Optimizer, config: OptimConfig, steps: int) -> Lam
     return LambdaLR(optimizer, schedule_factor(config, steps))
 
 
+def stretch_schedule(schedule: LambdaLR, config: OptimConfig, steps: int, done: int) -> None:
+    """Let a schedule go on after `done` steps as it is there in a run of `steps`, however many it was built for."""
+    schedule.lr_lambdas = [schedule_factor(config, steps) for _ in schedule.lr_lambdas]
+    schedule.last_epoch = done
+    rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    for group, rate, factor in rates:
+        group["lr"] = rate * factor(done)
+
+
 class WeightAverage(AveragedModel):
     """An exponential moving average of weights and buffers.
 

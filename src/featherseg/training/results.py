@@ -36,6 +36,9 @@ UNFINISHED = """## Not finished
 Runs that go on another time. Their rates have not come down yet, so the curves say less than they will.
 """
 
+MORE_SCORES = {"Dice": "dice", "precision": "precision", "recall": "recall", "clDice": "cldice_per_class"}
+"""Scores by class that results of today hold, by their titles."""
+
 Run = dict[str, Any]
 """What :func:`read_run` returns."""
 
@@ -81,7 +84,7 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
     _tell_held_out(runs)
     sections = []
     for group in _by_recipe(run for run in runs if run["result"] is not None):
-        with _damage_named(group):
+        with damage_named(group):
             score = statistics.fmean(run["result"]["miou"] or 0.0 for run in group)
             order = (group[0]["config"].data.name, not _folds(group), -score)
             details = [f"## {_name(group)}\n", _protocol(group), _classes(group), _curve(group), _recipe(group[0])]
@@ -91,14 +94,14 @@ def results_markdown(folders: Iterable[str | Path]) -> str:
         *("run", "network", "M params", "GMACs", "data", "judged on", "start", "epochs"),
         *("mIoU", "boundary F1", "hours", "images/s"),
     )
-    page = [HEADER, _table(columns, [row for _, row, _ in sections])]
+    page = [HEADER, markdown_table(columns, [row for _, row, _ in sections])]
     for _, _, details in sections:
         page += details
     unfinished = [run for run in runs if run["result"] is None]
     if unfinished:
         page.append(UNFINISHED)
         for run in unfinished:
-            with _damage_named([run]):
+            with damage_named([run]):
                 page.append(_so_far(run))
     return "\n".join(page)
 
@@ -130,7 +133,7 @@ def write_scores(folders: Iterable[str | Path], path: str | Path) -> Path:
 
 
 @contextmanager
-def _damage_named(group: Sequence[Run]) -> Iterator[None]:
+def damage_named(group: Sequence[Run]) -> Iterator[None]:
     """Turn what files of any content do to a page into one line that says whose they are."""
     try:
         yield
@@ -211,8 +214,8 @@ def _summary(group: Sequence[Run]) -> tuple[str, ...]:
         _judged_on(folds) or f"{result['protocol']['split']}",
         _start(config, _suffix(group[0]) if folds else ""),
         f"{max(run['result']['epochs'] for run in group)}",
-        (_mean if folds else _spread)([run["result"]["miou"] for run in group]),
-        (_mean if folds else _spread)([run["result"]["boundary_f1"] for run in group]),
+        (_mean if folds else spread)([run["result"]["miou"] for run in group]),
+        (_mean if folds else spread)([run["result"]["boundary_f1"] for run in group]),
         f"{hours:.2f}",
         f"{speed:.1f}",
     )
@@ -275,10 +278,16 @@ def _classes(group: Sequence[Run]) -> str:
             for fold, result in zip(folds, results, strict=True):
                 rows.append((f"{title}, {fold}", percent(result[mean]), *(percent(value) for value in result[key])))
         else:
-            values = zip(*(result[key] for result in results), strict=True)
-            rows.append((title, *(_spread(value) for value in values)))
+            columns = zip(*(result[key] for result in results), strict=True)
+            rows.append((title, *(spread(value) for value in columns)))
+    if not _folds(group):
+        for title, key in MORE_SCORES.items():
+            if all(key in result for result in results):  # runs of 0.1 have none of them
+                scores = list(zip(*(result[key] for result in results), strict=True))
+                if any(value is not None for by_run in scores for value in by_run):
+                    rows.append((title, *map(spread, scores)))
     means = ("mean",) if _folds(group) else ()
-    return _table(("", *means, *results[0]["classes"]["names"]), rows)
+    return markdown_table(("", *means, *results[0]["classes"]["names"]), rows)
 
 
 def _curve(group: Sequence[Run]) -> str:
@@ -293,7 +302,7 @@ def _curve(group: Sequence[Run]) -> str:
     for run, curve in zip(group, curves, strict=True):
         title = "val mIoU" if len(group) == 1 else f"val mIoU, seed {run['config'].seed}"
         rows.append((title, *(percent(curve.get(epoch)) for epoch in shown)))
-    return _table(("epoch", *map(str, shown)), rows)
+    return markdown_table(("epoch", *map(str, shown)), rows)
 
 
 def _so_far(run: Run) -> str:
@@ -309,7 +318,7 @@ def _so_far(run: Run) -> str:
         f"### {config.name}\n\n{config.model.name} on {config.data.name} {config.data.val_split}, {_start(config)}; "
         f"epoch {max(scored)} of {config.train.epochs}, {hours:.2f} hours, best so far {percent(scored[best])}.\n\n"
     )
-    return head + _table(("epoch", *map(str, shown)), [("val mIoU", *(percent(scored[e]) for e in shown))])
+    return head + markdown_table(("epoch", *map(str, shown)), [("val mIoU", *(percent(scored[e]) for e in shown))])
 
 
 def _recipe(run: Run) -> str:
@@ -329,7 +338,8 @@ def _portable(tree: dict[str, Any]) -> dict[str, Any]:
     return portable
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [columns, ("---",) * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -340,7 +350,7 @@ def _mean(fractions: Iterable[float | None]) -> str:
     return percent(statistics.fmean(known) if known else None)
 
 
-def _spread(fractions: Sequence[float | None]) -> str:
+def spread(fractions: Sequence[float | None]) -> str:
     """Return the mean in percent, of several runs with their standard deviation."""
     known = [value for value in fractions if value is not None]
     if len(known) < 2:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..core.config import Config
-from ..core.errors import CheckpointError, ConfigError
+from ..core.errors import CheckpointError, ConfigError, require
 from ..core.files import TEMPORARY, write_atomically
 from ..core.formatting import quoted
 from ..core.lock import folder_lock
@@ -22,15 +22,16 @@ from ..core.recipes import config_to_toml, load_config
 from ..core.types import ClassSet
 from ..models.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
 from .failures import go_on, room_for
+from .progress_pictures import FOLDER
 from .run_log import read_log
 
-OWN_FILES = ("classes.json", "env.json", "log.jsonl", "result.json")
+OWN_FILES = ("classes.json", "env.json", "log.jsonl", "result.json", FOLDER)
 """What a run writes beside weights, whose names nobody else has."""
 PACKAGES = ("featherseg", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "opencv-python-headless")
 
 
 class RunFolder:
-    """``config.toml, classes.json, env.json, log.jsonl, result.json, best.*, last.*, state.safetensors`` in one place.
+    """``config.toml, classes.json, env.json, log.jsonl, result.json, best.*, last.*, state.*, progress/`` in one place.
 
     Args:
         path: the folder.
@@ -84,8 +85,9 @@ class RunFolder:
         """
         if not resume:
             self.require_new()
-        for stale in self.path.glob(f"{TEMPORARY}*"):
-            stale.unlink(missing_ok=True)
+        for folder in (self.path, self.path / FOLDER):
+            for stale in folder.glob(f"{TEMPORARY}*"):
+                stale.unlink(missing_ok=True)
         files = {
             "config.toml": config_to_toml(config),
             "classes.json": json.dumps(classes.to_dict(), indent=1),
@@ -107,11 +109,31 @@ class RunFolder:
             raise CheckpointError(f"{self.path} is no run folder: it holds no config.toml")
         return load_config(self.path / "config.toml")
 
+    def change(self, config: Config) -> None:
+        """Write another configuration for the run in the folder."""
+        self._write("config.toml", config_to_toml(config))
+
+    def seconds(self, epochs: int) -> float:
+        """Return what so many epochs of the run took, validation included, as far as its log says."""
+        rows = read_log(self.path) if (self.path / "log.jsonl").is_file() else []
+        parts = ("seconds", "validation_seconds")
+        times = (row.get(part, 0.0) for row in rows if row["epoch"] <= epochs for part in parts)
+        return sum(seconds for seconds in times if isinstance(seconds, int | float))
+
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to ``log.jsonl``; a row of an epoch that is there already (after a resume) replaces it."""
         file = self.path / "log.jsonl"
         rows = [r for r in read_log(self.path) if r["epoch"] < row["epoch"]] if file.exists() else []
         self._write("log.jsonl", "".join(json.dumps(r) + "\n" for r in [*rows, row]))
+
+    def board(self) -> Any:
+        """Return a TensorBoard writer into the folder.
+
+        Raises:
+            MissingExtraError: TensorBoard is not installed.
+        """
+        tensorboard = require("torch.utils.tensorboard", "track", "Logging to TensorBoard")
+        return tensorboard.SummaryWriter(self.path / "tensorboard")
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json``: the best epoch's scores, when training is over."""

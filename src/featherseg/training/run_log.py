@@ -1,4 +1,4 @@
-"""The log of a run, a row for each epoch; read without torch."""
+"""The log of a run, a row for each epoch; read and said without torch."""
 
 from __future__ import annotations
 
@@ -24,6 +24,26 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
     if wrong := next((n for n, row in enumerate(rows, 1) if not _is_row(row)), None):
         raise CheckpointError(f"{file} is damaged (line {wrong} is no row of an epoch); remove the broken line")
     return rows
+
+
+def row_text(row: dict[str, Any], epochs: int, end: str = "") -> str:
+    """Return a row as a line: loss, scores, images per second of training, and seconds with validation among them.
+
+    Args:
+        row: of an epoch.
+        epochs: of the run.
+        end: when it will end, where that is known.
+    """
+    scores = ""
+    if "miou" in row:
+        one = " (of one class)" if sum(iou is not None for iou in row["iou"].values()) == 1 else ""
+        scores = f"val mIoU {100 * row['miou']:5.2f}{one}  "
+    seconds = row["seconds"] + (look := row.get("validation_seconds", 0.0))
+    parts = f" ({look:.0f} of it validation)" if look >= 0.5 else ""
+    return (
+        f"epoch {row['epoch']:3}/{epochs}  loss {row['loss']:.4f}  {scores}"
+        f"{row['images_per_second']:.1f} images/s  {seconds:.0f} s{parts}{'  ' if end else ''}{end}"
+    )
 
 
 def _is_row(row: Any) -> bool:

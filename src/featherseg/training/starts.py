@@ -98,9 +98,9 @@ def choose_start(plan: Plan, classes: ClassSet, images: int, size: tuple[int, in
                 break
             missed.append(lack)
         else:
-            _choose_without(plan, free)
+            choose_without(plan, free=free)
     else:
-        _choose_without(plan, free)
+        choose_without(plan, free=free)
     return tuple(missed[:1])
 
 
@@ -169,7 +169,7 @@ def _choose_published(plan: Plan, weights: PublishedWeights, match: Match, image
     plan.choose("model.long_side", wanted, f"{seen}: {way}, objects are about as large as there")
 
 
-def _choose_without(plan: Plan, free: bool) -> None:
+def choose_without(plan: Plan, *, free: bool) -> None:
     """Choose FastSegNet, from ImageNet's weights where they are to be had, unless the user set something of it."""
     if not free:
         return

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import torch
 from lightning_fabric import Fabric
 from rich.progress import Progress
 
 from ..core.config import Config
-from ..core.errors import CheckpointError, TrainingDivergedError, first_line, require
+from ..core.durations import duration
+from ..core.errors import CheckpointError, TrainingDivergedError, first_line
 from ..core.progress import OnProgress, bars, counting, logger
 from ..data.datasets import SegmentationDataset
 from ..data.loader import EpochBatches, Sample, one_line_errors
-from ..evaluation.metrics import EvalResult
-from ..evaluation.scores import protocol, score
+from ..evaluation.centerline import take_widths
+from ..evaluation.result import EvalResult
+from ..evaluation.scores import Watch, protocol, score
 from ..models.base import SegmentationModel
 from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.facts import count_gmacs, count_parameters
@@ -29,8 +32,11 @@ from ..runtime.artifact import Artifact
 from ..runtime.segmenter import Segmenter
 from .distill import Distilled
 from .failures import report_failures
-from .optim import build_ema, build_schedule
+from .optim import build_ema, build_schedule, stretch_schedule
+from .progress_pictures import ProgressPictures
+from .run_clock import RunClock, time_scores
 from .run_folder import RunFolder
+from .run_log import row_text
 from .start_share import StartBlend
 from .step import TrainingStep
 from .supervised import Supervised
@@ -95,15 +101,18 @@ class Trainer:
         self.fabric, self.setup, self.config, self.run = fabric, setup, config, run
         self.val_set = setup.val_set
         self.step = TrainingStep(fabric, setup.objective, config)
-        steps = config.train.epochs * math.ceil(len(setup.batches) / config.optim.accumulate)
-        self.schedule = build_schedule(self.step.optimizer.optimizer, config.optim, steps)
+        self.schedule = build_schedule(self.step.optimizer.optimizer, config.optim, self._steps(config.train.epochs))
         self.ema = build_ema(setup.objective.model, config.train.ema)
         share = config.train.start_share
         self.blend = StartBlend(setup.objective.model, share) if share else None
         self.epoch = self.saved = 0
         self.best_epoch, self.best_miou = 0, -1.0
         self.better_epoch = 0  # the last that was not only as good; patience counts from it
-        self.board = _board(run) if config.train.tensorboard and fabric.is_global_zero else None
+        self.clock = RunClock(len(setup.batches), 60 * config.train.minutes, self.time_scores)
+        self.val_share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
+        count = config.train.pictures if fabric.is_global_zero else 0
+        self.pictures = ProgressPictures(run.path, self.val_set.classes, self.val_share, count)
+        self.board = run.board() if config.train.tensorboard and fabric.is_global_zero else None
 
     def train(self, resume: bool = False) -> RunResult:
         """Train to the last epoch, or until `patience` evaluations brought nothing better.
@@ -143,26 +152,66 @@ class Trainer:
 
     def _run_epochs(self) -> None:
         """Train and evaluate epoch after epoch, each left behind as a checkpoint."""
-        config = self.config.train
+        every = self.config.train.eval_every
         with bars("{task.fields[figures]}") as progress:
-            overall = progress.add_task("epochs", total=config.epochs, completed=self.epoch, figures="")
-            while self.epoch < config.epochs and not self._out_of_patience():
+            overall = progress.add_task("epochs", total=self.config.train.epochs, completed=self.epoch, figures="")
+            while self.epoch < self.config.train.epochs and not self._out_of_patience():
                 row = self._epoch(progress)
-                if self.epoch % config.eval_every == 0 or self.epoch == config.epochs:
+                before = self._plan_anew()
+                epochs = self.config.train.epochs
+                if self.epoch % every == 0 or self.epoch == epochs:
                     row |= self._evaluate(progress)
-                if self.fabric.is_global_zero:
-                    self.run.log(row)
-                    self.run.save("last", self._checkpoint(row))
-                    self.run.save_state(self._state())
-                if self.board is not None:
-                    for name in ("loss", "miou", "lr", "images_per_second"):
-                        if name in row:
-                            self.board.add_scalar(name, row[name], self.epoch)
-                    self.board.flush()
-                self.fabric.barrier()
+                begin = time.monotonic()
+                self.save(row, replanned_from=before)
+                self.clock.saved(time.monotonic() - begin)
                 self.saved = self.epoch
-                progress.update(overall, completed=self.epoch, figures=f"best mIoU {100 * self.best_miou:.1f}")
-                logger.info(_row_text(row, config.epochs))
+                figures = f"best mIoU {100 * self.best_miou:.1f}"
+                progress.update(overall, completed=self.epoch, total=epochs, figures=figures)
+                logger.info(row_text(row, epochs, self.clock.ends(self.epoch, epochs, every)))
+
+    def save(self, row: dict[str, Any], *, replanned_from: int = 0) -> None:
+        """Leave an epoch behind: its row, weights and state, all before others go on.
+
+        Args:
+            row: of the epoch.
+            replanned_from: the epochs of the run as they were planned until this one, where they were planned anew.
+        """
+        if self.fabric.is_global_zero:
+            self.run.log(row)
+            self.run.save("last", self._checkpoint(row))
+            # The state comes first: a run that is killed before its configuration is written finds the plan in it.
+            planned = {"planned": [replanned_from, self.config.train.epochs]} if replanned_from else {}
+            self.run.save_state(self._state() | planned)
+            if planned:
+                self.run.change(self.config)
+        if self.board is not None:
+            for name in ("loss", "miou", "lr", "images_per_second"):
+                if name in row:
+                    self.board.add_scalar(name, row[name], self.epoch)
+            self.board.flush()
+        self.fabric.barrier()
+
+    def _plan_anew(self) -> int:
+        """Plan other epochs where the run would not end in time; return as how many they were planned before, or 0."""
+        before, every = self.config.train.epochs, self.config.train.eval_every
+        epochs = int(self.fabric.broadcast(self.clock.plan(self.epoch, before, every)))
+        if epochs == before:
+            return 0
+        logger.info(
+            f"train.epochs={epochs} instead of {before}: a step takes {duration(self.clock.pace().step)}, and the run "
+            f"has {duration(self.clock.limit)}"
+        )
+        self._set_epochs(epochs)
+        return before
+
+    def _set_epochs(self, epochs: int) -> None:
+        change = msgspec.structs.replace
+        self.config = change(self.config, train=change(self.config.train, epochs=epochs))
+        stretch_schedule(self.schedule, self.config.optim, self._steps(epochs), self._steps(self.epoch))
+
+    def _steps(self, epochs: int) -> int:
+        """Return the optimiser's steps of so many epochs."""
+        return epochs * math.ceil(len(self.setup.batches) / self.config.optim.accumulate)
 
     def _epoch(self, progress: Progress) -> dict[str, Any]:
         """Train one epoch and return its row of the log."""
@@ -187,11 +236,16 @@ class Trainer:
                 speed = step * config.data.batch_size * fabric.world_size / max(time.monotonic() - begin, TICK)
                 figures = f"loss {float(torch.stack(losses[-20:]).mean()):.3f}, {speed:.1f} images/s"
                 progress.update(task, completed=step, figures=figures)
+                train = config.train
+                elapsed = time.monotonic() - begin
+                if words := self.clock.said_early(step, elapsed, self.epoch, train.epochs, train.eval_every):
+                    logger.info(words)
         progress.remove_task(task)
         if self.blend is not None:
             self.blend.update(self.ema.module.state_dict())
         self.epoch += 1
         seconds = max(time.monotonic() - begin, TICK)
+        self.clock.trained(seconds)
         mean = fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean")
         return {
             "epoch": self.epoch,
@@ -203,11 +257,16 @@ class Trainer:
 
     def _evaluate(self, progress: Progress) -> dict[str, Any]:
         """Score the averaged weights on the validation split, keep them if they are the best, and return scores."""
+        begin = time.monotonic()
         self._share(self.network.buffers())  # each process's batch norms saw other samples; the first's are saved
         task = progress.add_task("evaluate", total=len(self.val_set), figures="")
-        result = self._score(lambda done, _: progress.update(task, completed=done * self.fabric.world_size))
+        world, watch = self.fabric.world_size, self.pictures.watch
+        result = self._score(lambda done, _: progress.update(task, completed=done * world), watch=watch)
         progress.remove_task(task)
+        seconds = time.monotonic() - begin
+        self.clock.looked(seconds)
         row = {
+            "validation_seconds": round(seconds, 2),
             "miou": round(result.miou, 6),
             "pixel_accuracy": round(result.pixel_accuracy, 6),
             "iou": {
@@ -221,19 +280,35 @@ class Trainer:
             self.best_miou, self.best_epoch = result.miou, self.epoch
             if self.fabric.is_global_zero:
                 self.run.save("best", self._checkpoint(row))
+                self.pictures.write(self.epoch, self.board)
         return row
 
-    def _score(self, progress: OnProgress, boundary: bool = False) -> EvalResult:
+    def _score(self, progress: OnProgress, boundary: bool = False, watch: Watch | None = None) -> EvalResult:
         """Score the averaged weights; each process takes its share of the images, and the counts are added up."""
-        fabric = self.fabric
-        segmenter = Segmenter(TorchSession(self.network, self._artifact(), device=str(fabric.device)))
-        share = range(fabric.global_rank, len(self.val_set), fabric.world_size)
-        confusion, borders = score(segmenter.segment, self.val_set, indices=share, boundary=boundary, progress=progress)
-        for counts in (*confusion.counts(), *(borders.counts() if borders else ())):
+        fabric, segmenter = self.fabric, self._segmenter()
+        widths = take_widths(self.val_set) if boundary else None
+        thin = widths.thin if widths else ()
+        confusion, borders, lines = score(
+            segmenter.segment,
+            self.val_set,
+            indices=self.val_share,
+            boundary=boundary,
+            thin=thin,
+            watch=watch,
+            progress=progress,
+        )
+        for counts in (counts for metric in (confusion, borders, lines) if metric for counts in metric.counts()):
             total = fabric.all_reduce(torch.from_numpy(counts).to(fabric.device), reduce_op="sum")
             counts[:] = cast(torch.Tensor, total).cpu().numpy()
         rules = protocol(self.val_set, long_side=self.network.input_spec.long_side)
-        return EvalResult.from_metrics(confusion, borders, rules)
+        return EvalResult.from_metrics(confusion, borders, rules, lines, widths)
+
+    def _segmenter(self) -> Segmenter:
+        return Segmenter(TorchSession(self.network, self._artifact(), device=str(self.fabric.device)))
+
+    def time_scores(self) -> tuple[float, float]:
+        """Return about what a look at all validation images takes in seconds, and boundary F1 beside it."""
+        return time_scores(self._segmenter().segment, self.val_set, self.fabric.world_size)
 
     def _share(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give all processes the first one's values."""
@@ -300,44 +375,31 @@ class Trainer:
                 self.blend.start = state["start"]
                 self.blend.update(self.ema.module.state_dict())
             self.step.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.last_epoch = state["schedule"]["last_epoch"]
-            schedule = self.schedule
-            rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
-            for group, rate, factor in rates:  # the schedule may have been stretched
-                group["lr"] = rate * factor(schedule.last_epoch)
             self.fabric.strategy.precision.load_state_dict(state["scaler"])
             self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
             self.better_epoch = state.get("better_epoch", self.best_epoch)  # runs of 0.6 do not say
+            before, planned = state.get("planned", (0, 0))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"the training state in {self.run.path} is damaged or another network's ({first_line(error)}); "
                 "restore it, or train anew under another name"
             ) from error
         self.saved = self.epoch
+        if before == self.config.train.epochs:  # it was killed before this was in its configuration
+            self._set_epochs(planned)
+            if self.fabric.is_global_zero:
+                self.run.change(self.config)
+        # The schedule may have been stretched, and an epoch's steps be others than they were.
+        stretch_schedule(
+            self.schedule, self.config.optim, self._steps(self.config.train.epochs), self._steps(self.epoch)
+        )
+        self.clock.spent = self.run.seconds(self.epoch) if self.fabric.is_global_zero else 0.0
 
     def _final_scores(self) -> EvalResult:
         """Score the best epoch's weights in full, boundary F1 with it."""
         if self.fabric.is_global_zero:  # other nodes need not see its folder
-            best = load_checkpoint(self.run.path)
-            self.network.load_state_dict(best.model.state_dict())
+            load_checkpoint(self.run.path, model=self.network)
         self._share(self.network.state_dict().values())
         images = len(self.val_set)
         with counting("best epoch", images) as progress:
             return self._score(lambda done, _: progress(done * self.fabric.world_size, images), boundary=True)
-
-
-def _row_text(row: dict[str, Any], epochs: int) -> str:
-    scores = ""
-    if "miou" in row:
-        one = " (of one class)" if sum(iou is not None for iou in row["iou"].values()) == 1 else ""
-        scores = f"val mIoU {100 * row['miou']:5.2f}{one}  "
-    return (
-        f"epoch {row['epoch']:3}/{epochs}  loss {row['loss']:.4f}  {scores}"
-        f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
-    )
-
-
-def _board(run: RunFolder) -> Any:
-    """Return a TensorBoard writer into the run folder."""
-    tensorboard = require("torch.utils.tensorboard", "track", "Logging to TensorBoard")
-    return tensorboard.SummaryWriter(run.path / "tensorboard")

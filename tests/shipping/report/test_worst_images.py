@@ -13,7 +13,8 @@ from PIL import Image
 from featherseg.core.errors import ConfigError
 from featherseg.core.types import ClassSet
 from featherseg.shipping.report.figures import WorstImage
-from featherseg.shipping.report.worst import DIFFERENCES, PANEL_SIDE, worst_images
+from featherseg.shipping.report.panels import PANEL_SIDE
+from featherseg.shipping.report.worst import DIFFERENCES, worst_images
 
 
 class Streets:

@@ -1,4 +1,4 @@
-"""The synthetic street set: procedural street scenes with exact masks, for trying, testing and teaching.
+"""The synthetic sets: procedural street scenes, or vessels, with exact masks, for trying, testing and teaching.
 
 Every scene follows from its seed alone, so the set needs no download and is the same everywhere.
 """
@@ -14,13 +14,25 @@ from numpy.random import PCG64, Generator, SeedSequence
 from ...core.errors import ConfigError, did_you_mean
 from ...core.images import write_image, write_mask
 from ...core.types import MIN_SIZE, ClassSet, ImageArray, MaskArray
-from ..datasets import datasets
+from ..datasets import Indexed, datasets
 from ..street.actors import Car
 from ..street.backdrop import draw_bonnet, draw_ground, draw_sky, draw_skyline, finish, hide_border
 from ..street.layout import choose_light, choose_street, furnish
 from ..street.scene import STREET_CLASSES, Canvas
+from ..vessels.picture import VESSEL_CLASSES, render_vessels
 
-__all__ = ["STREET_CLASSES", "SyntheticStreet", "render_street", "write_street"]
+__all__ = [
+    "SCENES",
+    "STREET_CLASSES",
+    "VESSEL_CLASSES",
+    "SyntheticScenes",
+    "SyntheticStreet",
+    "SyntheticVessels",
+    "render_street",
+    "render_vessels",
+    "write_street",
+    "write_synthetic",
+]
 
 SPLITS = ("train", "val", "test")
 
@@ -79,8 +91,8 @@ MAX_SIDE = 4096
 """Pixels; a larger scene takes gigabytes to draw."""
 
 
-class SyntheticStreet:
-    """A split of the synthetic street set.
+class SyntheticScenes(Indexed):
+    """A split of a synthetic set; its scenes are what a subclass draws.
 
     Args:
         split: ``"train"``, ``"val"`` or ``"test"``; no scene is in two of them.
@@ -93,6 +105,8 @@ class SyntheticStreet:
     """
 
     name = "synthetic"
+    scene: str
+    classes: ClassSet
 
     def __init__(
         self, split: str = "train", count: int = 256, size: tuple[int, int] = (192, 384), seed: int = 0
@@ -100,13 +114,12 @@ class SyntheticStreet:
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r}; {did_you_mean(split, SPLITS)}")
         if count < 1:
-            raise ConfigError(f"count is {count}; a street set needs at least 1 scene")
+            raise ConfigError(f"count is {count}; a synthetic set needs at least 1 scene")
         if min(size) < MIN_SIZE or max(size) > MAX_SIDE:
-            raise ConfigError(f"size is {size[0]}x{size[1]}; a street has {MIN_SIZE} to {MAX_SIDE} pixels a side")
+            raise ConfigError(f"size is {size[0]}x{size[1]}; a scene has {MIN_SIZE} to {MAX_SIDE} pixels a side")
         if seed < 0:
             raise ConfigError(f"seed is {seed}; use 0 or more")
         self.split = split
-        self.classes: ClassSet = STREET_CLASSES
         self.count, self.size, self.seed = count, size, seed
 
     def __len__(self) -> int:
@@ -114,12 +127,15 @@ class SyntheticStreet:
 
     def stem(self, index: int) -> str:
         """Return the name of scene `index`, such as ``"street_000012"``."""
-        return f"street_{self._inside(index):06d}"
+        return f"{self.scene}_{self._inside(index):06d}"
 
     def read(self, index: int) -> tuple[ImageArray, MaskArray]:
         """Draw scene `index`: RGB image, uint8 (H, W, 3), and mask, uint8 (H, W)."""
         stream = SeedSequence([self.seed, SPLITS.index(self.split), self._inside(index)])
-        return render_street(int(stream.generate_state(1, np.uint64)[0]), self.size)
+        return self._render(int(stream.generate_state(1, np.uint64)[0]))
+
+    def _render(self, seed: int) -> tuple[ImageArray, MaskArray]:
+        raise NotImplementedError
 
     def _inside(self, index: int) -> int:
         if not 0 <= index < self.count:
@@ -127,21 +143,46 @@ class SyntheticStreet:
         return index
 
 
+class SyntheticStreet(SyntheticScenes):
+    """A split of the synthetic street set."""
+
+    scene = "street"
+    classes = STREET_CLASSES
+
+    def _render(self, seed: int) -> tuple[ImageArray, MaskArray]:
+        return render_street(seed, self.size)
+
+
+class SyntheticVessels(SyntheticScenes):
+    """A split of the synthetic vessels: thin trees on textured ground."""
+
+    scene = "vessels"
+    classes = VESSEL_CLASSES
+
+    def _render(self, seed: int) -> tuple[ImageArray, MaskArray]:
+        return render_vessels(seed, self.size)
+
+
+SCENES: dict[str, type[SyntheticScenes]] = {kind.scene: kind for kind in (SyntheticStreet, SyntheticVessels)}
+
+
 @datasets.register("synthetic")
 def synthetic(
     root: Path,
     split: str = "train",
     *,
+    scene: str = "street",
     count: int = 256,
     val_count: int = 48,
     size: tuple[int, int] = (192, 384),
     seed: int = 0,
-) -> SyntheticStreet:
-    """Draw street scenes instead of reading files; no folder is needed.
+) -> SyntheticScenes:
+    """Draw scenes instead of reading files; no folder is needed.
 
     Args:
         root: not used.
         split: ``train``, ``val`` or ``test``.
+        scene: ``street``, of nine classes, or ``vessels``: trees 1 to 6 pixels wide on textured ground, two classes.
         count: scenes of the training split.
         val_count: scenes of each other split.
         size: (height, width) in pixels.
@@ -149,16 +190,25 @@ def synthetic(
     """
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(side, int) for side in size):
         raise ConfigError(f"data.options.size is {size!r}; give [height, width]")
-    return SyntheticStreet(split, count if split == "train" else val_count, (size[0], size[1]), seed)
+    return _kind(scene)(split, count if split == "train" else val_count, (size[0], size[1]), seed)
 
 
-def write_street(out: Path, train: int = 64, val: int = 16, size: tuple[int, int] = (192, 384), seed: int = 0) -> Path:
-    """Write a street set as a folder: ``images/<split>/*.png``, ``masks/<split>/*.png`` and ``classes.json``.
+def _kind(scene: str) -> type[SyntheticScenes]:
+    if scene not in SCENES:
+        raise ConfigError(f"unknown scene {scene!r}; {did_you_mean(scene, SCENES)}")
+    return SCENES[scene]
+
+
+def write_synthetic(
+    out: Path, scene: str, train: int = 64, val: int = 16, size: tuple[int, int] = (192, 384), seed: int = 0
+) -> Path:
+    """Write a synthetic set as a folder: ``images/<split>/*.png``, ``masks/<split>/*.png`` and ``classes.json``.
 
     Masks are index PNGs with the classes' palette. Files that are there already are replaced.
 
     Args:
         out: folder to write to; made if missing.
+        scene: ``"street"`` or ``"vessels"``.
         train, val: numbers of scenes, at least 1 each.
         size: (height, width) in pixels, at least 64 each.
         seed: chooses the set.
@@ -167,14 +217,19 @@ def write_street(out: Path, train: int = 64, val: int = 16, size: tuple[int, int
         `out`.
 
     Raises:
-        ConfigError: as for :class:`SyntheticStreet`.
+        ConfigError: the scene is unknown, or as for :class:`SyntheticScenes`.
     """
-    sets = [SyntheticStreet("train", train, size, seed), SyntheticStreet("val", val, size, seed)]
-    for dataset in sets:
+    kind = _kind(scene)
+    for dataset in [kind("train", train, size, seed), kind("val", val, size, seed)]:
         images, masks = out / "images" / dataset.split, out / "masks" / dataset.split
         for index in range(len(dataset)):
             image, mask = dataset.read(index)
             write_image(images / f"{dataset.stem(index)}.png", image)
-            write_mask(masks / f"{dataset.stem(index)}.png", mask, STREET_CLASSES)
-    (out / "classes.json").write_text(json.dumps(STREET_CLASSES.to_dict(), indent=2) + "\n", encoding="utf-8")
+            write_mask(masks / f"{dataset.stem(index)}.png", mask, kind.classes)
+    (out / "classes.json").write_text(json.dumps(kind.classes.to_dict(), indent=2) + "\n", encoding="utf-8")
     return out
+
+
+def write_street(out: Path, train: int = 64, val: int = 16, size: tuple[int, int] = (192, 384), seed: int = 0) -> Path:
+    """Write a street set as a folder; see :func:`write_synthetic`."""
+    return write_synthetic(out, "street", train, val, size, seed)

@@ -129,8 +129,8 @@ class FastSegNet(SegmentationModel):
         super().__init__()
         if width not in WIDTHS:
             raise ConfigError(f"fastsegnet's width is {width}; choose one of {', '.join(map(str, WIDTHS))}")
-        if not isinstance(stride, int) or stride not in LAST_CHANNELS:
-            raise ConfigError(f"fastsegnet's stride is {stride!r}; choose one of {', '.join(map(str, LAST_CHANNELS))}")
+        if stride not in LAST_CHANNELS:
+            raise ConfigError(f"fastsegnet's stride is {stride}; choose one of {', '.join(map(str, LAST_CHANNELS))}")
         if encoder_weights == "imagenet" and width != 1.0:
             raise ConfigError(f"ImageNet weights exist for width 1.0, not {width}; leave encoder_weights out")
         self.num_classes = num_classes

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
@@ -102,6 +103,7 @@ def segment_video(
     *,
     on_frame: Callable[[int, P], object] | None = None,
     mode: Mode = "overlay",
+    overlay: Callable[[P], ImageArray] = methodcaller("overlay"),
     queue_size: int = 4,
     limit: int | None = None,
 ) -> VideoResult:
@@ -122,6 +124,8 @@ def segment_video(
         on_frame: called in this thread with each frame's number, from 0, and its prediction.
         mode: what is written: the classes laid over the frame, their colours alone, or the frame and the overlay
             side by side.
+        overlay: draws a prediction over its frame, RGB uint8 (H, W, 3); in a thread of its own. By default its method
+            of that name, without arguments.
         queue_size: frames that may wait between two stages.
         limit: frames to segment at most.
 
@@ -159,7 +163,7 @@ def segment_video(
     if target is not None:
         writer = VideoWriter(target, source.sound)
         # Only a failing writer stops the others at once: what was decoded before an error is still worth writing.
-        stages.append(Stage("encode", lambda: _encode(writer, mode, predicted, laps), stop))
+        stages.append(Stage("encode", lambda: _encode(writer, mode, overlay, predicted, laps), stop))
     count = 0
     with _running(stages, source, stop):
         for frame in decoded.items(sources.SILENCE_SECONDS + GRACE_SECONDS if source.live else None):
@@ -227,23 +231,29 @@ def _decode(source: Source, decoded: Channel[Frame]) -> None:
         decoded.close()
 
 
-def _encode(writer: VideoWriter, mode: Mode, predicted: Channel[tuple[Frame, P]], laps: LapTable) -> None:
+def _encode(
+    writer: VideoWriter,
+    mode: Mode,
+    overlay: Callable[[P], ImageArray],
+    predicted: Channel[tuple[Frame, P]],
+    laps: LapTable,
+) -> None:
     """Draw and write predictions; the file is finished whatever happens."""
     with closing(writer):
         for frame, prediction in predicted.items():
             with Lap(frame.laps, "draw"):
-                drawn = _draw(frame.image, prediction, mode)
+                drawn = _draw(frame.image, prediction, mode, overlay)
             with Lap(frame.laps, "encode"):
                 writer.write(drawn, frame)
             laps.add(frame.laps)
 
 
-def _draw(image: ImageArray, prediction: FramePrediction, mode: Mode) -> ImageArray:
+def _draw(image: ImageArray, prediction: P, mode: Mode, overlay: Callable[[P], ImageArray]) -> ImageArray:
     """Return the picture to write, RGB uint8, of even height and width."""
     if mode == "mask":
         drawn = colorize(prediction.mask, prediction.classes)
     else:
-        drawn = prediction.overlay()
+        drawn = overlay(prediction)
         if mode == "side-by-side":
             drawn = np.hstack([image, drawn])
     height, width = drawn.shape[:2]

@@ -6,16 +6,13 @@ import json
 from html import escape
 from pathlib import Path
 
-from ...core.charts import style_sheet
 from ...core.errors import ArtifactError, first_line
 from ...core.files import write_atomically
 from . import sections
 from .figures import ShipReport
+from .html import document, section
 
 JSON_NAME, HTML_NAME = "report.json", "report.html"
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""Makes it certain that the page asks nobody for anything, whatever a class is called."""
 
 
 def write_report(report: ShipReport, folder: str | Path) -> Path:
@@ -49,23 +46,16 @@ def render(report: ShipReport) -> str:
     """Return the page: files, accuracy against latency, steps, sizes, classes, worst images, protocol."""
     rules = sections.protocol_line(report)
     parts = [
-        _section("Files", sections.files_table(report), rules),
-        _section("Accuracy against latency", sections.accuracy_chart(report), rules),
-        _section("Steps", sections.steps_table(report), rules),
-        _section("Size", sections.size_chart(report), "With the files beside a file that it needs; 1 MB is 10⁶ bytes."),
-        _section("IoU by class", sections.class_chart(report), rules),
+        section("Files", sections.files_table(report), rules),
+        section("Accuracy against latency", sections.accuracy_chart(report), rules),
+        section("Steps", sections.steps_table(report), rules),
+        section("Size", sections.size_chart(report), "With the files beside a file that it needs; 1 MB is 10⁶ bytes."),
+        section("IoU by class", sections.class_chart(report), rules),
     ]
     if report.worst:
-        parts.append(_section("Worst images", sections.worst_panels(report), rules))
-    parts.append(_section("Protocol", sections.protocol_table(report), ""))
-    style = style_sheet()
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.name)}: ship report</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n{_head(report)}\n" + "\n".join(parts) + "\n</body>\n</html>\n"
-    )
+        parts.append(section("Worst images", sections.worst_panels(report), rules))
+    parts.append(section("Protocol", sections.protocol_table(report), ""))
+    return document(f"{report.name}: ship report", [_head(report), *parts])
 
 
 def _head(report: ShipReport) -> str:
@@ -79,8 +69,3 @@ def _head(report: ShipReport) -> str:
         f"<header><h1>{escape(report.name)}</h1>"
         f'<p><b class="{style}">{mark} {words}</b></p><p class="soft">{escape(about)}</p></header>'
     )
-
-
-def _section(title: str, body: str, caption: str) -> str:
-    note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<section><h2>{title}</h2><figure>{body}{note}</figure></section>"

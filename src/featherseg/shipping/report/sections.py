@@ -11,9 +11,11 @@ from html import escape
 from string import ascii_uppercase
 
 from ...core import formatting
-from ...core.charts import Bar, Group, Point, bars, color_class, scatter
+from ...core.charts import Bar, Group, Point, bars, scatter
 from .figures import LATENCY_PARTS, ShippedFile, ShipReport, Step, WorstImage
-from .worst import DIFFERENCES, IGNORED
+from .html import heads, key, keys, number, swatches, table
+from .panels import IGNORED
+from .worst import DIFFERENCES
 
 MAX_CLASSES = 24
 """Classes in the first chart of IoU. Of more, those that lose most are in it, and all of them in one to unfold."""
@@ -29,31 +31,31 @@ def files_table(report: ShipReport) -> str:
     if not report.files:
         return "<p>No file came out.</p>"
     figures = ("size", "mIoU", "boundary F1", "agreement", "logit error", "net ms", "total ms", "of twin")
-    head = f"<th></th><th>file</th><th>verdict</th><th>target</th>{_heads(figures)}"
+    head = f"<th></th><th>file</th><th>verdict</th><th>target</th>{heads(figures)}"
     rows = "".join(_file_row(report.baseline, i, file) for i, file in enumerate(report.files))
     legend = (
         "Small figures: against the fp32 baseline, and the 90th and 99th percentile of a latency, whose large one is "
         "the median. Net: the network alone; total: from frame to mask. Agreement: pixels with the fp32 network's "
         "class. Of twin: median total over that of the fp32 file it was made from, timed in the same run, in turns."
     )
-    return f'{_table(head, rows)}<p class="soft">{legend}</p>'
+    return f'{table(head, rows)}<p class="soft">{legend}</p>'
 
 
 def _file_row(base: Step, index: int, file: ShippedFile) -> str:
     latencies = [[formatting.fixed(file.latency(part, q), 1) for q in ("p50", "p90", "p99")] for part in LATENCY_PARTS]
     style, verdict = _verdict(file)
     cells = (
-        f"<td>{_key(file_key(index), index + 1)}</td>",
+        f"<td>{key(file_key(index), index + 1)}</td>",
         f'<td class="name"><b>{escape(file.name)}</b></td>',
         f'<td><b class="{style}">{verdict}</b></td>',
         f"<td>{escape(file.target)}<small>{escape(file.precision)}</small></td>",
-        _number(formatting.size(file.bytes), formatting.ratio(file.bytes, base.bytes)),
-        _number(formatting.percent(file.miou), formatting.change(file.miou, base.miou)),
-        _number(formatting.percent(file.boundary_f1), formatting.change(file.boundary_f1, base.boundary_f1)),
-        _number(formatting.share(file.agreement)),
-        _number(formatting.error(file.parity)),
-        *(_number(p50, f"{p90} · {p99}" if file.latency_ms else "") for p50, p90, p99 in latencies),
-        _number(formatting.ratio(file.latency("total", "p50"), file.twin_latency_ms) or formatting.DASH),
+        number(formatting.size(file.bytes), formatting.ratio(file.bytes, base.bytes)),
+        number(formatting.percent(file.miou), formatting.change(file.miou, base.miou)),
+        number(formatting.percent(file.boundary_f1), formatting.change(file.boundary_f1, base.boundary_f1)),
+        number(formatting.share(file.agreement)),
+        number(formatting.error(file.parity)),
+        *(number(p50, f"{p90} · {p99}" if file.latency_ms else "") for p50, p90, p99 in latencies),
+        number(formatting.ratio(file.latency("total", "p50"), file.twin_latency_ms) or formatting.DASH),
     )
     where = escape("; ".join(filter(None, (file.session, file.timing))))
     reasons = "".join(f'<b class="bad">{escape(reason)}</b><br>' for reason in file.failures)
@@ -71,9 +73,9 @@ def _verdict(file: ShippedFile) -> tuple[str, str]:
 def steps_table(report: ShipReport) -> str:
     """Return the table of steps, with those that were rolled back and why."""
     figures = ("mIoU", "boundary F1", "M params", "GMACs", "size", "total ms")
-    head = f"<th></th><th>step</th><th>kind</th>{_heads(figures)}<th>note</th>"
+    head = f"<th></th><th>step</th><th>kind</th>{heads(figures)}<th>note</th>"
     rows = "".join(_step_row(report.baseline, i, step) for i, step in enumerate(report.steps))
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _step_row(base: Step, index: int, step: Step) -> str:
@@ -93,10 +95,10 @@ def _step_row(base: Step, index: int, step: Step) -> str:
         formatting.size(step.bytes),
         formatting.fixed(step.latency_p50_ms, 1),
     )
-    cells = "".join(_number(figure, note if index else "") for figure, note in zip(figures, notes, strict=True))
+    cells = "".join(number(figure, note if index else "") for figure, note in zip(figures, notes, strict=True))
     state = "<small>fp32 baseline</small>" if index == 0 else "" if step.kept else '<b class="warn">rolled back</b>'
     name = f'<td><span class="name">{escape(step.name)}</span> {state}</td>'
-    row = f"<td>{_key(f'S{index}', 0)}</td>{name}<td>{escape(step.kind)}</td>{cells}"
+    row = f"<td>{key(f'S{index}', 0)}</td>{name}<td>{escape(step.kind)}</td>{cells}"
     kind = "kept" if step.kept else "gone"
     return f'<tr class="{kind}">{row}<td class="note">{escape(step.note)}</td></tr>'
 
@@ -132,7 +134,7 @@ def accuracy_chart(report: ShipReport) -> str:
     chart = scatter(drawn, "latency of the whole path, median, ms", "mIoU, %") if drawn else ""
     rest = f'<p class="soft">Not measured: {escape(", ".join(p.title for p in left_out))}</p>' if left_out else ""
     steps = [(f"S{i}", 0, step.name) for i, step in enumerate(report.steps)]
-    return f'<div class="wide">{chart}</div><p class="soft">{_MARKS}</p>{_keys(steps + _file_keys(report))}{rest}'
+    return f'<div class="wide">{chart}</div><p class="soft">{_MARKS}</p>{keys(steps + _file_keys(report))}{rest}'
 
 
 def _point_title(name: str, miou: float, latency_ms: float) -> str:
@@ -174,7 +176,7 @@ def class_chart(report: ShipReport) -> str:
         return f'<div class="wide">{bars([group(name) for name in names], "IoU, %", 100.0)}</div>'
 
     names = report.classes.names
-    legend = _keys(
+    legend = keys(
         [("fp32", 0, "fp32 network")] * bool(report.fp32_iou) + [(file_key(i), i + 1, f.name) for i, f in measured]
     )
     if len(names) <= MAX_CLASSES:
@@ -196,7 +198,7 @@ def _loss(report: ShipReport, name: str) -> float:
 
 def worst_panels(report: ShipReport) -> str:
     """Return the worst images' panels side by side, with the colours that occur in them."""
-    kinds = _swatches(DIFFERENCES.items())
+    kinds = swatches(DIFFERENCES.items())
     intro = f'<p class="soft">Lowest agreement first. Where they differ:</p>{kinds}'
     return intro + "".join(_worst_image(report, image) for image in report.worst)
 
@@ -213,7 +215,7 @@ def _worst_image(report: ShipReport, image: WorstImage) -> str:
     title = f"{image.name} · {image.file}" if image.file else image.name
     return (
         f"<h3>{escape(title)}: {formatting.share(image.agreement)} agreement, {mious}</h3>"
-        f'<div class="panels">{panels}</div>{_swatches([*known, ("ignored", IGNORED)])}'
+        f'<div class="panels">{panels}</div>{swatches([*known, ("ignored", IGNORED)])}'
     )
 
 
@@ -228,7 +230,7 @@ def protocol_table(report: ShipReport) -> str:
         if file.sha256
     )
     return f'<div class="wide"><table>{facts}</table></div>' + (
-        f"<h3>SHA-256</h3>{_table('<th>file</th><th>digest</th>', sums)}" if sums else ""
+        f"<h3>SHA-256</h3>{table('<th>file</th><th>digest</th>', sums)}" if sums else ""
     )
 
 
@@ -245,32 +247,3 @@ def file_key(index: int) -> str:
 
 def _file_keys(report: ShipReport) -> list[tuple[str, int, str]]:
     return [(file_key(i), i + 1, file.name) for i, file in enumerate(report.files)]
-
-
-def _key(text: str, series: int) -> str:
-    return f'<span class="key {color_class(series)}">{text}</span>'
-
-
-def _keys(entries: Iterable[tuple[str, int, str]]) -> str:
-    items = "".join(f"<li>{_key(key, series)} {escape(name)}</li>" for key, series, name in entries)
-    return f'<ul class="keys">{items}</ul>'
-
-
-def _swatches(entries: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
-    items = "".join(
-        f'<li><span class="swatch" style="background:rgb({r},{g},{b})"></span>{escape(name)}</li>'
-        for name, (r, g, b) in entries
-    )
-    return f'<ul class="keys">{items}</ul>'
-
-
-def _number(text: str, note: str = "") -> str:
-    return f'<td class="n">{text}{f"<small>{note}</small>" if note else ""}</td>'
-
-
-def _heads(names: Iterable[str]) -> str:
-    return "".join(f'<th class="n">{name}</th>' for name in names)
-
-
-def _table(head: str, rows: str) -> str:
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from ...core.errors import ConfigError
 from ...core.progress import OnProgress, no_progress
 from ...core.types import ClassSet, ImageArray, MaskArray
 from ...data.datasets import SegmentationDataset
-from ...evaluation.metrics import ConfusionMatrix
 from .figures import WorstImage
+from .panels import IGNORED, PANEL_SIDE, image_miou, jpeg, marked, png
 
 Segment = Callable[[ImageArray], MaskArray]
 """RGB uint8 (H, W, 3) to class ids uint8 (H, W)."""
 
-PANEL_SIDE = 640
-"""Longer side of a panel in pixels; larger pictures are made smaller."""
-IGNORED = (214, 218, 224)
-"""Colour of ignored pixels, as in :mod:`featherseg.evaluation.visualize`: of the paper, not of a class."""
 DIFFERENCES = {
     "only the fp32 network is right": (222, 60, 40),
     "only the file is right": (0, 114, 220),
@@ -34,8 +26,6 @@ DIFFERENCES = {
     "the truth is ignored": (170, 90, 200),
 }
 """Colours of pixels whose two masks differ, the worst kind first: it wins where several share a shrunken pixel."""
-GREYS = 32
-"""Shades of the picture behind the differences; few, so that the panel stays small."""
 
 
 def worst_images(
@@ -77,7 +67,7 @@ def worst_images(
                 f"{masks[1].shape}; give ways of making masks of the image's size"
             )
         agreement = float(np.count_nonzero(masks[0] == masks[1]) / target.size)
-        mious = _miou(target, masks[0], dataset.classes), _miou(target, masks[1], dataset.classes)
+        mious = image_miou(target, masks[0], dataset.classes), image_miou(target, masks[1], dataset.classes)
         rank = (agreement, math.inf if math.isnan(mious[1]) else mious[1], i)
         if len(found) < count or rank < found[-1].rank:
             panels = _shrink(image, target, *masks, dataset.classes)
@@ -103,12 +93,6 @@ class _Candidate:
     stem: str
     mious: tuple[float, float]
     panels: _Panels
-
-
-def _miou(target: MaskArray, mask: MaskArray, classes: ClassSet) -> float:
-    confusion = ConfusionMatrix(classes)
-    confusion.update(target, mask)
-    return confusion.miou()
 
 
 def _shrink(image: ImageArray, target: MaskArray, ours: MaskArray, theirs: MaskArray, classes: ClassSet) -> _Panels:
@@ -138,8 +122,8 @@ def _finish(candidate: _Candidate, classes: ClassSet, file: str) -> WorstImage:
     palette = classes.palette()
     palette[classes.ignore_index] = IGNORED
     titles = ("truth", "fp32 network", "file")
-    pictures = {"image": _jpeg(panels.image)}
-    pictures |= {title: _png(mask, palette) for title, mask in zip(titles, panels.masks, strict=True)}
+    pictures = {"image": jpeg(panels.image)}
+    pictures |= {title: png(mask, palette) for title, mask in zip(titles, panels.masks, strict=True)}
     pictures["where they differ"] = _differences(panels)
     ids = np.unique(np.stack(panels.masks))
     seen = tuple(classes.names[i] for i in ids if i < len(classes))
@@ -150,27 +134,4 @@ def _finish(candidate: _Candidate, classes: ClassSet, file: str) -> WorstImage:
 
 def _differences(panels: _Panels) -> str:
     """Draw the kinds of difference in colours over the image in pale grey."""
-    grey = np.asarray(cv2.cvtColor(panels.image, cv2.COLOR_RGB2GRAY), np.uint8)
-    palette = np.zeros((256, 3), np.uint8)
-    palette[:GREYS] = np.linspace(110, 250, GREYS)[:, None]
-    colors = list(DIFFERENCES.values())
-    palette[GREYS : GREYS + len(colors)] = colors
-    shades = (grey // (256 // GREYS)).astype(np.uint8)
-    return _png(np.where(panels.kinds > 0, GREYS - 1 + panels.kinds, shades).astype(np.uint8), palette)
-
-
-def _png(values: MaskArray, palette: NDArray[np.uint8]) -> str:
-    picture = Image.fromarray(np.ascontiguousarray(values))
-    picture.putpalette(palette.tobytes())
-    return _address(picture, "PNG", optimize=True)
-
-
-def _jpeg(image: ImageArray) -> str:
-    return _address(Image.fromarray(image), "JPEG", quality=85)
-
-
-def _address(picture: Image.Image, kind: str, **options: bool | int) -> str:
-    """Return a picture as an address that holds all of it."""
-    buffer = BytesIO()
-    picture.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return marked(panels.image, panels.kinds, list(DIFFERENCES.values()))
