@@ -131,7 +131,7 @@ def main() -> None:
         found = row.result
         scores = [found.dice, found.precision, found.recall, found.cldice_per_class]
         values = [f"{100 * float(each[VESSEL]):.1f}" for each in scores]
-        lines.append([row.name, row.seed, f"{row.minutes:.1f}", row.epochs, *values, row.network])
+        lines.append([row.name, str(row.seed), f"{row.minutes:.1f}", str(row.epochs), *values, row.network])
     print_table("", ["as", "seed", "minutes", "epochs", "Dice", "precision", "recall", "clDice", "network"], lines)
 
 
