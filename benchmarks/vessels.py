@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import torch
 
+from featherseg.cli.tables import print_table
 from featherseg.core.images import write_image
 from featherseg.core.machine import cpu_name
 from featherseg.core.progress import show_progress
@@ -125,16 +126,13 @@ def main() -> None:
     size = "x".join(map(str, options.size))
     print(f"\n{date.today()}, {cpu_name()}, {options.threads} threads, torch {torch.__version__}")
     print(f"{options.train} training and {options.val} validation pictures of {size}; scored on {options.test} others")
-    print(
-        f"{'as':5} {'seed':>4} {'minutes':>8} {'epochs':>7} {'Dice':>6} {'prec.':>6} {'recall':>6} {'clDice':>6} network"
-    )
+    lines = []
     for row in rows:
-        scores = [100 * float(each[VESSEL]) for each in (row.result.dice, row.result.precision, row.result.recall)]
-        line = 100 * float(row.result.cldice_per_class[VESSEL])
-        print(
-            f"{row.name:5} {row.seed:4} {row.minutes:8.1f} {row.epochs:7} {scores[0]:6.1f} {scores[1]:6.1f} "
-            f"{scores[2]:6.1f} {line:6.1f} {row.network}"
-        )
+        found = row.result
+        scores = [found.dice, found.precision, found.recall, found.cldice_per_class]
+        values = [f"{100 * float(each[VESSEL]):.1f}" for each in scores]
+        lines.append([row.name, str(row.seed), f"{row.minutes:.1f}", str(row.epochs), *values, row.network])
+    print_table("", ["as", "seed", "minutes", "epochs", "Dice", "precision", "recall", "clDice", "network"], lines)
 
 
 if __name__ == "__main__":

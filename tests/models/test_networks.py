@@ -418,6 +418,25 @@ def test_pretrained_asks_for_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(model.features[12][0].weight, classifier.features[12][0].weight)
 
 
+def test_imagenet_weights_are_taken_from_the_folder_that_the_variable_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = torchvision.models.mobilenet_v3_small()
+    (tmp_path / "deep").mkdir()
+    for name in ("mobilenet_v3_smaller.safetensors", "mobilenet_v3_small-047dcff4.txt"):
+        (tmp_path / name).write_bytes(b"another file")
+    save_file(classifier.state_dict(), tmp_path / "deep" / "mobilenet_v3_small-047dcff4.safetensors")
+    monkeypatch.setenv("FEATHERSEG_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(
+        torchvision.models.MobileNet_V3_Small_Weights, "get_state_dict", lambda *_, **__: pytest.fail("fetched")
+    )
+    model = LightweightSegmentationModel(2, encoder_weights="imagenet")
+    assert torch.equal(model.features[12][0].weight, classifier.features[12][0].weight)
+    monkeypatch.setenv("FEATHERSEG_WEIGHTS", str(tmp_path / "missing"))
+    with pytest.raises(ConfigError, match="which is no folder"):
+        LightweightSegmentationModel(2, encoder_weights="imagenet")
+
+
 def test_offline_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> dict[str, Tensor]:
         raise OSError("no route to host")

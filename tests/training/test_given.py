@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 import featherseg
 from conftest import error_line
 from featherseg.core.config import Config, ModelConfig
 from featherseg.core.errors import CheckpointError, ConfigError
 from featherseg.core.recipes import load_config
+from featherseg.models import factory
 from featherseg.training.given import as_given, configured, overrides
+from test_public_face import keep_entries
 
 QUICK: dict[str, Any] = {
     "train": {"epochs": 1, "precision": "fp32", "device": "cpu"},
@@ -103,3 +106,15 @@ def test_networks_by_their_usual_names(written: str, name: str) -> None:
 )
 def test_unknown_networks_are_suggested_by_meaning(asked: str, nearest: str) -> None:
     assert f'"{nearest}"' in error_line(ConfigError, featherseg.create_model, asked, 3)
+
+
+def test_a_network_in_memory_is_planned_for_a_folder(street_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_entries(factory.models, monkeypatch)
+    featherseg.register_model("by_name")(lambda num_classes: nn.Conv2d(3, num_classes, 3, stride=4, padding=1))
+    module = nn.Conv2d(3, 3, 3, stride=4, padding=1)
+    config, network = as_given(street_folder, module, {"train": {"epochs": 2}}, resume=False)
+    assert network is not None
+    assert (config.model.name, config.model.options, config.train.epochs) == ("module:Conv2d", {}, 2)
+    named, network = as_given(street_folder, "by_name", {"train": {"epochs": 2}}, resume=False)
+    assert network is None
+    assert named.augment == config.augment

@@ -149,6 +149,11 @@ def list_models(pattern: str = "*") -> list[str]:
     return models.names(pattern)
 
 
+def has_facts(name: str) -> bool:
+    """Return whether network `name` was registered with facts; those of featherseg's own were."""
+    return (models.spelled(name) or name) in _facts
+
+
 def model_facts(name: str) -> ModelFacts:
     """Return the declared facts of network `name`.
 

@@ -7,7 +7,6 @@ its pinned address, and refused where its SHA-256 is another. Files are read wit
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +25,8 @@ from .checkpoint import Checkpoint, load_checkpoint, load_weights
 from .download import download
 from .factory import create_model, models
 from .transfer import start_from
+from .weights import VARIABLE, weights_folder
 
-VARIABLE = "FEATHERSEG_WEIGHTS"
-"""Names a folder to look in first; subfolders count."""
 ZH320 = "https://raw.githubusercontent.com/zh320/realtime-semantic-segmentation-pytorch/{commit}/weights/{file}"
 ZH320_COMMIT = "1a32d68ec9a02b244d158d0512f93c6e45fe86b9"
 EDGENETS = "https://raw.githubusercontent.com/sacmehta/EdgeNets/{commit}/model/segmentation/model_zoo/espnetv2/{file}"
@@ -69,10 +67,7 @@ class PublishedWeights:
 
     def local(self) -> Path | None:
         """Return where the file is on this machine, if it is; what it holds is looked at when it is used."""
-        if given := os.environ.get(VARIABLE, ""):
-            folder = Path(given).expanduser()
-            if not folder.is_dir():
-                raise ConfigError(f"{VARIABLE} is {given}, which is no folder; correct it, or unset it")
+        if (folder := weights_folder()) is not None:
             found = next((path for path in sorted(folder.rglob(self.file)) if path.is_file()), None)
             if found is not None:
                 return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from zipfile import is_zipfile
@@ -11,14 +12,35 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..core.errors import CheckpointError, ConfigError, first_line
+from ..core.progress import logger
 from .archive import check_archive
 
 Weights = Mapping[str, Tensor]
+
+VARIABLE = "FEATHERSEG_WEIGHTS"
+"""Names a folder of weights to look in before anything is fetched; subfolders count."""
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def weights_folder() -> Path | None:
+    """Return the folder that the variable names, if it names one.
+
+    Raises:
+        ConfigError: it is no folder.
+    """
+    given = os.environ.get(VARIABLE, "")
+    if not given:
+        return None
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"{VARIABLE} is {given}, which is no folder; correct it, or unset it")
+    return folder
 
 
 def load_encoder_weights(
     module: nn.Module,
     source: str | Path,
+    encoder: str,
     fetch: Callable[[], Weights],
     select: Callable[[Weights], Weights] = lambda weights: weights,
 ) -> None:
@@ -26,7 +48,9 @@ def load_encoder_weights(
 
     Args:
         module: the encoder; every parameter and buffer of it must be in the weights, and nothing more.
-        source: ``"imagenet"`` for what `fetch` downloads, else a ``.safetensors``, ``.pth`` or ``.pt`` file.
+        source: a ``.safetensors``, ``.pth`` or ``.pt`` file; or ``"imagenet"`` for the file of this encoder in
+            :func:`weights_folder`, or where there is none for what `fetch` downloads.
+        encoder: its name, as the library has it that publishes the weights.
         fetch: downloads the published ImageNet weights (or takes them from the library's own cache).
         select: picks and renames the encoder's tensors out of a file that holds a whole classifier.
 
@@ -34,6 +58,9 @@ def load_encoder_weights(
         ConfigError: the weights cannot be downloaded, or `source` names no file.
         CheckpointError: the file is unreadable, or its tensors are not this encoder's.
     """
+    if source == "imagenet" and (local := _local(encoder)) is not None:
+        logger.info(f"ImageNet weights of {encoder} are from {local}")
+        source = local
     weights = select(_download(fetch) if source == "imagenet" else _read(Path(source)))
     expected = module.state_dict()
     for name, tensor in expected.items():
@@ -47,13 +74,23 @@ def load_encoder_weights(
     module.load_state_dict(dict(weights), strict=True)
 
 
+def _local(encoder: str) -> Path | None:
+    """Return the encoder's file in the folder of weights: the name may go on after it, as ``mobilenet_v2-7ebf99e0``."""
+    folder = weights_folder()
+    if folder is None:
+        return None
+    found = (path for path in sorted(folder.rglob(f"{encoder}*")) if path.suffix in SUFFIXES and path.is_file())
+    return next((path for path in found if not path.stem[len(encoder) :][:1].isalnum()), None)
+
+
 def _download(fetch: Callable[[], Weights]) -> Weights:
     try:
         return fetch()
     except Exception as error:  # each library raises its own kinds when offline
         raise ConfigError(
             f"pretrained weights cannot be downloaded ({first_line(error)}); "
-            'name a local file with encoder_weights="path.safetensors", or leave it out to train from scratch'
+            f"put their file into a folder that the variable {VARIABLE} names, or name it: "
+            'encoder_weights="path.safetensors"; or leave it out to train from scratch'
         ) from error
 
 

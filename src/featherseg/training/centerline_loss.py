@@ -51,7 +51,7 @@ class CenterlineDiceLoss(nn.Module):
     smooth)``, p being softmax probabilities, t the target's 0 or 1, s :func:`soft_skeleton`; clDice is their harmonic
     mean. Ignored pixels are 0 in p and t. It says nothing of how thick things are, so it stands beside another loss:
     the authors add Dice, with at most half of the weight here. Skeletons go over whole classes: the upsampled logits
-    are held in full, and about 40 bytes per pixel, class and iteration beside them.
+    are held in full, and about 130 bytes per pixel, class and iteration beside them.
 
     Args:
         classes: ids of the classes; recipes give names. Left out, all but the first, which is the background.

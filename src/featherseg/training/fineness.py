@@ -12,7 +12,7 @@ from ..core.types import InputSpec
 from ..data.class_counts import read_mask
 from ..data.datasets import SegmentationDataset
 from ..data.detail import COARSE, FINE, KeptDetail, measure_detail
-from ..models.factory import model_facts
+from ..models.factory import create_model, has_facts, model_facts
 from .choices import Plan
 from .starts import choose_without
 
@@ -68,7 +68,11 @@ def network_stride(plan: Plan) -> int:
     """Return the stride of the network as it is chosen so far."""
     model = plan.config.model
     asked = model.options.get("stride")
-    return asked if isinstance(asked, int) and asked > 0 else model_facts(model.name).stride
+    if isinstance(asked, int) and asked > 0:
+        return asked
+    if has_facts(model.name):
+        return model_facts(model.name).stride
+    return create_model(model.name, 2, **model.options).stride
 
 
 def _scale(plan: Plan, size: tuple[int, int]) -> float:

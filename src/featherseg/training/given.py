@@ -75,7 +75,8 @@ def as_given(
     if isinstance(model, str):
         settings["model"] = {"name": model}
     elif network is not None:
-        settings["model"] = {"name": network.name, "options": {}}  # so that no other is chosen, and no start for it
+        # Options, so that no other network is chosen, and no start; the stride, since no name tells it.
+        settings["model"] = {"name": network.name, "options": {"stride": network.stride}}
     elif model is not None:
         settings["model"] = model
     if isinstance(source, Config):

@@ -11,7 +11,8 @@ from ..core.formatting import command
 from ..core.formatting import size as bytes_text
 from ..core.types import ClassSet
 from ..models.factory import create_model
-from ..models.published import PUBLISHED, VARIABLE, PublishedWeights
+from ..models.published import PUBLISHED, PublishedWeights
+from ..models.weights import VARIABLE
 from .choices import Plan
 from .known_classes import Match, best_match
 

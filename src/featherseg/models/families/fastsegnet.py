@@ -161,7 +161,7 @@ class FastSegNet(SegmentationModel):
         self.aux_head = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(channels, num_classes, 1))
         init_weights(self)
         if encoder_weights is not None:
-            load_encoder_weights(self.features, encoder_weights, _imagenet, _encoder_part)
+            load_encoder_weights(self.features, encoder_weights, "mobilenet_v2", _imagenet, _encoder_part)
 
     def compute(self, image: Tensor) -> dict[str, Tensor]:
         """See :meth:`SegmentationModel.outputs`; taps have 24, 32 and 96 channels at width 1.0."""

@@ -102,7 +102,7 @@ class LightweightSegmentationModel(SegmentationModel):
         self.classifier = nn.Conv2d(256, num_classes, 1)
         init_weights(self)
         if encoder_weights is not None:
-            load_encoder_weights(self.features, encoder_weights, _imagenet, _encoder_part)
+            load_encoder_weights(self.features, encoder_weights, "mobilenet_v3_small", _imagenet, _encoder_part)
 
     def compute(self, image: Tensor) -> dict[str, Tensor]:
         """See :meth:`SegmentationModel.outputs`; taps have 16, 24 and 48 channels."""

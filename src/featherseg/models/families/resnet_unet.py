@@ -106,7 +106,7 @@ class ResNetUNet(SegmentationModel):
         for part in (self.bridge, self.decoder, self.head):
             init_weights(part)
         if encoder_weights is not None:
-            load_encoder_weights(self.encoder, encoder_weights, lambda: _imagenet(encoder), self._encoder_part)
+            load_encoder_weights(self.encoder, encoder_weights, encoder, lambda: _imagenet(encoder), self._encoder_part)
 
     def compute(self, image: Tensor) -> dict[str, Tensor]:
         """See :meth:`SegmentationModel.outputs`; taps are the encoder's, with its channels."""
