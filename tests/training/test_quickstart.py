@@ -236,5 +236,5 @@ def test_an_epoch_of_the_users_is_one_of_images(tmp_path: Path) -> None:
 
 def test_large_images_are_cut_several_times_in_an_epoch(tmp_path: Path) -> None:
     start = quick_start(photos(tmp_path / "photos", 12, (1200, 1600)))
-    assert start.config.data.crops == 5
-    assert "an image is 5 times a crop" in reasons(start)["data.crops"]
+    assert start.config.data.crops == 4
+    assert "an image is 4 times a crop" in reasons(start)["data.crops"]

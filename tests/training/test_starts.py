@@ -155,9 +155,9 @@ def test_a_slower_network_takes_fewer_steps_in_about_the_same_time(tmp_path: Pat
     here()
     usual, _, _ = chosen(root)
     images = 48
-    assert usual.train.epochs * images == pytest.approx(1500 * 8, rel=0.02)
+    assert usual.train.epochs * usual.data.crops * images == pytest.approx(1500 * 8, rel=0.02)
     pixels = 384 * 512 / (256 * 320)
-    assert slow.train.epochs * images * pixels * 3.3 == pytest.approx(1500 * 8, rel=0.05)
+    assert slow.train.epochs * slow.data.crops * images * pixels * 3.3 == pytest.approx(1500 * 8, rel=0.05)
     assert "about 4 times" in said["train.epochs"]
 
 
