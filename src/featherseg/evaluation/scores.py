@@ -100,7 +100,7 @@ def evaluate(
         >>> 0 <= result.miou <= 1, result.protocol["resolution"]
         (True, 'original resolution')
     """
-    if not isinstance(segmenter, Segmenter):
+    if not hasattr(segmenter, "segment"):
         segmenter = Segmenter(segmenter, classes=dataset.classes)
     matched = match_classes(segmenter.artifact.classes, dataset, class_map)
     if matched.rule:
