@@ -226,7 +226,7 @@ def test_patience_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_accumulated_steps_are_fewer_and_still_follow_the_schedule(tmp_path: Path) -> None:
     fit(tiny_config(tmp_path, optim={"accumulate": 2}, train={"epochs": 2}), quiet=True)
     state = RunFolder(tmp_path / "run").load_state()
-    assert state["schedule"]["last_epoch"] == 2  # two batches per epoch make one step
+    assert state["schedule"]["last_epoch"] == 4  # three batches per epoch make two steps
 
 
 def test_tensorboard_is_written_where_asked(tmp_path: Path) -> None:

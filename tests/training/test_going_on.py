@@ -139,4 +139,4 @@ def test_commands_are_quoted_for_the_shell(tmp_path: Path, run: Callable[..., En
     folder.mkdir()
     for name in ("a.jpg", "a.png"):
         (folder / name).write_bytes(b"")
-    assert run("train", folder).refused(f"featherseg doctor '{folder}' --fix NEW_FOLDER")
+    assert run("train", folder).refused(f"featherseg doctor '{folder}'")
