@@ -157,7 +157,7 @@ def batches(root: Path, workers: int, raw: bool, device: torch.device = CPU) -> 
 
 def test_batches_keep_the_contract_and_do_not_depend_on_the_workers(street_folder: Path) -> None:
     plain, ours, theirs = (batches(street_folder, *how) for how in ((0, False), (0, True), (2, True)))
-    assert len(plain) == len(ours) == len(theirs) == 4
+    assert len(plain) == len(ours) == len(theirs) == 6
     for expected, here, there in zip(plain, ours, theirs, strict=True):
         assert set(here) == {"image", "mask"}
         assert (here["image"].shape, here["image"].dtype) == ((4, 3, 32, 40), torch.uint8)
