@@ -58,4 +58,5 @@ def test_splits_and_single_folders_are_no_groups(tmp_path: Path) -> None:
     assert "one group" in error_line(DataError, create_dataset, "grouped", tmp_path / "b")
     root = grouped(tmp_path / "c")
     save(root / "images" / "ulm" / "7.png", scene(0)[0])
-    assert "has no mask" in error_line(DataError, create_dataset, "grouped", root)
+    line = error_line(DataError, create_dataset, "grouped", root)
+    assert "have no mask, such as images/ulm/7.png" in line

@@ -257,7 +257,7 @@ class _Asked:
     def of_both(self) -> list[Candidate]:
         """Return the sets of the images and masks that the options mean, wherever these lie to each other."""
         ours, theirs = ([path for path in self.files if path in part] for part in (self.ours or (), self.theirs or ()))
-        found: list[Candidate] = []
+        best: list[Candidate] = []
         if len(ours) == len(theirs) == 1:
             pair = Named(ours[0]), Named(theirs[0])
             return [Candidate(self.images, self.masks, (pair,))]
@@ -275,8 +275,9 @@ class _Asked:
                 word = self.masks if len(every) == 1 else pattern_of(chosen, self.files, series.run)
                 found.append(_candidate(self.images, word, images, series))
             if any(candidate.complete for candidate in found):
-                break
-        return found
+                return found
+            best = max(best, found, key=lambda each: max((len(candidate.pairs) for candidate in each), default=0))
+        return best
 
 
 Home = Callable[[str], str]
