@@ -35,8 +35,9 @@ from .training.devices import create_fabric
 from .training.loss_terms import at_any_size
 from .training.losses import CrossEntropyLoss
 from .training.run_folder import RunFolder
+from .training.run_result import RunResult
 from .training.supervised import Supervised
-from .training.trainer import RunResult, Setup, Trainer
+from .training.trainer import Setup, Trainer
 
 
 def require_network(model: Any) -> None:

@@ -39,9 +39,10 @@ from .failures import leave_signals_to_parent, room_for
 from .loss_terms import build_loss
 from .run_folder import RunFolder
 from .run_log import read_log
+from .run_result import RunResult
 from .supervised import Supervised
 from .teacher import load_teacher
-from .trainer import RunResult, Setup, Trainer
+from .trainer import Setup, Trainer
 
 
 def fit(

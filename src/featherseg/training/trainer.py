@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -37,35 +36,13 @@ from .progress_pictures import ProgressPictures
 from .run_clock import RunClock, time_scores
 from .run_folder import RunFolder
 from .run_log import row_text
+from .run_result import RunResult
 from .start_share import StartBlend
 from .step import TrainingStep
 from .supervised import Supervised
 
 TICK = 1e-9
 """Seconds; a clock may say that none went by."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a training ended with.
-
-    Args:
-        path: the run folder.
-        best: scores of the best epoch's weights on the validation split.
-        best_epoch: that epoch, from 1.
-        epochs: epochs trained in all.
-        seconds: of this sitting.
-    """
-
-    path: Path
-    best: EvalResult
-    best_epoch: int
-    epochs: int
-    seconds: float
-
-    def __str__(self) -> str:
-        sitting = f"{self.seconds / 60:.1f} min"
-        return f"{self.best}\nbest of {self.epochs} epochs: {self.best_epoch}; {sitting}; run folder {self.path}"
 
 
 @dataclass(frozen=True)
