@@ -54,6 +54,6 @@ def test_from_coco_to_onnx(run: Run, tmp_path: Path) -> None:
 
 def test_a_kind_that_is_named_is_obeyed(run: Run, tmp_path: Path, trained: Trained) -> None:
     ended = run("eval", trained.file, "--kind", "folder", "--data", coco_streets(tmp_path / "streets"), "-q")
-    assert ended.refused("masks not found")
+    assert ended.refused("neither folders nor names")
     alone = shutil.copy(trained.file, tmp_path / "alone.onnx")
     assert run("eval", alone, "--data", tmp_path / "streets", "--kind", "coco", "-q").refused("classes are not")
