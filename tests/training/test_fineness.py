@@ -58,6 +58,7 @@ def said(plan: Plan) -> dict[str, str]:
 def test_the_coarsest_stride_that_keeps_enough_is_taken(kept: tuple[float, float, float], stride: int | None) -> None:
     plan, lost = chosen(detail(*kept))
     assert plan.config.model.options.get("stride") == stride
+    assert [term["name"] for term in plan.config.loss.out] == ["cross_entropy", *(["dice"] if stride else [])]
     assert (lost, plan.config.model.long_side) == ("", 0)
     if stride == 2:
         reason = "at stride 8 `pole` keeps 0.46 of its Dice; stride 2 keeps 0.92"

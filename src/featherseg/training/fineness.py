@@ -25,6 +25,8 @@ GAIN = 0.1
 """Of Dice that the class that keeps least has to gain, for published weights to be left."""
 SMALL, TWICE = 640, 2.0
 """Longer side, in pixels, up to which images are enlarged where the finest stride is too coarse, and by how much."""
+THIN_LOSS = [{"name": "cross_entropy"}, {"name": "dice", "weight": 1.0}]
+"""Where a class is thin; ``benchmarks/vessels.py`` measures it against cross-entropy alone."""
 MASKS = 24
 """Masks that are measured at most, spread over the training images."""
 
@@ -103,6 +105,8 @@ def _choose_stride(plan: Plan, detail: KeptDetail, size: tuple[int, int]) -> Non
     if stride != before:
         place = detail.finest(before, scale) or 0
         plan.choose("model.options.stride", stride, detail.sentence(place, before, scale, [(stride, scale)]))
+        why = f"`{detail.names[place]}` is thin: its few pixels hardly move cross-entropy, but its Dice"
+        plan.choose("loss.out", THIN_LOSS, why)
 
 
 def _lost(plan: Plan, detail: KeptDetail, size: tuple[int, int]) -> tuple[str, ...]:
