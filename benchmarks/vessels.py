@@ -38,6 +38,7 @@ from featherseg.training.given import configured
 
 OF_0_1 = (
     "model.name=fastsegnet",
+    "model.options.stride=8",
     "augment.crop=[256, 320]",
     "data.batch_size=8",
     "data.crops=1",
