@@ -181,6 +181,7 @@ def test_evaluate_and_segment_a_network_in_memory() -> None:
     assert Segmenter(module, classes=val_set.classes).artifact.classes == val_set.classes
 
 
+@pytest.mark.slow
 def test_train_resume_and_ship(tmp_path: Path) -> None:
     module = net(form="torchvision")
     untrained = module.head.weight.clone()

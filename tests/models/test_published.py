@@ -62,6 +62,7 @@ def test_every_file_fills_its_network(shared: Path, monkeypatch: pytest.MonkeyPa
         assert best.training["published"] == each.url
 
 
+@pytest.mark.slow
 def test_a_network_takes_them_and_other_classes_only_its_body(
     own_weights: PublishedWeights, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_network_takes_them_and_other_classes_only_its_body(
     assert "the class heads begin anew" in caplog.messages[0]
 
 
+@pytest.mark.slow
 def test_commands_open_them_by_name(own_weights: PublishedWeights, run: Callable[..., Ended], tmp_path: Path) -> None:
     assert open_checkpoint("fddwnet:cityscapes").classes == own_weights.classes
     (tmp_path / "map.toml").write_text('road = "road"\nbuilding = "building"\n')

@@ -132,6 +132,7 @@ class Unpooled(SegmentationModel):
         return {"out": unpool(pooled + self.shift, lower, right)[..., : image.shape[-2], : image.shape[-1]]}
 
 
+@pytest.mark.slow
 def test_unpooling_is_torchs_in_onnx_runtime(tmp_path: Path) -> None:
     net = Unpooled().eval()
     session = open_session(export_onnx(net, tmp_path / "net.onnx", describe(net, ClassSet(("a", "b", "c")))))
