@@ -100,6 +100,7 @@ def test_nothing_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
     assert {part["state"] for part in parts.values()} == {"not started"}
 
 
+@pytest.mark.slow
 def test_small_run_of_the_loss(tmp_path: Path) -> None:
     out = tmp_path / "dry.json"
     text = run(GPU, "--dry-run", "--parts", "loss", "--out", out)
@@ -136,6 +137,7 @@ def test_small_run_of_the_whole(tmp_path: Path) -> None:
     assert "== engines" in text
 
 
+@pytest.mark.slow
 def test_it_says_so_where_there_is_no_gpu(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

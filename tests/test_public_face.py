@@ -80,6 +80,7 @@ def keep_entries(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
 
 
+@pytest.mark.slow
 def test_the_library_prints_nothing(world: Path) -> None:
     """Not even warnings: they go to the logger, which the program may listen to."""
     code = (
