@@ -29,6 +29,7 @@ QUICK = {"sizes": ((64, 96), (77, 101)), "threads": 1}
 class TinyNet(SegmentationModel):
     """Four convolutions, stride 8, dropout and a batch norm that matter if the mode is wrong."""
 
+    name = "TinyNet"
     stride = 8
 
     def __init__(self, num_classes: int = 4) -> None:

@@ -210,6 +210,7 @@ def test_a_run_trains_it_on(trained: Any, tmp_path: Path) -> None:
 # How much, and of what
 
 
+@pytest.mark.slow
 def test_targets_are_met_with_the_least() -> None:
     model, _ = halved("fastsegnet")
     for ranking in ("uniform", "global"):

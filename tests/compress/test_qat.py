@@ -46,6 +46,7 @@ def logits(net: SegmentationModel) -> Tensor:
 
 
 @pytest.mark.parametrize("flavour", ["onnxruntime", "openvino", "tensorrt"])
+@pytest.mark.slow
 def test_rounds_as_the_int8_file_does(model: SegmentationModel, tmp_path: Path, flavour: str) -> None:
     exact = logits(model)
     source = export_onnx(model, tmp_path / "f.onnx", describe(model, CLASSES))

@@ -40,6 +40,7 @@ def copy(trained: Trained, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained.run, tmp_path / "runs" / "tiny"))
 
 
+@pytest.mark.slow
 def test_the_whole_way(copy: Path, tmp_path: Path) -> None:
     config = ShipConfig(
         int8=True, prune=0.3, finetune_epochs=1, max_drop=0.9, calibration=4, threads=1, tolerances=LOOSE
