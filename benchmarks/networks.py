@@ -1,6 +1,6 @@
 """What every network costs: parameters, multiply-accumulates, and the time that it takes on this machine, in turns.
 
-    python benchmarks/networks.py [--networks fastsegnet,cgnet,…] [--size 512x1024] [--precision bf16] [--threads 2]
+    python benchmarks/networks.py [--networks fastsegnet,fastsegnet:stride=2,cgnet,…] [--size 512x1024] [--threads 2]
 
 Networks are exported with random weights, which cost as much as trained ones, and run by OpenVINO (``--engine onnx``:
 by ONNX Runtime, in fp32). The time is the median of the network alone; all of them take turns, so that what the machine
@@ -31,17 +31,25 @@ REFERENCE = "fastsegnet"
 
 
 def exported(network: str, classes: int, folder: Path) -> tuple[Path, float, float]:
-    """Return a file of a network with random weights, its million parameters and GMACs of a 512x1024 image."""
-    model = create_model(network, classes).eval()
+    """Return a file of a network with random weights, its million parameters and GMACs of a 512x1024 image.
+
+    Args:
+        network: its name, with options of whole numbers behind it: ``fastsegnet:stride=2``.
+        classes: that it tells apart.
+        folder: to write to.
+    """
+    name, *options = network.split(":")
+    model = create_model(name, classes, **{key: int(value) for key, value in (each.split("=") for each in options)})
+    model.eval()
     artifact = describe(model, ClassSet(tuple(f"class {i}" for i in range(classes))))
-    path = export_onnx(model, folder / f"{network}.onnx", artifact)
+    path = export_onnx(model, folder / f"{network.replace(':', '_')}.onnx", artifact)
     return path, count_parameters(model)[0] / 1e6, count_gmacs(model, (512, 1024))
 
 
 def main() -> None:
     """Export, time in turns, and print a table that is ordered by time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", default="", help="names with commas between them; all where left out")
+    parser.add_argument("--networks", default="", help="with commas between; all where left out")
     parser.add_argument("--size", default="512x1024", help="HEIGHTxWIDTH")
     parser.add_argument("--classes", type=int, default=19)
     parser.add_argument("--engine", choices=("openvino", "onnx"), default="openvino")

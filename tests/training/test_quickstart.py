@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import Ended, error_line, street
+from conftest import Ended, error_line
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.core.recipes import config_from_dict, config_to_dict
 from featherseg.doctor.examine import examine
 from featherseg.doctor.mend import make_clean_copy
 from featherseg.training import quickstart, starts
 from featherseg.training.quickstart import quick_start
+from trainings import photos
 
 
 @pytest.fixture(autouse=True)
@@ -28,16 +29,6 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConfigError("offline")
 
     monkeypatch.setattr(starts, "create_model", refuse)
-
-
-def photos(root: Path, count: int, size: tuple[int, int] = (96, 128)) -> Path:
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True)
-    for i in range(count):
-        image, mask = street(i, size)
-        Image.fromarray(image).save(root / "images" / f"s{i}.png")
-        Image.fromarray(mask).save(root / "masks" / f"s{i}.png")
-    return root
 
 
 def reasons(start: quickstart.QuickStart) -> dict[str, str]:
@@ -194,13 +185,15 @@ def test_the_user_says_where_images_and_masks_are(tmp_path: Path, run: Callable[
     assert ended.refused("data.options.images is 'gone', which means no pictures in", "absolute path")
 
 
-def test_a_broken_folder_that_the_user_named_is_not_sent_to_the_doctor(tmp_path: Path) -> None:
+def test_the_doctor_is_told_where_the_user_says_the_masks_are(tmp_path: Path, run: Callable[..., Ended]) -> None:
     folder = photos(tmp_path / "photos", 6)
     (folder / "masks").rename(folder / "truth")
     (folder / "truth" / "s1.png").write_bytes(b"no picture")
     words = error_line(DataError, quick_start, folder, ["data.options.masks=truth"])
-    assert "featherseg doctor" not in words  # which would look for masks elsewhere
-    assert words.endswith("export them again")
+    assert f"featherseg doctor {folder} --masks truth --fix NEW_FOLDER" in words
+    assert "mask-unreadable" in run("doctor", folder, "--masks", "truth", "--json", "-q").out
+    run("doctor", folder, "--masks", "truth", "--fix", tmp_path / "new", "-q")
+    assert quick_start(tmp_path / "new").config.data.name == "folder"
 
 
 @pytest.mark.parametrize("damage", ["one mask", "all masks"])

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from conftest import Ended, error_line, street
+from conftest import Ended, error_line
 from featherseg.core.config import Config
 from featherseg.core.errors import ConfigError
 from featherseg.training import timing
@@ -18,19 +17,9 @@ from featherseg.training.extent import FEWEST_STEPS
 from featherseg.training.pace import Pace
 from featherseg.training.quickstart import QuickStart, quick_start
 from featherseg.training.timing import in_time, measure_pace, plan_length
-from trainings import tiny_config
+from trainings import photos, tiny_config
 
 SETTINGS = ["model.name=jetnet", "train.device=cpu", "data.workers=0"]
-
-
-def photos(root: Path, count: int, size: tuple[int, int] = (96, 128)) -> Path:
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True)
-    for i in range(count):
-        image, mask = street(i, size)
-        Image.fromarray(image).save(root / "images" / f"s{i}.png")
-        Image.fromarray(mask).save(root / "masks" / f"s{i}.png")
-    return root
 
 
 def machine(step: float, look: float = 1.0, asked: list[Config] | None = None) -> Callable[[Config, float], Pace]:

@@ -213,7 +213,7 @@ def curves(lines: Sequence[Curve], x_title: str, y_title: str, across: tuple[int
 
     parts = _axes((x0, x1), (y0, y1), (left, top, right, bottom), (x_title, y_title), whole=True)
     for line, points in zip(lines, known, strict=True):
-        color = f"c{color_class(line.series)[1:]}"
+        color = color_class(line.series)
         spots = [place(x, y) for x, y in points]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
         parts.append(f'<path class="curve" style="stroke:var(--{color})" d="M{path}"/>' * (len(spots) > 1))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from ..data.mask_resize import resize_mask
 from ..data.shares import Account, check_shares, count_classes, outline_share
 from .examine import Examination, in_parallel
 from .judge import other_format
+from .listing import NAMED
 from .meaning import Meaning
 from .orientation import Lie, labels_lie, silent
 from .pairing import printable, shown
@@ -198,14 +200,16 @@ def mendable(examination: Examination) -> bool:
     return True
 
 
-def advice(examination: Examination, kind: str | None = None) -> str:
+def advice(examination: Examination, kind: str | None = None, options: Mapping[str, Any] | None = None) -> str:
     """Return what to do about errors that were found: see all, and let a copy be mended where that can be done.
 
     Args:
         examination: of a sample or all.
         kind: of dataset, where the user says it.
+        options: of the dataset that the user gave; the doctor is told where images and masks are, too.
     """
-    words = ("doctor", examination.layout.root, *(("--kind", kind) if kind else ()))
+    named = [(f"--{key}", str(word)) for key, word in (options or {}).items() if key in NAMED]
+    words = ("doctor", examination.layout.root, *(("--kind", kind) if kind else ()), *chain.from_iterable(named))
     if not mendable(examination):
         return f"see what to do about it with {command(*words)}"
     return f"see all with {command(*words)}, and let it mend a copy with {command(*words, '--fix', 'NEW_FOLDER')}"

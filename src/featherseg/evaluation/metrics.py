@@ -54,6 +54,11 @@ def ratio(part: NDArray[Any], whole: NDArray[Any]) -> FloatArray:
     return out
 
 
+def dice_of(iou: FloatArray) -> FloatArray:
+    """Return Dice, which is F1 of the pixels, of IoUs, both in 0–1."""
+    return 2 * iou / (1 + iou)
+
+
 def mean_of(values: FloatArray) -> float:
     """Return the mean of the values that are not NaN; NaN where all are."""
     known = values[~np.isnan(values)]

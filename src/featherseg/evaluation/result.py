@@ -12,7 +12,7 @@ from ..core.errors import ConfigError
 from ..core.formatting import percent
 from ..core.types import ClassSet
 from .centerline import CenterlineDice, Widths
-from .metrics import BoundaryF1, ConfusionMatrix, CountArray, FloatArray, mean_of
+from .metrics import BoundaryF1, ConfusionMatrix, CountArray, FloatArray, dice_of, mean_of
 
 PROTOCOL_KEYS = ("dataset", "split", "images", "resolution", "scales", "flip", "rule")
 
@@ -91,8 +91,8 @@ class EvalResult:
 
     @property
     def dice(self) -> FloatArray:
-        """Dice by class (C,), in 0–1: 2 IoU / (1 + IoU)."""
-        return 2 * self.iou / (1 + self.iou)
+        """Dice by class (C,), in 0–1."""
+        return dice_of(self.iou)
 
     @property
     def mean_dice(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 from ..core.errors import CheckpointError, DataError, FeathersegError, first_line
@@ -12,6 +11,7 @@ from ..core.types import ClassSet
 from ..evaluation.opening import open_labelled, open_segmenter
 from ..training.progress_pictures import find_pictures
 from ..training.results import read_run
+from .report.panels import embedded
 from .report.run_figures import HardImage, RunReport, hard_images
 from .report.run_page import write_run_page
 
@@ -55,12 +55,8 @@ def report_run(
             notes.append(f"The worst pictures are left out: {first_line(error)}.")
     if matrix is None:
         notes.append("The confusion matrix is left out: it is known when the training is over, or with the pictures.")
-    strips = tuple((epoch, _address(file)) for epoch, file in find_pictures(folder).items())
+    strips = tuple((epoch, embedded(file.read_bytes(), "JPEG")) for epoch, file in find_pictures(folder).items())
     for note in notes:
         logger.info(note)
     page = RunReport(run, classes, matrix, strips, hard, tuple(notes))
     return write_run_page(page, folder / PAGE_NAME if path is None else path)
-
-
-def _address(picture: Path) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode('ascii')}"

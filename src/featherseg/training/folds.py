@@ -24,8 +24,10 @@ from ..core.lock import folder_lock
 from ..core.progress import logger
 from ..core.recipes import config_from_dict, config_to_dict
 from ..core.text_files import parse_json, read_text
+from ..core.types import ClassSet
 from ..data.class_maps import open_mapped
 from ..data.datasets import SegmentationDataset
+from ..evaluation.metrics import ConfusionMatrix, FloatArray, dice_of, mean_of
 from .failures import go_on
 from .fit import fit, with_lasting_paths, with_pruned_start
 from .results import markdown_table, read_run, spread
@@ -75,7 +77,7 @@ class FoldsResult:
             }
         together = _iou(self.results)
         scores["iou_together"] = [None if np.isnan(value) else float(value) for value in together]
-        scores["miou_together"] = float(np.nanmean(together))
+        scores["miou_together"] = mean_of(together)
         return scores
 
     def __str__(self) -> str:
@@ -199,8 +201,8 @@ def _collect(path: Path, config: Config, folds: int) -> FoldsResult:
     def row(title: str, values: list[float | None], all_in_one: float = float("nan")) -> tuple[str, ...]:
         return (title, *map(percent, values), spread(values), percent(all_in_one))
 
-    rows = [row("mIoU", [r["miou"] for r in results], float(np.nanmean(together)))]
-    rows.append(row("Dice", [r["mean_dice"] for r in results], float(np.nanmean(2 * together / (1 + together)))))
+    rows = [row("mIoU", [r["miou"] for r in results], mean_of(together))]
+    rows.append(row("Dice", [r["mean_dice"] for r in results], mean_of(dice_of(together))))
     if any(result["cldice"] is not None for result in results):
         rows.append(row("clDice", [r["cldice"] for r in results]))
     rows.append(row("boundary F1", [r["boundary_f1"] for r in results]))
@@ -210,11 +212,12 @@ def _collect(path: Path, config: Config, folds: int) -> FoldsResult:
     return FoldsResult(path, results, tuple(rows), note)
 
 
-def _iou(results: tuple[dict[str, Any], ...]) -> Any:
+def _iou(results: tuple[dict[str, Any], ...]) -> FloatArray:
     """Return the IoU by class of all folds' pixels together (C,); NaN for a class that does not occur."""
-    matrix = np.sum([np.asarray(result["matrix"], np.int64) for result in results], axis=0)
-    hits, union = np.diagonal(matrix), matrix.sum(0) + matrix.sum(1) - np.diagonal(matrix)
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    confusion = ConfusionMatrix(ClassSet(tuple(results[0]["classes"]["names"])))
+    for result in results:
+        confusion.matrix += np.asarray(result["matrix"], np.int64)
+    return confusion.iou()
 
 
 def _write(file: Path, text: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from ..data.class_maps import open_mapped
 from ..data.datasets import SegmentationDataset
 from ..doctor.examine import Examination, quick_check
 from ..doctor.infer import InferredData, infer_data
-from ..doctor.listing import NAMED
 from ..doctor.mend import advice
 from ..doctor.rules import Finding
 from .choices import Plan, SettingChoice
@@ -90,7 +90,7 @@ def quick_start(
     kind = given.name if plan.gave("data.name") else None
     data = infer_data(folder, kind, given.options)
     check = quick_check(folder, data.kind, options=given.options)
-    _refuse_broken(check, kind, mapped=bool(given.classes), named=bool(NAMED & given.options.keys()))
+    _refuse_broken(check, kind, given.options, mapped=bool(given.classes))
     _choose_data(plan, folder, data)
     section = plan.config.data
     train_set = open_mapped(section.name, section.root, section.train_split, section.classes, **section.options)
@@ -107,19 +107,19 @@ MENDED_BY_MAPS = frozenset({"class-file", "unknown-ids", "ids-shifted", "ids-spa
 """What the doctor finds wrong with classes and values, and ``[data.classes]`` may be there to mend."""
 
 
-def _refuse_broken(check: Examination, kind: str | None, *, mapped: bool, named: bool) -> None:
+def _refuse_broken(check: Examination, kind: str | None, options: Mapping[str, Any], *, mapped: bool) -> None:
     """Refuse data with errors: a training would end at the first of them, or learn it.
 
     Args:
         check: what was found.
         kind: of dataset, where the user says it.
+        options: of the dataset, as the user gave them.
         mapped: whether classes are mapped.
-        named: whether the user says where images and masks are, which the doctor cannot be told.
     """
     errors = [f for f in check.findings if f.severity == "error" and not (mapped and f.id in MENDED_BY_MAPS)]
     if errors:
         more = f" and {len(errors) - 1} more findings" if len(errors) > 1 else ""
-        raise DataError(f"{_words(errors[0])}{more}; {errors[0].rule.remedy if named else advice(check, kind)}")
+        raise DataError(f"{_words(errors[0])}{more}; {advice(check, kind, options)}")
 
 
 def _words(finding: Finding) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.durations import clock_time, duration
 from ..data.datasets import SegmentationDataset
+from ..evaluation.centerline import take_widths
 from ..evaluation.scores import Segment, score
 from .pace import Pace
 
@@ -30,7 +31,7 @@ PROBED = 4
 """Validation images that are timed."""
 
 Probe = Callable[[], tuple[float, float]]
-"""Returns seconds of a look at all validation images, and of boundary F1 of all of them."""
+"""Returns seconds of a look at all validation images, and of boundary F1 and clDice of all of them."""
 
 
 class RunClock:
@@ -135,7 +136,7 @@ class RunClock:
 
 
 def time_scores(segment: Segment, val_set: SegmentationDataset, processes: int = 1) -> tuple[float, float]:
-    """Time a few validation images, and return the seconds of all: segmented and counted, and boundary F1's.
+    """Time a few validation images, and return the seconds of all: segmented and counted; boundary F1 and clDice.
 
     Args:
         segment: as in :func:`featherseg.evaluation.scores.score`.
@@ -143,10 +144,11 @@ def time_scores(segment: Segment, val_set: SegmentationDataset, processes: int =
         processes: that share them.
     """
     places = np.linspace(0, len(val_set) - 1, min(PROBED, len(val_set))).round().astype(int).tolist()
+    thin = take_widths(val_set).thin
     score(segment, val_set, indices=places[:1], boundary=True)  # engines and kernels are made ready
     seconds = []
-    for boundary in (False, True):
+    for full in (False, True):
         begin = time.monotonic()
-        score(segment, val_set, indices=places, boundary=boundary)
+        score(segment, val_set, indices=places, boundary=full, thin=thin if full else ())
         seconds.append((time.monotonic() - begin) / len(places) * math.ceil(len(val_set) / processes))
     return seconds[0], max(seconds[1] - seconds[0], 0.0)

@@ -284,7 +284,7 @@ class Trainer:
         return Segmenter(TorchSession(self.network, self._artifact(), device=str(self.fabric.device)))
 
     def time_scores(self) -> tuple[float, float]:
-        """Return about what a look at all validation images takes in seconds, and boundary F1 beside it."""
+        """Return about what a look at all validation images takes in seconds, and what final scores have beside it."""
         return time_scores(self._segmenter().segment, self.val_set, self.fabric.world_size)
 
     def _share(self, tensors: Iterable[torch.Tensor]) -> None:

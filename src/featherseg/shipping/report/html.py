@@ -5,7 +5,7 @@ Whatever comes from outside is escaped by whoever makes HTML of it; arguments th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from ...core.charts import color_class, style_sheet
@@ -49,6 +49,16 @@ def swatches(entries: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
         for name, (r, g, b) in entries
     )
     return f'<ul class="keys">{items}</ul>'
+
+
+def pictures(addresses: Mapping[str, str], name: str) -> str:
+    """Return pictures of one image side by side, by what each shows of it; all of it text."""
+    figures = "".join(
+        f'<figure><img src="{escape(address)}" alt="{escape(title)} of {escape(name)}">'
+        f"<figcaption>{escape(title)}</figcaption></figure>"
+        for title, address in addresses.items()
+    )
+    return f'<div class="panels">{figures}</div>'
 
 
 def number(text: str, note: str = "") -> str:

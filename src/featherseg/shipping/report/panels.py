@@ -55,4 +55,9 @@ def address(picture: Image.Image, kind: str, **options: bool | int) -> str:
     """Return a picture as an address that holds all of it."""
     buffer = BytesIO()
     picture.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return embedded(buffer.getvalue(), kind)
+
+
+def embedded(content: bytes, kind: str) -> str:
+    """Return a picture file's content as an address that holds all of it."""
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode('ascii')}"

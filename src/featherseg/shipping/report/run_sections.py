@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ...core import formatting
 from ...core.charts import Bar, Curve, Group, bars, curves, heat_map
 from ...core.recipes import config_to_toml
-from .html import heads, keys, number, swatches, table
+from ...evaluation.metrics import dice_of
+from .html import heads, keys, number, pictures, swatches, table
 from .panels import IGNORED
 from .run_figures import HardImage, RunReport
 
@@ -101,7 +102,7 @@ def class_scores(report: RunReport) -> Scores:
         scores["IoU"] = [math.nan if best.get(name) is None else float(best[name]) for name in names]
     if "IoU" in scores and "Dice" not in scores:
         rest = {name: values for name, values in scores.items() if name != "IoU"}
-        scores = {"IoU": scores["IoU"], "Dice": [2 * iou / (1 + iou) for iou in scores["IoU"]]} | rest
+        scores = {"IoU": scores["IoU"], "Dice": dice_of(np.asarray(scores["IoU"])).tolist()} | rest
     return scores
 
 
@@ -182,15 +183,10 @@ def hard_panels(report: RunReport) -> str:
 
 
 def _hard_image(report: RunReport, image: HardImage) -> str:
-    panels = "".join(
-        f'<figure><img src="{escape(address)}" alt="{escape(title)} of {escape(image.name)}">'
-        f"<figcaption>{escape(title)}</figcaption></figure>"
-        for title, address in image.panels.items()
-    )
     colors = dict(zip(report.classes.names, report.classes.colors, strict=True))
     seen = [(name, colors[name]) for name in image.seen]
     head = f"<h3>{escape(image.name)}: mIoU of this picture {formatting.percent(image.miou)} %</h3>"
-    return f'{head}<div class="panels">{panels}</div>{swatches([*seen, ("ignored", IGNORED)])}'
+    return f"{head}{pictures(image.panels, image.name)}{swatches([*seen, ('ignored', IGNORED)])}"
 
 
 def settings(report: RunReport) -> str:

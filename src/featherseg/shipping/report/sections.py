@@ -13,7 +13,7 @@ from string import ascii_uppercase
 from ...core import formatting
 from ...core.charts import Bar, Group, Point, bars, scatter
 from .figures import LATENCY_PARTS, ShippedFile, ShipReport, Step, WorstImage
-from .html import heads, key, keys, number, swatches, table
+from .html import heads, key, keys, number, pictures, swatches, table
 from .panels import IGNORED
 from .worst import DIFFERENCES
 
@@ -204,18 +204,13 @@ def worst_panels(report: ShipReport) -> str:
 
 
 def _worst_image(report: ShipReport, image: WorstImage) -> str:
-    panels = "".join(
-        f'<figure><img src="{escape(address)}" alt="{escape(title)} of {escape(image.name)}">'
-        f"<figcaption>{escape(title)}</figcaption></figure>"
-        for title, address in image.panels.items()
-    )
     colors = dict(zip(report.classes.names, report.classes.colors, strict=True))
     known = [(name, colors[name]) for name in image.seen if name in colors]
     mious = f"mIoU of this image {formatting.percent(image.miou_fp32)} → {formatting.percent(image.miou_file)}"
     title = f"{image.name} · {image.file}" if image.file else image.name
     return (
         f"<h3>{escape(title)}: {formatting.share(image.agreement)} agreement, {mious}</h3>"
-        f'<div class="panels">{panels}</div>{swatches([*known, ("ignored", IGNORED)])}'
+        f"{pictures(image.panels, image.name)}{swatches([*known, ('ignored', IGNORED)])}"
     )
 
 
