@@ -88,16 +88,21 @@ def street(index: int, size: tuple[int, int] = (48, 64)) -> tuple[np.ndarray, np
     return image, mask
 
 
+def street_photos(root: Path, count: int, size: tuple[int, int] = (96, 128)) -> Path:
+    """A folder of images and masks: `count` of :func:`street`."""
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for i in range(count):
+        image, mask = street(i, size)
+        Image.fromarray(image).save(root / "images" / f"s{i}.png")
+        Image.fromarray(mask).save(root / "masks" / f"s{i}.png")
+    return root
+
+
 @pytest.fixture
 def street_folder(tmp_path: Path) -> Path:
     """A `folder` dataset of ten street-like pictures with index masks and a class file."""
-    root = tmp_path / "street"
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True)
-    for i in range(10):
-        image, mask = street(i)
-        Image.fromarray(image).save(root / "images" / f"s{i}.png")
-        Image.fromarray(mask).save(root / "masks" / f"s{i}.png")
+    root = street_photos(tmp_path / "street", 10, (48, 64))
     (root / "classes.toml").write_text('names = ["sky", "road", "car"]\n')
     return root
 

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
-from conftest import street
 from featherseg.core.config import Config
 from featherseg.core.recipes import config_from_dict, config_to_toml
 
@@ -40,17 +38,6 @@ def tiny_config(out: Path, name: str = "run", **sections: dict[str, Any]) -> Con
     for section, values in sections.items():
         tree[section] = {**tree.get(section, {}), **values}
     return config_from_dict(tree)
-
-
-def photos(root: Path, count: int, size: tuple[int, int] = (96, 128)) -> Path:
-    """A folder of images and masks: `count` synthetic streets."""
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True)
-    for i in range(count):
-        image, mask = street(i, size)
-        Image.fromarray(image).save(root / "images" / f"s{i}.png")
-        Image.fromarray(mask).save(root / "masks" / f"s{i}.png")
-    return root
 
 
 def write_recipe(config: Config, folder: Path) -> Path:

@@ -10,14 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import Ended, error_line
+from conftest import Ended, error_line, street_photos
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.core.recipes import config_from_dict, config_to_dict
 from featherseg.doctor.examine import examine
 from featherseg.doctor.mend import make_clean_copy
 from featherseg.training import quickstart, starts
 from featherseg.training.quickstart import quick_start
-from trainings import photos
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +35,7 @@ def reasons(start: quickstart.QuickStart) -> dict[str, str]:
 
 
 def test_each_setting_has_a_reason_and_the_configuration_is_whole(tmp_path: Path) -> None:
-    start = quick_start(photos(tmp_path / "photos", 20))
+    start = quick_start(street_photos(tmp_path / "photos", 20))
     config = start.config
     assert config_from_dict(config_to_dict(config)) == config
     assert (config.name, config.data.name, config.model.name) == ("photos", "folder", "fastsegnet")
@@ -51,7 +50,7 @@ def test_each_setting_has_a_reason_and_the_configuration_is_whole(tmp_path: Path
 
 
 def test_what_the_user_sets_is_obeyed_and_not_explained(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 6)
+    folder = street_photos(tmp_path / "photos", 6)
     start = quick_start(folder, ["model.name=jetnet", "train.epochs=4", "name=mine", "optim.lr=0.1"])
     assert (start.config.name, start.config.model.name, start.config.train.epochs) == ("mine", "jetnet", 4)
     assert start.config.optim.lr == 0.1
@@ -62,7 +61,10 @@ def test_what_the_user_sets_is_obeyed_and_not_explained(tmp_path: Path) -> None:
 
 
 def test_large_images_are_cropped_in_their_shape_and_large_sets_take_fewer_epochs(tmp_path: Path) -> None:
-    small, large = quick_start(photos(tmp_path / "a", 6)), quick_start(photos(tmp_path / "b", 60, (600, 1200)))
+    small, large = (
+        quick_start(street_photos(tmp_path / "a", 6)),
+        quick_start(street_photos(tmp_path / "b", 60, (600, 1200))),
+    )
     height, width = large.config.augment.crop
     assert height % 32 == width % 32 == 0
     assert 256 * 320 < height * width <= 256 * 320 * 5  # six hundred steps of four are left
@@ -74,7 +76,7 @@ def test_large_images_are_cropped_in_their_shape_and_large_sets_take_fewer_epoch
 
 
 def test_rare_classes_are_balanced(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 6)
+    folder = street_photos(tmp_path / "photos", 6)
     for path in (folder / "masks").iterdir():
         mask = np.zeros((96, 128), np.uint8)
         mask[:, 64:] = 1
@@ -87,7 +89,7 @@ def test_rare_classes_are_balanced(tmp_path: Path) -> None:
 
 def test_imagenet_weights_where_they_are_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starts, "create_model", lambda *_, **__: None)
-    config = quick_start(photos(tmp_path / "photos", 6)).config
+    config = quick_start(street_photos(tmp_path / "photos", 6)).config
     assert config.model.options == {"encoder_weights": "imagenet", "stride": 4}
     assert config.optim.encoder_lr is not None
     assert config.optim.encoder_lr < config.optim.lr
@@ -95,13 +97,13 @@ def test_imagenet_weights_where_they_are_to_be_had(tmp_path: Path, monkeypatch: 
 
 def test_a_gpu_takes_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    config = quick_start(photos(tmp_path / "photos", 60, (300, 600))).config
+    config = quick_start(street_photos(tmp_path / "photos", 60, (300, 600))).config
     assert config.data.batch_size == 16
     assert config.augment.crop == (288, 576)
 
 
 def test_broken_data_is_refused_in_one_line(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 6)
+    folder = street_photos(tmp_path / "photos", 6)
     (folder / "masks" / "s1.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"featherseg doctor .* --fix") as caught:
         quick_start(folder)
@@ -120,7 +122,7 @@ def test_the_command_says_what_it_chose(
     tmp_path: Path, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = photos(tmp_path / "photos", 8, (64, 96))
+    folder = street_photos(tmp_path / "photos", 8, (64, 96))
     ended = run("train", folder, "train.epochs=1", "data.workers=0", "--json")
     assert ended.code == 0, ended.err
     assert ended.json["run"] == "runs/photos"
@@ -130,7 +132,7 @@ def test_the_command_says_what_it_chose(
 
 
 def test_choices_follow_the_settings_as_they_finally_are(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 20)
+    folder = street_photos(tmp_path / "photos", 20)
     start = quick_start(folder, ["train.epochs=2", "data.batch_size=2"])
     assert start.config.optim.lr == pytest.approx(3e-3 * (2 / 8) ** 0.5)
     assert "for 2 images a step" in reasons(start)["optim.lr"]
@@ -147,20 +149,20 @@ def test_choices_follow_the_settings_as_they_finally_are(tmp_path: Path) -> None
 
 
 def test_choices_follow_optimiser_weights_crop_and_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = photos(tmp_path / "photos", 20)
+    folder = street_photos(tmp_path / "photos", 20)
     start = quick_start(folder, ["optim.name=sgd"])
     assert "SGD" in reasons(start)["optim.lr"]
     weights = ["model.name=fastsegnet", "model.options.encoder_weights=imagenet", "optim.lr=0.01"]
     assert quick_start(folder, weights).config.optim.encoder_lr == pytest.approx(0.001)
     assert quick_start(folder, ["augment.crop=[512, 640]"]).config.data.batch_size == 4
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    start = quick_start(photos(tmp_path / "many", 60), ["train.device=cpu"])
+    start = quick_start(street_photos(tmp_path / "many", 60), ["train.device=cpu"])
     assert start.config.data.batch_size == 8
     assert "on a CPU" in reasons(start)["data.batch_size"]
 
 
 def test_a_section_that_the_user_sets_whole_is_not_chosen_from(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 20)
+    folder = street_photos(tmp_path / "photos", 20)
     data = f'data={{name="folder", root="{folder}", batch_size=3}}'
     start = quick_start(folder, [data])
     assert start.config.data.batch_size == 3
@@ -168,9 +170,9 @@ def test_a_section_that_the_user_sets_whole_is_not_chosen_from(tmp_path: Path) -
 
 
 def test_the_user_says_where_images_and_masks_are(tmp_path: Path, run: Callable[..., Ended]) -> None:
-    folder = photos(tmp_path / "photos", 6)
+    folder = street_photos(tmp_path / "photos", 6)
     for part, named in (("images", "seen"), ("masks", "truth")):
-        photos(tmp_path / part, 8)  # with more of them
+        street_photos(tmp_path / part, 8)  # with more of them
         (tmp_path / part / part).rename(folder / named)
     assert "5 training images" in reasons(quick_start(folder))["data.batch_size"]
     for home in ("", f"{folder}/"):
@@ -186,7 +188,7 @@ def test_the_user_says_where_images_and_masks_are(tmp_path: Path, run: Callable[
 
 
 def test_the_doctor_is_told_where_the_user_says_the_masks_are(tmp_path: Path, run: Callable[..., Ended]) -> None:
-    folder = photos(tmp_path / "photos", 6)
+    folder = street_photos(tmp_path / "photos", 6)
     (folder / "masks").rename(folder / "truth")
     (folder / "truth" / "s1.png").write_bytes(b"no picture")
     words = error_line(DataError, quick_start, folder, ["data.options.masks=truth"])
@@ -198,7 +200,7 @@ def test_the_doctor_is_told_where_the_user_says_the_masks_are(tmp_path: Path, ru
 
 @pytest.mark.parametrize("damage", ["one mask", "all masks"])
 def test_a_copy_is_offered_where_one_can_be_made(tmp_path: Path, damage: str) -> None:
-    folder = photos(tmp_path / "photos", 6)
+    folder = street_photos(tmp_path / "photos", 6)
     for path in sorted((folder / "masks").iterdir())[: 1 if damage == "one mask" else None]:
         path.write_bytes(b"no picture")
     words = error_line(DataError, quick_start, folder)
@@ -212,14 +214,14 @@ def test_a_copy_is_offered_where_one_can_be_made(tmp_path: Path, damage: str) ->
 
 
 def test_advice_repeats_the_kind_that_the_user_gave(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 6)
+    folder = street_photos(tmp_path / "photos", 6)
     (folder / "masks" / "s1.png").write_bytes(b"no picture")
     words = error_line(DataError, quick_start, folder, ["data.name=folder"])
     assert f"featherseg doctor {folder} --kind folder --fix NEW_FOLDER" in words
 
 
 def test_an_epoch_of_the_users_is_one_of_images(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 6)
+    folder = street_photos(tmp_path / "photos", 6)
     assert quick_start(folder).config.data.crops == 4
     start = quick_start(folder, ["train.epochs=100"])
     assert start.config.data.crops == 1
@@ -228,6 +230,6 @@ def test_an_epoch_of_the_users_is_one_of_images(tmp_path: Path) -> None:
 
 
 def test_large_images_are_cut_several_times_in_an_epoch(tmp_path: Path) -> None:
-    start = quick_start(photos(tmp_path / "photos", 12, (1200, 1600)))
+    start = quick_start(street_photos(tmp_path / "photos", 12, (1200, 1600)))
     assert start.config.data.crops == 4
     assert "an image is 4 times a crop" in reasons(start)["data.crops"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Ended, error_line
+from conftest import Ended, error_line, street_photos
 from featherseg.core.config import Config
 from featherseg.core.errors import ConfigError
 from featherseg.training import timing
@@ -17,7 +17,7 @@ from featherseg.training.extent import FEWEST_STEPS
 from featherseg.training.pace import Pace
 from featherseg.training.quickstart import QuickStart, quick_start
 from featherseg.training.timing import in_time, measure_pace, plan_length
-from trainings import photos, tiny_config
+from trainings import tiny_config
 
 SETTINGS = ["model.name=jetnet", "train.device=cpu", "data.workers=0"]
 
@@ -56,7 +56,7 @@ def test_as_many_epochs_are_planned_as_fit(seed: int) -> None:
 
 
 def test_epochs_fill_the_time_and_the_reason_says_what_takes_it(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 20)
+    folder = street_photos(tmp_path / "photos", 20)
     start = quick_start(folder, SETTINGS, seconds=1200, measure=machine(4.0))
     config, said = start.config, reasons(start)
     steps = -(-16 * config.data.crops // config.data.batch_size) * config.train.epochs
@@ -70,7 +70,7 @@ def test_epochs_fill_the_time_and_the_reason_says_what_takes_it(tmp_path: Path) 
 
 
 def test_crops_are_as_large_as_the_time_allows(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 10, (584, 565))
+    folder = street_photos(tmp_path / "photos", 10, (584, 565))
     asked: list[Config] = []
     slow = quick_start(folder, SETTINGS, seconds=600, measure=machine(4.0, asked=asked))
     assert slow.config.augment.crop[0] * slow.config.augment.crop[1] <= 256 * 320
@@ -85,14 +85,14 @@ def test_crops_are_as_large_as_the_time_allows(tmp_path: Path) -> None:
 
 
 def test_without_a_time_a_moderately_larger_image_is_seen_whole(tmp_path: Path) -> None:
-    start = quick_start(photos(tmp_path / "photos", 10, (584, 565)), SETTINGS)
+    start = quick_start(street_photos(tmp_path / "photos", 10, (584, 565)), SETTINGS)
     assert (start.config.augment.crop, start.config.data.batch_size) == ((576, 544), 4)
     pixels = start.config.train.epochs * start.config.data.crops * 8 * 576 * 544
     assert pixels == pytest.approx(1500 * 8 * 256 * 320, rel=0.1)  # in the time that crops of the usual size take
 
 
 def test_a_time_that_is_too_short_says_the_least(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 20)
+    folder = street_photos(tmp_path / "photos", 20)
     words = error_line(
         ConfigError, lambda: quick_start(folder, SETTINGS, seconds=20, measure=machine(100.0, look=30.0))
     )
@@ -102,7 +102,7 @@ def test_a_time_that_is_too_short_says_the_least(tmp_path: Path) -> None:
 
 
 def test_what_the_user_gives_beside_a_time(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 20)
+    folder = street_photos(tmp_path / "photos", 20)
     for given in ("train.epochs=5", "train.minutes=5", "train={epochs=5}"):
         words = error_line(ConfigError, lambda given=given: quick_start(folder, [*SETTINGS, given], seconds=60))
         assert "which is given as well; leave one of them out" in words
@@ -135,7 +135,7 @@ def test_a_pace_is_measured_and_leaves_nothing(tmp_path: Path, monkeypatch: pyte
 
 def test_the_command(run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = photos(tmp_path / "photos", 8, (64, 96))
+    folder = street_photos(tmp_path / "photos", 8, (64, 96))
     monkeypatch.setattr(timing, "measure_pace", lambda *_: Pace(1, 1.0, 1.0, 1.0))
     assert run("train", folder, "--time", "soon", "-q").refused("--time is 'soon'; write a time over 0")
     assert run("train", folder, "--time", "20m", "train.epochs=3", "-q").refused("leave one of them out")
