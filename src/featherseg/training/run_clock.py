@@ -15,6 +15,7 @@ from ..core.durations import clock_time, duration
 from ..data.datasets import SegmentationDataset
 from ..evaluation.centerline import take_widths
 from ..evaluation.scores import Segment, score
+from ..runtime.postprocess import kernels
 from .pace import Pace
 
 SETTLED = 60.0
@@ -145,7 +146,8 @@ def time_scores(segment: Segment, val_set: SegmentationDataset, processes: int =
     """
     places = np.linspace(0, len(val_set) - 1, min(PROBED, len(val_set))).round().astype(int).tolist()
     thin = take_widths(val_set).thin
-    score(segment, val_set, indices=places[:1], boundary=True)  # engines and kernels are made ready
+    kernels(None)  # the first of an installation are compiled beside the first masks, which take longer for it
+    score(segment, val_set, indices=places[:1], boundary=True)  # engines are made ready
     seconds = []
     for full in (False, True):
         begin = time.monotonic()
