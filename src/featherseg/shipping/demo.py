@@ -76,7 +76,7 @@ class DemoResult:
         }
 
 
-def demo_config(out: str | Path, epochs: int = 8, images: int = 800) -> Config:
+def demo_config(out: str | Path, epochs: int = 10, images: int = 480) -> Config:
     """Return the demo's training: the half-width FastSegNet from scratch on synthetic streets."""
     names = ("demo" if i == 1 else f"demo-{i}" for i in itertools.count(1))
     return config_from_dict(
@@ -98,7 +98,7 @@ def demo_config(out: str | Path, epochs: int = 8, images: int = 800) -> Config:
     )
 
 
-def run_demo(out: str | Path, *, epochs: int = 8, images: int = 800) -> DemoResult:
+def run_demo(out: str | Path, *, epochs: int = 10, images: int = 480) -> DemoResult:
     """Run the demo and leave run folder, exported file, masks and picture grid under ``out/demo``.
 
     An earlier demo stays; the new one is then called ``demo-2``, and so on.
