@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -21,6 +22,9 @@ Processes = Annotated[int, msgspec.Meta(ge=0, le=256)]
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 Source = Annotated[str, msgspec.Meta(min_length=1)]
 Size = tuple[Count, Count]
+
+REST = "rest"
+"""What ``data.unlabelled`` calls the training images that do not count as labelled."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,6 +65,9 @@ class DataConfig(Section, frozen=True):
     class with the names and mask values that it takes in, and ``ignore``. ``crops`` is how many samples an epoch
     takes of each image, for few or large ones. ``cache`` keeps decoded images in memory (uint8), so that each file is
     decoded once.
+    ``labelled`` is which of the training images count as labelled: a share such as ``"1/8"`` or a number of them, drawn
+    by the run's seed, or a text file with the name of an image on each line; all where empty. ``unlabelled`` is a
+    folder of further images, or ``"rest"`` for the training images that do not count as labelled: see ``[selftrain]``.
     """
 
     name: str = "folder"
@@ -69,16 +76,28 @@ class DataConfig(Section, frozen=True):
     val_split: str = "val"
     options: dict[str, Any] = {}
     classes: dict[str, str | int | tuple[str | int, ...]] = {}
+    labelled: str | int | float = ""
+    unlabelled: str = ""
     batch_size: Count = 8
     crops: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
     workers: Processes = 2
     cache: bool = True
 
     def __post_init__(self) -> None:
-        _refuse_control_characters(root=self.root)
+        _refuse_control_characters(root=self.root, unlabelled=self.unlabelled, labelled=str(self.labelled))
         splits = "data.train_split and data.val_split"
         reserved = {"name": "data.name", "root": "data.root", "split": splits, "class_map": "[data.classes]"}
         _refuse_reserved(self.options, reserved)
+        share, number = _share_or_number(self.labelled)
+        if (share is not None and not 0 < share <= 1) or number == 0:
+            raise ValueError(f"labelled is {self.labelled!r}; give a share such as 1/8, a number of images, or a file")
+
+    def labelled_number(self, total: int) -> int | None:
+        """Return how many of so many training images count as labelled; None where a file lists them."""
+        if self.labelled == "":
+            return total
+        share, number = _share_or_number(self.labelled)
+        return number if share is None else max(round(share * total), 1)
 
 
 class AugmentConfig(Section, frozen=True):
@@ -151,6 +170,28 @@ class DistillConfig(Section, frozen=True):
     def teachers(self) -> tuple[str, ...]:
         """What ``teacher`` names, one by one; empty where there is none."""
         return _listed(self.teacher)
+
+
+class SelfTrainConfig(Section, frozen=True):
+    """What is learnt from images without labels, ``data.unlabelled``: as many in each batch as labelled ones.
+
+    A teacher sees each crop as it is, and the student the same crop strongly changed; where the teacher's class has a
+    probability of ``threshold`` or more, it is the student's target. ``teacher`` is a run folder, a weights file or the
+    like, as of ``[distill]``; empty: the student's own averaged weights (``train.ema``). ``weight`` is the factor of
+    this loss, which grows to it linearly over ``ramp``, a share of the training. ``jitter`` and ``blur`` are as in
+    ``[augment]``, of the student's crops; ``cutmix`` is the share of them into which a rectangle of another one is put.
+    """
+
+    teacher: str = ""
+    threshold: Decay = 0.9
+    weight: NotNegative = 1.0
+    ramp: Share = 0.1
+    jitter: Share = 0.5
+    blur: Share = 0.5
+    cutmix: Share = 0.5
+
+    def __post_init__(self) -> None:
+        _refuse_control_characters(teacher=self.teacher)
 
 
 class OptimConfig(Section, frozen=True):
@@ -249,6 +290,7 @@ class Config(Section, frozen=True):
     augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
     loss: LossConfig = msgspec.field(default_factory=LossConfig)
     distill: DistillConfig = msgspec.field(default_factory=DistillConfig)
+    selftrain: SelfTrainConfig = msgspec.field(default_factory=SelfTrainConfig)
     optim: OptimConfig = msgspec.field(default_factory=OptimConfig)
     train: TrainConfig = msgspec.field(default_factory=TrainConfig)
     ship: ShipConfig = msgspec.field(default_factory=ShipConfig)
@@ -257,6 +299,18 @@ class Config(Section, frozen=True):
 def _listed(sources: str | tuple[str, ...]) -> tuple[str, ...]:
     """Return the sources of a setting that takes one or several; an empty text is none."""
     return ((sources,) if sources else ()) if isinstance(sources, str) else sources
+
+
+def _share_or_number(labelled: str | int | float) -> tuple[float | None, int | None]:
+    """Return the share that a setting says, ``"1/8"`` or ``0.125``, or else the number; neither where it is a file."""
+    text = str(labelled)
+    if re.fullmatch(r"-?[0-9]{1,9}", text):
+        return None, max(int(text), 0)
+    if found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text):
+        return int(found[1]) / max(int(found[2]), 1e-9), None
+    if isinstance(labelled, float) or re.fullmatch(r"[0-9]*\.[0-9]+", text):
+        return float(labelled), None
+    return None, None
 
 
 def _refuse_reserved(options: dict[str, Any], reserved: dict[str, str]) -> None:

@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,9 +15,12 @@ from ..core.errors import FeathersegError
 from .datasets import SegmentationDataset
 from .mixing import MixedCrops
 from .transforms import TrainTransform
+from .unlabelled_crops import UnlabelledCrops, as_row, channels_first
 
 Sample = dict[str, Tensor]
-"""``{"image": uint8 (3, H, W) RGB, "mask": int64 (H, W)}``; a batch has one more axis in front."""
+"""``{"image": uint8 (3, H, W) RGB, "mask": int64 (H, W)}``; a batch has one more axis in front.
+
+With images without labels, what :class:`.unlabelled_crops.UnlabelledCrops` gives is beside them."""
 
 
 Key = tuple[int, int] | tuple[int, int, int]
@@ -34,15 +36,23 @@ class TrainSamples(Dataset[Sample]):
         seed: of all samples.
         raw: give what :class:`.on_device.DeviceBatches` goes on from: ``{"image": uint8 (H, W, 3), "mask": uint8
             (H, W), "look": float32 (6,)}``, cut and mixed, its :class:`.transforms.Look` drawn but not made.
+        unlabelled: what each sample gets of another image, without labels; the labelled ones are the same with it.
     """
 
     def __init__(
-        self, dataset: SegmentationDataset, transform: TrainTransform, seed: int, *, raw: bool = False
+        self,
+        dataset: SegmentationDataset,
+        transform: TrainTransform,
+        seed: int,
+        *,
+        raw: bool = False,
+        unlabelled: UnlabelledCrops | None = None,
     ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
         self.raw = raw
+        self.unlabelled = unlabelled
         self._crops = MixedCrops(dataset, transform)
 
     def __len__(self) -> int:
@@ -53,15 +63,11 @@ class TrainSamples(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, *key))
         image, mask = self._crops(index, rng)
         look = self.transform.draw_look(rng)
+        others = {} if self.unlabelled is None else self.unlabelled(rng, raw=self.raw)
         if self.raw:
-            return {
-                "image": torch.from_numpy(image),
-                "mask": torch.from_numpy(mask),
-                "look": torch.tensor(look, dtype=torch.float32),
-            }
+            return {"image": torch.from_numpy(image), "mask": torch.from_numpy(mask), "look": as_row(look), **others}
         image, mask = self.transform.apply(image, mask, look)
-        # OpenCV splits channels several times as fast as a permuted copy does.
-        return {"image": torch.from_numpy(np.stack(cv2.split(image))), "mask": torch.from_numpy(mask).long()}
+        return {"image": channels_first(image), "mask": torch.from_numpy(mask).long(), **others}
 
 
 class EpochBatches(Sampler[list[Key]]):

@@ -74,16 +74,12 @@ class MixedCrops:
         """Put a rectangle of another sample's crop into a crop and its mask, where it was in its own.
 
         CutMix: Yun et al. (arXiv 1905.04899, section 3.1), used for segmentation by French et al. (arXiv 1906.01916).
-        The rectangle has the crop's aspect, a share of its area drawn uniformly from 0 to 1, and a centre anywhere;
-        what reaches over the crop's border is cut off.
+        The rectangle is as :func:`draw_box` has it.
         """
         height, width = mask.shape
         others = len(self.dataset) - 1
         other = (index + 1 + int(rng.integers(others))) % len(self.dataset) if others else index
-        side = math.sqrt(rng.random())
-        y, x = rng.uniform(0, height), rng.uniform(0, width)
-        top, bottom = (min(max(round(y + sign * height * side / 2), 0), height) for sign in (-1, 1))
-        left, right = (min(max(round(x + sign * width * side / 2), 0), width) for sign in (-1, 1))
+        top, bottom, left, right = draw_box((height, width), rng)
         room = (slice(top, bottom), slice(left, right))
         part, labels = self.transform.crop(*self.dataset.read(other), rng)
         image[room], mask[room] = part[room], labels[room]
@@ -115,6 +111,20 @@ class MixedCrops:
         inside = shape > 0
         np.copyto(image[room], part, where=inside[..., None])
         mask[room][inside] = label
+
+
+def draw_box(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draw a rectangle in a crop of (height, width): its top, bottom, left and right.
+
+    It has the crop's aspect, a share of its area drawn uniformly from 0 to 1, and a centre anywhere; what reaches over
+    the crop's border is cut off.
+    """
+    height, width = size
+    side = math.sqrt(rng.random())
+    y, x = rng.uniform(0, height), rng.uniform(0, width)
+    top, bottom = (min(max(round(y + sign * height * side / 2), 0), height) for sign in (-1, 1))
+    left, right = (min(max(round(x + sign * width * side / 2), 0), width) for sign in (-1, 1))
+    return top, bottom, left, right
 
 
 def component(mask: MaskArray, place: tuple[int, int]) -> tuple[tuple[slice, slice], MaskArray]:

@@ -34,19 +34,36 @@ class DeviceBatches:
             waiting.
         config: what the looks were drawn from.
         device: where the batches go.
+        strong: whether the colours of the student's crops of unlabelled images are changed.
     """
 
-    def __init__(self, loader: Iterable[Sample], config: AugmentConfig, device: torch.device) -> None:
+    def __init__(
+        self, loader: Iterable[Sample], config: AugmentConfig, device: torch.device, *, strong: bool = False
+    ) -> None:
         self.loader = loader
-        self.jitter = config.jitter > 0
+        self.jitter, self.strong = config.jitter > 0, strong
         self.device = device
 
     def __iter__(self) -> Iterator[Sample]:
         for batch in self.loader:
-            image = batch["image"].to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            mask = batch["mask"].to(self.device, non_blocking=True).long()
+            image, mask = self._moved(batch["image"]), batch["mask"].to(self.device, non_blocking=True).long()
             image, mask = apply_looks(image, mask, batch["look"], jitter=self.jitter)
-            yield {"image": image, "mask": mask}
+            made = {"image": image, "mask": mask}
+            yield made | self._unlabelled(batch) if "weak" in batch else made
+
+    def _unlabelled(self, batch: Sample) -> Sample:
+        """Return the crops of unlabelled images in both looks, which share their flip."""
+        looks = batch["strong_look"]
+        flips, rest = torch.zeros_like(looks), looks.clone()
+        flips[:, FLIP], rest[:, FLIP] = looks[:, FLIP], 0
+        padding = batch["padding"].to(self.device, non_blocking=True).long()
+        weak, padding = apply_looks(self._moved(batch["weak"]), padding, flips, jitter=False)
+        strong, _ = apply_looks(weak, padding, rest, jitter=self.strong)
+        return {"weak": weak, "strong": strong, "padding": padding, "box": batch["box"].to(self.device)}
+
+    def _moved(self, images: Tensor) -> Tensor:
+        """Return images (B, H, W, 3) as (B, 3, H, W) on the device."""
+        return images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
 
 
 def apply_looks(image: Tensor, mask: Tensor, looks: Tensor, *, jitter: bool) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from ..core.types import MIN_SIZE, ClassSet
 from ..data.loader import Sample
 from ..models.base import SegmentationModel
 from ..models.class_matching import ClassTable
-from .supervised import Supervised, normalize
+from .supervised import Objective, Supervised, normalize
 from .teacher import Maps, Teacher
 from .teacher_mean import TeacherMean
 
@@ -201,7 +201,7 @@ class _Share:
     use_ignored: bool
 
 
-class Distilled(nn.Module):
+class Distilled(Objective):
     """The student's supervised losses plus weighted distillation losses.
 
     Logits are compared over the classes that student and teacher have, matched by name or by a table: the softmax is

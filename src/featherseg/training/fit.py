@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from ..core.config import Config
+from ..core.config import REST, Config
 from ..core.errors import CheckpointError, ConfigError
 from ..core.progress import counting, hidden, logger
 from ..core.text_files import shortened
@@ -26,6 +26,8 @@ from ..data.datasets import SegmentationDataset
 from ..data.loader import EpochBatches, TrainSamples, train_loader
 from ..data.on_device import DeviceBatches, looks_on_device
 from ..data.transforms import TrainTransform
+from ..data.unlabelled import labelled_images, unlabelled_images
+from ..data.unlabelled_crops import UnlabelledCrops
 from ..models.base import SegmentationModel
 from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.factory import create_model
@@ -40,6 +42,7 @@ from .loss_terms import build_loss
 from .run_folder import RunFolder
 from .run_log import read_log
 from .run_result import RunResult
+from .self_training import SelfTrained
 from .supervised import Supervised
 from .teacher import load_teacher
 from .trainer import Setup, Trainer
@@ -127,8 +130,9 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, model: Segment
     """
     data = config.data
     with fabric.rank_zero_first():  # one process downloads, if any has to
-        train_set = open_mapped(data.name, data.root, data.train_split, data.classes, **data.options)
+        train_set, rest = labelled_images(data, config.seed)
         val_set = open_mapped(data.name, data.root, data.val_split, data.classes, **data.options)
+        others = unlabelled_images(data.unlabelled, train_set, val_set, rest) if data.unlabelled else None
     torch.manual_seed(config.seed)
     # A training state replaces all weights: those of the start need not be there any more.
     options = {k: v for k, v in config.model.options.items() if fresh or k not in ("encoder_weights", "pretrained")}
@@ -148,10 +152,12 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, model: Segment
             logger.info(kept)
         if (side := start.model.input_spec.long_side) and side != config.model.long_side:
             logger.warning(f"warning: {named} saw images with a long side of {side}; set model.long_side={side}")
-    for note in getattr(train_set, "notes", ()):
+    for note in (*getattr(train_set, "notes", ()), *(others.notes if others is not None else ())):
         logger.info(note)
+    unlabelled: SegmentationDataset | None = others
     if data.cache:
         train_set, val_set = (cached(dataset) for dataset in (train_set, val_set))
+        unlabelled = None if unlabelled is None else cached(unlabelled)
     counts = take_class_counts(train_set)
     val_counts = take_class_counts(val_set)
     require_contrast(counts, val_counts, train_set.classes)
@@ -168,13 +174,23 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, model: Segment
         build_loss(config.loss.aux, ignore, weights, train_set.classes.names),
         config.loss.aux_weight,
     )
-    objective: Supervised | Distilled = supervised
+    taught: Supervised | Distilled = supervised
     distill = config.distill
     if distill.teachers:
         with fabric.rank_zero_first():
             teachers = [load_teacher(source) for source in distill.teachers]
-        objective = Distilled(
+        taught = Distilled(
             supervised, teachers, distill.losses, train_set.classes, distill.cache, class_table=distill.classes
+        )
+    objective: Supervised | Distilled | SelfTrained = taught
+    if others is not None:
+        with fabric.rank_zero_first():
+            teacher = load_teacher(config.selftrain.teacher) if config.selftrain.teacher else None
+        objective = SelfTrained(taught, config.selftrain, train_set.classes, teacher)
+    elif config.selftrain.teacher:
+        raise ConfigError(
+            f"selftrain.teacher is {config.selftrain.teacher}, but there are no images without labels; set "
+            "data.unlabelled to a folder of them, or to rest"
         )
     images = len(train_set)
     if (step := data.batch_size * fabric.world_size) > images * data.crops:
@@ -186,10 +202,14 @@ def set_up(config: Config, fabric: Fabric, *, fresh: bool = True, model: Segment
         images, data.batch_size, config.seed, fabric.global_rank, fabric.world_size, crops=data.crops
     )
     raw = looks_on_device(config.augment, fabric.device)
-    samples = TrainSamples(train_set, TrainTransform(config.augment, ignore, model.input_spec), config.seed, raw=raw)
+    transform, crops = TrainTransform(config.augment, ignore, model.input_spec), None
+    if unlabelled is not None:
+        crops = UnlabelledCrops(unlabelled, config.augment, config.selftrain, ignore, model.input_spec)
+    samples = TrainSamples(train_set, transform, config.seed, raw=raw, unlabelled=crops)
     on_gpu = fabric.device.type == "cuda"
     loader = train_loader(samples, batches, data.workers, pin_memory=on_gpu, worker_start=leave_signals_to_parent)
-    source = DeviceBatches(loader, config.augment, fabric.device) if raw else loader
+    strong = config.selftrain.jitter > 0
+    source = DeviceBatches(loader, config.augment, fabric.device, strong=strong) if raw else loader
     return Setup(objective, source, batches, images, val_set)
 
 
@@ -240,17 +260,24 @@ def with_lasting_paths(config: Config) -> Config:
     def lasting_start(path: str) -> str:
         return path if names_published(path) else lasting(path)
 
-    init, teacher = config.model.init, config.distill.teacher
+    init, teacher, data = config.model.init, config.distill.teacher, config.data
     change = msgspec.structs.replace
+    listed = data.labelled_number(1) is None
     return change(
         config,
-        data=change(config.data, root=lasting(config.data.root)),
+        data=change(
+            data,
+            root=lasting(data.root),
+            labelled=lasting(str(data.labelled)) if listed else data.labelled,
+            unlabelled=data.unlabelled if data.unlabelled == REST else lasting(data.unlabelled),
+        ),
         model=change(
             config.model, init=lasting_start(init) if isinstance(init, str) else tuple(map(lasting_start, init))
         ),
         distill=change(
             config.distill, teacher=lasting(teacher) if isinstance(teacher, str) else tuple(map(lasting, teacher))
         ),
+        selftrain=change(config.selftrain, teacher=lasting(config.selftrain.teacher)),
     )
 
 

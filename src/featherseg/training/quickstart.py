@@ -16,8 +16,8 @@ from ..core.config import Config
 from ..core.errors import DataError
 from ..core.machine import available_threads
 from ..core.recipes import load_config
-from ..data.class_maps import open_mapped
 from ..data.datasets import SegmentationDataset
+from ..data.unlabelled import labelled_images
 from ..doctor.examine import Examination, quick_check
 from ..doctor.infer import InferredData, infer_data
 from ..doctor.mend import advice
@@ -93,7 +93,7 @@ def quick_start(
     _refuse_broken(check, kind, given.options, mapped=bool(given.classes))
     _choose_data(plan, folder, data)
     section = plan.config.data
-    train_set = open_mapped(section.name, section.root, section.train_split, section.classes, **section.options)
+    train_set, _ = labelled_images(section, plan.config.seed)
     images, size = len(train_set), _median_size(train_set)
     missed = choose_start(plan, train_set.classes, images, size)
     missed += choose_fineness(plan, measure_fineness(plan, train_set, size), size)

@@ -38,6 +38,7 @@ def row_text(row: dict[str, Any], epochs: int, end: str = "") -> str:
     if "miou" in row:
         one = " (of one class)" if sum(iou is not None for iou in row["iou"].values()) == 1 else ""
         scores = f"val mIoU {100 * row['miou']:5.2f}{one}  "
+    scores += f"sure of {100 * row['sure']:.0f} %  " if "sure" in row else ""
     seconds = row["seconds"] + (look := row.get("validation_seconds", 0.0))
     parts = f" ({look:.0f} of it validation)" if look >= 0.5 else ""
     return (

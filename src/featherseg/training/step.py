@@ -14,7 +14,11 @@ from .devices import synchronize_batchnorm, wants_sync_batchnorm
 from .distill import Distilled
 from .optim import build_optimizer
 from .safe_layout import shield_dilated_groups
+from .self_training import SelfTrained
 from .supervised import Supervised
+
+IMAGES = frozenset({"image", "weak", "strong"})
+"""What of a batch goes through networks."""
 
 
 class TrainingStep:
@@ -26,7 +30,7 @@ class TrainingStep:
         config: of the run.
     """
 
-    def __init__(self, fabric: Fabric, objective: Supervised | Distilled, config: Config) -> None:
+    def __init__(self, fabric: Fabric, objective: Supervised | Distilled | SelfTrained, config: Config) -> None:
         self.fabric, self.config, self.plain = fabric, config, objective
         if wants_sync_batchnorm(config.train, fabric):
             synchronize_batchnorm(objective)
@@ -49,7 +53,8 @@ class TrainingStep:
         fabric, optim = self.fabric, self.config.optim
         batch = fabric.to_device(batch)
         if self.config.train.channels_last:
-            batch["image"] = batch["image"].to(memory_format=torch.channels_last)
+            for name in IMAGES & batch.keys():
+                batch[name] = batch[name].to(memory_format=torch.channels_last)
         with fabric.no_backward_sync(self.objective, enabled=not last):  # type: ignore[arg-type]
             loss: Tensor = self.objective(batch)["loss"]
             fabric.backward(loss / optim.accumulate)

@@ -23,7 +23,25 @@ def per_channel(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.cat([torch.full((1, 1, 1, 1), value, device=device) for value in values], dim=1)
 
 
-class Supervised(nn.Module):
+class Objective(nn.Module):
+    """Base of what is minimised, ``(batch) -> {"loss": total, "loss/<part>": …}``; it owns the network, `model`."""
+
+    def extra_parameters(self) -> list[nn.Parameter]:
+        """Return what trains beside the network: nothing, here as in what follows."""
+        return []
+
+    def set_progress(self, progress: float) -> None:
+        """Say how much of the training is done, 0–1."""
+
+    def follow(self, averaged: SegmentationModel) -> None:
+        """Say which network holds the average of the weights, kept up to date by the training loop."""
+
+    def figures(self) -> dict[str, float]:
+        """Return what the log of an epoch should say beside its loss."""
+        return {}
+
+
+class Supervised(Objective):
     """Losses of the network's logits against the masks.
 
     Args:
@@ -64,10 +82,3 @@ class Supervised(nn.Module):
             else:  # a zero gradient, since processes that train together wait for each parameter's
                 total = total + 0.0 * logits.float().mean()
         return {"loss": total, **losses}
-
-    def extra_parameters(self) -> list[nn.Parameter]:
-        """Return what trains beside the network: nothing."""
-        return []
-
-    def set_progress(self, progress: float) -> None:
-        """Say how much of the training is done, 0–1; nothing here depends on it."""

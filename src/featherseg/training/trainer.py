@@ -37,6 +37,7 @@ from .run_clock import RunClock, time_scores
 from .run_folder import RunFolder
 from .run_log import row_text
 from .run_result import RunResult
+from .self_training import SelfTrained
 from .start_share import StartBlend
 from .step import TrainingStep
 from .supervised import Supervised
@@ -57,7 +58,7 @@ class Setup:
         val_set: what the best epoch is chosen on.
     """
 
-    objective: Supervised | Distilled
+    objective: Supervised | Distilled | SelfTrained
     loader: Iterable[Sample]
     batches: EpochBatches
     images: int
@@ -80,6 +81,7 @@ class Trainer:
         self.step = TrainingStep(fabric, setup.objective, config)
         self.schedule = build_schedule(self.step.optimizer.optimizer, config.optim, self._steps(config.train.epochs))
         self.ema = build_ema(setup.objective.model, config.train.ema)
+        setup.objective.follow(cast(SegmentationModel, self.ema.module))
         share = config.train.start_share
         self.blend = StartBlend(setup.objective.model, share) if share else None
         self.epoch = self.saved = 0
@@ -230,6 +232,7 @@ class Trainer:
             "lr": self.schedule.get_last_lr()[-1],
             "seconds": round(seconds, 2),
             "images_per_second": round(total * config.data.batch_size * fabric.world_size / seconds, 2),
+            **self.step.plain.figures(),
         }
 
     def _evaluate(self, progress: Progress) -> dict[str, Any]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import ConfigError, DataError
-from ...core.types import ClassSet, ImageArray, MaskArray
 from ..annotations import AnnotatedDataset
 from ..class_maps import ClassMap, open_with_map
-from ..datasets import FileDataset, SegmentationDataset, datasets
+from ..datasets import SegmentationDataset, datasets
 from ..splits import draw_folds, group_of
+from ..taken import taken
 from .public import recording_of
 
 BY_NAME = ("camvid", "cityscapes")
@@ -69,7 +68,7 @@ def fold(
         if split == "all" or (number == fold - 1) == (split == "val")
     ]
     note = f"fold {fold} of {folds}: {split} has {len(chosen)} of {len(images)} images"
-    return _taken(parts, chosen, split, (*getattr(parts[0], "notes", ()), note))
+    return taken(parts, chosen, split, (*getattr(parts[0], "notes", ()), note))
 
 
 def _group(kind: str, part: SegmentationDataset, index: int, pattern: str) -> str:
@@ -82,51 +81,3 @@ def _group(kind: str, part: SegmentationDataset, index: int, pattern: str) -> st
     if kind == "grouped" and isinstance(part, AnnotatedDataset):
         return part.samples[index].image.parent.name
     return name
-
-
-def _taken(
-    parts: list[SegmentationDataset], images: list[tuple[SegmentationDataset, int]], split: str, notes: tuple[str, ...]
-) -> SegmentationDataset:
-    """Return a dataset of images of several; one of files where they are, whose masks are read without the images."""
-    first = parts[0]
-    if isinstance(first, FileDataset) and all(
-        isinstance(p, FileDataset) and p.table.key == first.table.key for p in parts
-    ):
-        pairs = tuple(part.pairs[index] for part, index in images if isinstance(part, FileDataset))
-        return replace(first, split=split, pairs=pairs, notes=notes)
-    if isinstance(first, AnnotatedDataset) and all(isinstance(part, AnnotatedDataset) for part in parts):
-        samples = tuple(part.samples[index] for part, index in images if isinstance(part, AnnotatedDataset))
-        return replace(first, split=split, samples=samples, notes=notes)
-    return Taken(first.name, split, first.classes, tuple(images), notes)
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Images of several datasets with the same classes.
-
-    Args:
-        name: kind of dataset.
-        split: of this one.
-        classes: of all.
-        images: dataset and place of each.
-        notes: to be shown to the user.
-    """
-
-    name: str
-    split: str
-    classes: ClassSet
-    images: tuple[tuple[SegmentationDataset, int], ...]
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def stem(self, index: int) -> str:
-        """Return the name of sample `index`."""
-        dataset, place = self.images[index]
-        return dataset.stem(place)
-
-    def read(self, index: int) -> tuple[ImageArray, MaskArray]:
-        """Return sample `index`: RGB uint8 (H, W, 3) and class ids uint8 (H, W)."""
-        dataset, place = self.images[index]
-        return dataset.read(place)
