@@ -182,6 +182,29 @@ class Segmenter:
         other._plan = self._planned_session(canvases.most_common(1)[0][0])
         return other
 
+    def divided(self) -> Segmenter:
+        """Return a segmenter for several threads at once: each has a frame of its own, where the engine can do that.
+
+        Masks are the same, and there are more of them a second; each comes later. :attr:`streams` says how many threads
+        it is for. It is this one itself where there is nothing to divide.
+
+        Raises:
+            ArtifactError: the file has gone in the meantime.
+        """
+        session = self.session.divided()
+        if session is self.session:
+            return self
+        other = copy.copy(self)
+        other.session, other._plan = session, None
+        if self._plan is not None:
+            other._plan = other._planned_session(self._plan[0])
+        return other
+
+    @property
+    def streams(self) -> int:
+        """How many threads it is best called from at once."""
+        return self.session.streams
+
     @property
     def artifact(self) -> Artifact:
         """What the network says of itself."""

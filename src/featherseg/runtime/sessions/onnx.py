@@ -18,6 +18,7 @@ from .base import (
     refusal,
     run_failure,
     sessions,
+    shares,
 )
 
 
@@ -44,6 +45,7 @@ class OnnxSession(Session):
         import onnxruntime as ort
 
         threads = checked_threads(threads)
+        self.path, self.threads = Path(path), threads
         self.artifact = logits_artifact(path)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -72,3 +74,16 @@ class OnnxSession(Session):
         except Exception as error:  # of its own again
             raise run_failure("ONNX Runtime", images, error) from error
         return logits
+
+    def divided(self) -> OnnxSession:
+        """Return a session of the same file for several images at once; see :meth:`Session.divided`.
+
+        With one thread for each, ONNX Runtime computes in the thread that calls it, and no thread of its own spins.
+        """
+        streams, threads = shares(self.threads)
+        if streams == 1:
+            return self
+        other = OnnxSession(self.path, threads)
+        other.streams = streams
+        other.device = self.device.replace(f"threads: {self.threads}", f"threads: {self.threads}, images at once: {streams}")
+        return other
