@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import DataError, MissingExtraError, first_line
+from .errors import DataError, MissingExtraError, TooLargeError, first_line
 from .files import write_atomically
+from .formats import FORMATS, formats_of, reason
 from .formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from .formats import formats_of, reason
 from .mask_files import LOSSY as LOSSY
 from .mask_files import MaskFile, mask_of
 from .order import natural
@@ -76,6 +76,33 @@ def read_image(path: str | Path) -> ImageArray:
     """
     with open_image(Path(path)) as image:
         return rgb_of(image, Path(path))
+
+
+def decode_image(data: bytes | bytearray, most: int = MAX_PIXELS) -> ImageArray:
+    """Decode a picture's bytes as :func:`read_image` does a file, of the formats that no suffix is needed for.
+
+    Args:
+        data: the whole file.
+        most: pixels that it may have. Its size is known from its first bytes; of a larger one no pixel is decoded.
+
+    Raises:
+        TooLargeError: it has more pixels.
+        DataError: it is unreadable, truncated, or holds floats, whose range it does not say.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > most:
+                raise TooLargeError(f"the picture has {image.width}x{image.height} pixels, more than {most:,}")
+            return rgb_of(image)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooLargeError(f"the picture has more than {most:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"the bytes are no picture; send one as {', '.join(FORMATS)}") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
+        why = shortened(first_line(error), 200)
+        raise DataError(f"the picture cannot be read ({why}); send it whole") from error
 
 
 def rgb_of(image: Image.Image, path: Path | None = None) -> ImageArray:

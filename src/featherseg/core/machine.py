@@ -42,15 +42,27 @@ def peak_resident_bytes() -> int | None:
 
     On Linux not from ``getrusage``: there a process starts with the peak of the one that started it.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
-        return int(line.split()[1]) * 1024 if line else None
+    if (peak := _memory("VmHWM:")) is not None:
+        return peak
     if sys.platform == "darwin":
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return None
+
+
+def resident_bytes() -> int | None:
+    """Return this process's resident memory in bytes, where the system tells it, as Linux does."""
+    return _memory("VmRSS:")
+
+
+def _memory(entry: str) -> int | None:
+    """Return an entry of Linux's account of this process in bytes; None on other systems."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    line = next((line for line in status.read_text().splitlines() if line.startswith(entry)), None)
+    return int(line.split()[1]) * 1024 if line else None
 
 
 def versions(packages: Iterable[str], missing: str = "") -> dict[str, str]:
