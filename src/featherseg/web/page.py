@@ -21,6 +21,7 @@ import logging
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -174,9 +175,8 @@ def content_policy(runtime: WebRuntime) -> str:
 def fill_index(path: Path, title: str, runtime: WebRuntime) -> None:
     """Fill in what the page's HTML leaves open: title, policy, and where the runtime is from."""
     words = f" and ONNX Runtime from {runtime.host}" if runtime.host else ""
-    text = path.read_text("utf-8")
-    for name, value in {"$title": title, "$policy": content_policy(runtime), "$runtime_words": words}.items():
-        text = text.replace(name, html.escape(value, quote=name != "$policy"))
+    values = {"title": html.escape(title), "policy": content_policy(runtime), "runtime_words": words}
+    text = Template(path.read_text("utf-8")).substitute(values)
     path.write_bytes(text.encode("utf-8", "replace"))
 
 
