@@ -33,6 +33,7 @@ from . import (  # noqa: F401
     ship,
     soup,
     train,
+    web,
     weights,
 )
 from .app import app
