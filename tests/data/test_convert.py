@@ -24,7 +24,7 @@ from given_masks import NAMES, Given, noise
 from labelled_exports import ade20k, cvat_masks, cvat_xml_masks, grouped, per_class_folders, roboflow, save
 
 FORMATS = ("folder", "coco", "yolo", "cvat", "labelstudio", "labelme")
-WAYS = [*((name, False) for name in FORMATS), ("coco", True), ("labelme", True)]
+WAYS = [*((name, False) for name in FORMATS), ("coco", True), ("labelstudio", True), ("labelme", True)]
 each_format = pytest.mark.parametrize("to", FORMATS)
 each_way = pytest.mark.parametrize(("to", "polygons"), WAYS, ids=lambda value: {True: "polygons"}.get(value, value))
 
@@ -311,7 +311,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     assert "means ignored" in refused(("background", "__ignore__"), "labelstudio")
     for to in ("coco", "yolo", "labelstudio"):
         assert "says nothing" in refused(("background",), to)
-    for to in ("folder", "cvat", "labelstudio"):
+    for to in ("folder", "cvat"):
         assert "leave --polygons out" in refused(NAMES, to, polygons=True)
 
 

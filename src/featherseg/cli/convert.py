@@ -22,7 +22,10 @@ def convert(
     masks: Annotated[str | None, Parameter(help="Which files are masks, where there are several sets.")] = None,
     split: Annotated[str | None, Parameter(help="The one split to convert; by default all.")] = None,
     polygons: Annotated[
-        bool, Parameter(help="Write outlines where the format could hold masks (coco, labelme).", show_default=False)
+        bool,
+        Parameter(
+            help="Write outlines where masks could be held too (coco, labelstudio, labelme).", show_default=False
+        ),
     ] = False,
     quiet: Quiet = False,
     json: Json = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,18 +22,23 @@ class Picture:
 
     Args:
         split: ``train``, ``val`` or another; empty where the images are in no split.
-        name: of the file, with its suffix; its stem is no other picture's in any split.
+        name: of the file, with its suffix, and with its folders where there are any, between slashes; without the
+            suffix it is no other picture's in any split.
         size: height and width.
+        sure: how sure a network is of the labels, 0–1, where it made them; None where a person did.
+        made_by: name of that network.
     """
 
     split: str
     name: str
     size: tuple[int, int]
+    sure: float | None = None
+    made_by: str = ""
 
     @property
     def stem(self) -> str:
         """The file's name without suffix."""
-        return Path(self.name).stem
+        return PurePosixPath(self.name).with_suffix("").as_posix()
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,13 @@ TAG_FILE = re.compile(r"task-(\d+)-annotation-(\d+)-by-(.*)-tag-(.+)-(\d+)")
 
 @datasets.register("labelstudio")
 def labelstudio(
-    root: Path, split: str = "train", *, images: str | None = None, val_share: float = 0.2, seed: int = 0
+    root: Path,
+    split: str = "train",
+    *,
+    images: str | None = None,
+    val_share: float = 0.2,
+    seed: int = 0,
+    predictions: bool = False,
 ) -> AnnotatedDataset:
     """Open an export of Label Studio: a JSON or JSON-MIN file in the folder, or one PNG per annotation and class.
 
@@ -42,7 +48,7 @@ def labelstudio(
     labels; where there are PNG files of a class "background", it is ignored instead. Ignored: regions that are called
     ``__ignore__``, as in LabelMe. Classes are in alphabetical order, since exports do not hold the project's. Of
     several annotations of a task the one that is marked as ground truth is read, else the last; tasks that nobody
-    labelled, and cancelled annotations, are left out.
+    labelled, and cancelled annotations, are left out; so are predictions, unless they are asked for.
 
     Args:
         root: folder of the export.
@@ -50,9 +56,10 @@ def labelstudio(
         images: folder of the images where it is another; relative to `root`, or not.
         val_share: share of the images that is drawn for ``val``, over 0 and under 1.
         seed: of the draw.
+        predictions: read what a network labelled in tasks that no person did, too.
     """
     home = root / Path(images).expanduser() if images else None
-    return labelstudio_labels(root, home, val_share, seed).dataset(split)
+    return labelstudio_labels(root, home, val_share, seed, predictions=predictions).dataset(split)
 
 
 @recognisers.register("labelstudio")
@@ -84,7 +91,9 @@ def tag_files(root: Path) -> list[Path]:
     return [file for file in files_of(root, [".png"], depth=1) if TAG_FILE.fullmatch(file.stem)]
 
 
-def labelstudio_labels(root: Path, images: Path | None = None, val_share: float = 0.2, seed: int = 0) -> Labels:
+def labelstudio_labels(
+    root: Path, images: Path | None = None, val_share: float = 0.2, seed: int = 0, *, predictions: bool = False
+) -> Labels:
     """Read all that an export holds; see :func:`labelstudio`.
 
     Raises:
@@ -92,7 +101,7 @@ def labelstudio_labels(root: Path, images: Path | None = None, val_share: float 
     """
     check_share(val_share)
     pictures, file, tags = Pictures(images or root), find_json(root), tag_files(root)
-    tasks = tasks_of(_read(file), file) if file else []
+    tasks = tasks_of(_read(file), file, predictions=predictions) if file else []
     if tags:
         return _of_tags(root, tags, tasks, pictures, val_share, seed)
     if file is None:

@@ -161,20 +161,31 @@ class TaskDrawing:
             yield Shape(result.region(size), self.labels[result.label])
 
 
-def tasks_of(tree: Any, file: Path) -> list[Task]:
+FULL = frozenset({"annotations", "completions", "predictions"})
+"""Keys of tasks in the full export."""
+
+
+def tasks_of(tree: Any, file: Path, *, predictions: bool = False) -> list[Task]:
     """Return the tasks of an export, whose kind each entry shows: ``annotations``, or regions among its own keys.
+
+    Args:
+        tree: the JSON.
+        file: for messages.
+        predictions: take what a network labelled where no person did.
 
     Raises:
         DataError: it holds something else.
     """
     if not isinstance(tree, list) or not all(isinstance(entry, dict) for entry in tree):
         raise DataError(f"Label Studio export {file} is no list of tasks; export again as JSON")
-    return [_full(entry) if "annotations" in entry or "completions" in entry else _minimal(entry) for entry in tree]
+    return [_full(entry, predictions) if FULL & entry.keys() else _minimal(entry) for entry in tree]
 
 
-def _full(entry: Mapping[str, Any]) -> Task:
+def _full(entry: Mapping[str, Any], predictions: bool) -> Task:
     every = _dictionaries(entry.get("annotations", entry.get("completions")))
     finished = [each for each in every if not each.get("was_cancelled") and isinstance(each.get("result"), list)]
+    if predictions and not finished:
+        finished = [each for each in _dictionaries(entry.get("predictions")) if isinstance(each.get("result"), list)]
     chosen = next((each for each in finished if each.get("ground_truth") is True), finished[-1] if finished else None)
     data = entry.get("data")
     names = [entry.get("file_upload"), *_image_names(data if isinstance(data, dict) else {})]
