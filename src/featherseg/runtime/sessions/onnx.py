@@ -85,5 +85,5 @@ class OnnxSession(Session):
             return self
         other = OnnxSession(self.path, threads)
         other.streams = streams
-        other.device = self.device.replace(f"threads: {self.threads}", f"threads: {self.threads}, images at once: {streams}")
+        other.device = self.device.replace(", ", f", images at once: {streams}, ", 1)
         return other

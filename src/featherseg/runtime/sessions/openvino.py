@@ -127,7 +127,7 @@ class OpenVinoSession(Session):
         hint = {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}
         other._compile = partial(self._compile, config=self._settings | hint)
         other._model = other._compile(self._source)
-        other.device = self.device.replace(f"threads: {self.threads}", f"threads: {self.threads}, images at once: {streams}")
+        other.device = self.device.replace(", ", f", images at once: {streams}, ", 1)
         return other
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

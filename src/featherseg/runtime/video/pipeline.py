@@ -1,9 +1,10 @@
 """Segment a video from source to file: decoding, the network, and drawing with encoding, each in threads of its own.
 
 One thread decodes; as many as the segmenter is best called from at once segment a frame each; one draws and encodes,
-and the caller's, where Ctrl-C arrives, passes the frames on in their order. The queues between them are bounded, so a slow stage holds the others up rather than filling the memory; a
-live source does not wait, so there the oldest frame goes instead. Whichever stage fails, the frames that are through it
-already reach the output, the output is closed, the threads end, and the error is raised in the caller.
+and the caller's, where Ctrl-C arrives, passes the frames on in their order. The queues between them are bounded, so a
+slow stage holds the others up rather than filling the memory; a live source does not wait, so there the oldest frame
+goes instead. Whichever stage fails, the frames that are through it already reach the output, the output is closed, the
+threads end, and the error is raised in the caller.
 """
 
 from __future__ import annotations
@@ -236,9 +237,8 @@ def _segmented(
 
 def _prepared(segment: Callable[[ImageArray], P], image: ImageArray) -> Callable[[ImageArray], P]:
     """Return what segments frames such as the first most quickly: several at once, and planned for their size."""
-    if isinstance(segment, Dividing):
-        segment = segment.divided()
-    return segment.planned((image.shape[0], image.shape[1])) if isinstance(segment, Planning) else segment
+    prepared: Any = segment.divided() if isinstance(segment, Dividing) else segment
+    return prepared.planned(image.shape[:2]) if isinstance(prepared, Planning) else prepared
 
 
 @contextmanager
