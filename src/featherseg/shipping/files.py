@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..compress.quantize import QuantizeConfig, quantize
 from ..core.config import ShipConfig
-from ..core.errors import ConfigError, VerificationError, require
+from ..core.errors import ConfigError, VerificationError, did_you_mean, require
 from ..core.files import sha256
 from ..core.progress import counting
 from ..core.types import ClassSet, ImageArray, Latency
@@ -23,6 +23,7 @@ from ..runtime.containers import file_parts
 from ..runtime.segmenter import Segmenter
 from ..runtime.sessions.cuda import Driver, DriverError
 from .context import ShipContext
+from .folder_targets import FolderTarget, folder_targets
 from .report.figures import ShippedFile, latency_table
 
 INT8_FLAVOURS = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -57,6 +58,24 @@ class BuiltFile:
     def parts(self) -> list[Path]:
         """The file and those that it needs beside it."""
         return file_parts(self.path)
+
+
+def chosen_targets(names: Iterable[str]) -> tuple[list[Target], list[FolderTarget]]:
+    """Return the targets of these names: those that are files, and those that are folders.
+
+    Raises:
+        ConfigError: there is none of such a name.
+    """
+    files: list[Target] = []
+    folders: list[FolderTarget] = []
+    for name in dict.fromkeys(names):
+        if name in folder_targets:
+            folders.append(folder_targets.get(name))
+        elif name in targets:
+            files.append(targets.get(name))
+        else:
+            raise ConfigError(f"unknown target {name!r}; {did_you_mean(name, [*targets, *folder_targets])}")
+    return files, folders
 
 
 def check_targets(chosen: Sequence[Target], config: ShipConfig) -> None:

@@ -8,6 +8,7 @@
     labels.json                 classes, colours, ignored id, and the main file's name
     golden.png, golden_mask.png an image and its mask by the main file
     run.py                      runs and checks the main file with onnxruntime and NumPy
+    web/                        and other targets that are folders, see :mod:`.folder_targets`
     SHA256SUMS                  of all of these, for sha256sum -c
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from ..runtime.artifact import Artifact
 from ..runtime.fitting import resized
 from ..runtime.segmenter import Segmenter
 from .card import model_card
+from .folder_targets import FolderSource, FolderTarget
 from .report.figures import ShipReport
 from .report.page import read_report, write_report
 
@@ -54,6 +56,7 @@ def write_model_folder(
     terms: str,
     main: str | None = None,
     threads: int | None = None,
+    folders: Sequence[FolderTarget] = (),
 ) -> Path:
     """Write a model folder: whole, or not at all.
 
@@ -71,6 +74,7 @@ def write_model_folder(
         terms: the data's terms of use.
         main: name of the ONNX file that others shall run; the first of `files` where not given.
         threads: threads to make the golden mask with.
+        folders: what goes along as a folder of its own, made from the main file.
 
     Returns:
         `folder`.
@@ -110,7 +114,9 @@ def write_model_folder(
         labels = {"model": main, **artifact.classes.to_dict()}
         (built / LABELS).write_text(json.dumps(labels, indent=1) + "\n", encoding="utf-8")
         shutil.copyfile(_EXAMPLE, built / RUN)
-        card = model_card(artifact, report, main, data=data, terms=terms)
+        for target in folders:
+            target(FolderSource(built / main, golden, threads), built)
+        card = model_card(artifact, report, main, data=data, terms=terms, folders={f.name: f.says for f in folders})
         (built / CARD).write_bytes(card.encode("utf-8", "replace"))
         write_report(report, built)
     return folder
