@@ -20,7 +20,21 @@ from ..core.errors import FeathersegError
 from ..core.text_files import shortened
 
 # Commands register themselves.
-from . import bench, compress, convert, doctor, evaluate, export, info, predict, ship, soup, train, weights  # noqa: F401
+from . import (  # noqa: F401
+    bench,
+    compress,
+    convert,
+    doctor,
+    evaluate,
+    export,
+    info,
+    label,
+    predict,
+    ship,
+    soup,
+    train,
+    weights,
+)
 from .app import app
 
 VERBOSE = "--verbose"
