@@ -39,7 +39,7 @@ from featherseg.cli.tables import print_json, print_table, print_text
 from featherseg.core.machine import available_threads, cpu_name, load
 from featherseg.core.types import ClassSet, ImageArray
 from featherseg.evaluation.opening import STREET, open_segmenter
-from featherseg.runtime.segmenter import Prediction
+from featherseg.runtime.prediction import Prediction
 from featherseg.runtime.video.pipeline import segment_video
 from featherseg.runtime.video.smoothing import Smoothed
 from featherseg.runtime.video.sources import Frame, Sound, open_source

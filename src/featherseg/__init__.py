@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .models.families.resnet_unet import ResNetUNet as ResNetUNet
     from .models.foreign import wrap as wrap
     from .runtime.predict import predict as predict
-    from .runtime.segmenter import Prediction as Prediction
+    from .runtime.prediction import Prediction as Prediction
     from .runtime.segmenter import Segmenter as Segmenter
     from .runtime.video.pipeline import segment_video as segment_video
     from .shipping.pipeline import ship as ship
@@ -76,7 +76,7 @@ _HOMES = {
     "ModelFacts": "models.facts",
     "ModelOptimizer": "facades",
     "OHEMLoss": "training.losses",
-    "Prediction": "runtime.segmenter",
+    "Prediction": "runtime.prediction",
     "QuantizeConfig": "compress.quantize",
     "RealtimeSegmentation": "facades",
     "ResNetUNet": "models.families.resnet_unet",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from artifact_fixtures import CLASSES
 from featherseg.core.errors import ConfigError
-from featherseg.runtime.segmenter import Prediction
+from featherseg.runtime.prediction import Prediction
 
 
 def prediction() -> Prediction:

@@ -36,6 +36,8 @@ class Artifact:
         params: parameters of the network.
         training: what it was trained on and with; JSON types.
         verification: figures of :func:`featherseg.exporting.verify.verify`; empty until verified.
+        calibration: how sure the network is, and what its logits are to be divided by for its probabilities to be
+            right: see :mod:`featherseg.evaluation.calibration`; empty until fitted.
         output: ``"logits"`` float32 (B, C, h, w) at the stride, or ``"mask"`` uint8 (B, H, W).
         version: featherseg that wrote the file.
         format_version: layout of this metadata.
@@ -48,15 +50,23 @@ class Artifact:
     params: int
     training: dict[str, Any] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     output: str = "logits"
     version: str = field(default_factory=lambda: installed_version("featherseg"))
     format_version: int = FORMAT_VERSION
+
+    @property
+    def temperature(self) -> float | tuple[float, ...]:
+        """What logits are to be divided by, one for all or one for each class that can win; 1 where none was fitted."""
+        value = self.calibration.get("temperature", 1.0)
+        return tuple(value) if isinstance(value, list) else float(value)
 
     def to_metadata(self) -> dict[str, str]:
         """Return the metadata entries that :meth:`from_metadata` reads.
 
         Raises:
-            ArtifactError: `training` or `verification` hold what JSON cannot (NaN, objects), or too much of it.
+            ArtifactError: `training`, `verification` or `calibration` hold what JSON cannot (NaN, objects), or too
+                much of it.
         """
         data = {
             "format_version": self.format_version,
@@ -70,6 +80,8 @@ class Artifact:
             "training": self.training,
             "verification": self.verification,
         }
+        if self.calibration:
+            data["calibration"] = self.calibration
         try:
             text = json.dumps(data, allow_nan=False, ensure_ascii=False)
             size = len(text.encode())
@@ -106,14 +118,16 @@ class Artifact:
             raise ArtifactError(
                 f"its metadata has output {shortened(repr(output))}, not one of {', '.join(OUTPUTS)}; {REMEDY}"
             )
+        classes = _classes(_typed(data, "classes", dict))
         return cls(
-            classes=_classes(_typed(data, "classes", dict)),
+            classes=classes,
             input_spec=_input_spec(_typed(data, "input_spec", dict)),
             stride=_integer(data, "stride"),
             network=_typed(data, "network", str),
             params=_integer(data, "params"),
             training=_training(_typed(data, "training", dict)),
             verification=_typed(data, "verification", dict),
+            calibration=_calibration(data.get("calibration", {}), len(classes)),
             output=output,
             version=_typed(data, "version", str),
             format_version=written,
@@ -162,6 +176,16 @@ def _training(data: dict[str, Any]) -> dict[str, Any]:
     """Return training facts with today's words in what an int8 file says of its quantisation."""
     notes = data.get("quantization")
     return data | {"quantization": renamed_keys(notes)} if isinstance(notes, dict) else data
+
+
+def _calibration(data: Any, classes: int) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ArtifactError(f"its metadata has calibration = {str(data)[:40]!r}, not a JSON dict; {REMEDY}")
+    given = data.get("temperature", 1.0)
+    values = given if isinstance(given, list) and len(given) == classes else [given]
+    if not all(type(value) in (int, float) and 1e-3 <= value <= 1e3 for value in values):
+        raise ArtifactError(f"its metadata has temperature {shortened(repr(given))}, which is unusable; {REMEDY}")
+    return data
 
 
 def _classes(data: dict[str, Any]) -> ClassSet:

@@ -37,6 +37,9 @@ IndexArray = NDArray[np.int64]
 Layout = Literal["chw", "hwc"]
 
 MAX_CLASSES = 65535
+MASK_KERNELS = "upsample_kernels"
+CONFIDENCE_KERNELS = "confidence_kernels"
+"""Modules of kernels: those that any mask needs, and those that only confidence does."""
 PATIENCE_SECONDS = 0.6
 """How long the first masks wait for the kernels. From the disk they come sooner. At the first use of an installation
 they are compiled, for three seconds; until they are there, NumPy makes the masks, the same ones at a hundred times the
@@ -79,11 +82,11 @@ def upsample_argmax(
     if found is None:
         return _dense(maps, mask, rows, columns)
     _, height, width = maps.shape
-    if _is_identity(rows, height) and _is_identity(columns, width):
-        _in_bands(threads, height, lambda first, last: found.pick_winners(maps, first, last, mask))
+    if is_identity(rows, height) and is_identity(columns, width):
+        in_bands(threads, height, lambda first, last: found.pick_winners(maps, first, last, mask))
         return mask
     cells = cell_bounds(rows[0], height), rows[1], cell_bounds(columns[0], width), columns[1]
-    _in_bands(threads, height, lambda first, last: found.fill_mask(maps, *cells, first, last, mask))
+    in_bands(threads, height, lambda first, last: found.fill_mask(maps, *cells, first, last, mask))
     return mask
 
 
@@ -98,14 +101,15 @@ def upsample_argmax_numpy(
     return _dense(*prepare(logits, size, extent, layout))
 
 
-def kernels(patience: float | None = PATIENCE_SECONDS) -> ModuleType | None:
-    """Return :mod:`.upsample_kernels`, or None without numba, and for as long as they are still being compiled.
+def kernels(patience: float | None = PATIENCE_SECONDS, name: str = MASK_KERNELS) -> ModuleType | None:
+    """Return a module of kernels, or None without numba, and for as long as they are still being compiled.
 
     Args:
         patience: seconds after the first call in which calls wait for them; None waits until they are there, for
             callers that measure.
+        name: of the module in this package, which has a function ``compile_all``.
     """
-    loader = _loader()
+    loader = _loader(name)
     if loader.is_alive():
         loader.join(None if patience is None else max(0.0, loader.began + patience - time.monotonic()))
     return loader.module
@@ -113,25 +117,26 @@ def kernels(patience: float | None = PATIENCE_SECONDS) -> ModuleType | None:
 
 def ready_kernels() -> ModuleType | None:
     """Return :mod:`.upsample_kernels` where an earlier mask has brought them; nothing is begun, or waited for."""
-    return _loaders[0].module if _loaders else None
+    return next((loader.module for loader in list(_loaders) if loader.kernels == MASK_KERNELS), None)
 
 
 class _Loader(threading.Thread):
-    """Brings the kernels: imports numba and them, which takes a third of a second, and compiles what is not on disk.
+    """Brings kernels: imports numba and them, which takes a third of a second, and compiles what is not on disk.
 
     Begun with the first mask, not before: while that one waits, nothing else is imported, and two threads that import
     at once can meet half a module. Not a daemon: a short program ends when the kernels are on disk for the next one.
     """
 
-    def __init__(self) -> None:
-        super().__init__(name="upsample-kernels")
+    def __init__(self, kernels: str) -> None:
+        super().__init__(name=kernels)
+        self.kernels = kernels
         self.module: ModuleType | None = None
         self.began = time.monotonic()
 
     def run(self) -> None:
         """Bring them."""
         with suppress(ImportError):
-            module = importlib.import_module(".upsample_kernels", __package__)
+            module = importlib.import_module(f".{self.kernels}", __package__)
             module.compile_all()
             self.module = module
 
@@ -140,13 +145,15 @@ _LOADING = threading.Lock()
 _loaders: list[_Loader] = []
 
 
-def _loader() -> _Loader:
-    """Return the one loader of this process, started."""
+def _loader(name: str) -> _Loader:
+    """Return the one loader of a module in this process, started."""
     with _LOADING:
-        if not _loaders:
-            _loaders.append(_Loader())
-            _loaders[0].start()
-        return _loaders[0]
+        found = next((loader for loader in _loaders if loader.kernels == name), None)
+        if found is None:
+            found = _Loader(name)
+            _loaders.append(found)
+            found.start()
+        return found
 
 
 def await_kernels() -> None:
@@ -207,7 +214,7 @@ def cell_bounds(before: IndexArray, source: int) -> IndexArray:
     return np.searchsorted(before, np.arange(source + 1)).astype(np.int64)
 
 
-def _is_identity(axis: Axis, source: int) -> bool:
+def is_identity(axis: Axis, source: int) -> bool:
     """Return whether each position is the source's own: then no logit meets another, infinite ones included."""
     before, after = axis
     return len(before) == source and not after.any() and bool((before == np.arange(source)).all())
@@ -216,7 +223,7 @@ def _is_identity(axis: Axis, source: int) -> bool:
 def _dense(maps: FloatArray, mask: NDArray[Any], rows: Axis, columns: Axis) -> NDArray[Any]:
     """Fill `mask` one class at a time: the meaning of the kernels, in as many words."""
     (top, down), (left, right) = rows, columns
-    identity = _is_identity(rows, maps.shape[1]) and _is_identity(columns, maps.shape[2])
+    identity = is_identity(rows, maps.shape[1]) and is_identity(columns, maps.shape[2])
     bottom = np.minimum(top + 1, maps.shape[1] - 1)
     after = np.minimum(left + 1, maps.shape[2] - 1)
     up, back = (np.float32(1.0) - down)[:, None], np.float32(1.0) - right
@@ -234,7 +241,7 @@ def _dense(maps: FloatArray, mask: NDArray[Any], rows: Axis, columns: Axis) -> N
     return mask
 
 
-def _in_bands(threads: int, rows: int, work: Callable[[int, int], object]) -> None:
+def in_bands(threads: int, rows: int, work: Callable[[int, int], object]) -> None:
     """Call `work` with the first row and the row to stop before, for bands that together are all `rows`."""
     threads = min(threads, rows)
     bounds = [rows * i // threads for i in range(threads + 1)]
@@ -253,8 +260,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def _begin_anew() -> None:
     """Forget threads that a forked process does not have."""
     _pool.cache_clear()
-    if _loaders and _loaders[0].module is None:
-        _loaders.clear()
+    _loaders[:] = [loader for loader in _loaders if loader.module is not None]
 
 
 if hasattr(os, "register_at_fork"):

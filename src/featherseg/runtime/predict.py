@@ -17,7 +17,8 @@ from ..core.order import natural_key
 from ..core.outputs import Outputs
 from ..core.progress import OnProgress, logger, no_progress
 from .draw import ALPHA, check_alpha
-from .segmenter import Prediction, Segmenter, coverage
+from .prediction import Prediction, coverage
+from .segmenter import Segmenter
 
 
 @dataclass(frozen=True)

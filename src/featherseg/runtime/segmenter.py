@@ -6,7 +6,6 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,84 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..core.errors import ConfigError
-from ..core.images import read_image, rgb_of, write_mask
+from ..core.images import read_image, rgb_of
 from ..core.types import ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
-from .draw import ALPHA, colorize, overlay
+from .confidence import Temperature, scales_of, upsample_confidence
+from .draw import overlay
 from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces
 from .postprocess import kernels, upsample_argmax
+from .prediction import Parts, Prediction
 from .sessions.base import Session, open_session
 from .sessions.weights import is_network, is_weights, open_weights
 
 Frame = ImageArray | str | Path | Image.Image
 """What :class:`Segmenter` takes for a picture: an array, a file, or a picture of Pillow's."""
-
-
-def coverage(mask: MaskArray, classes: ClassSet) -> dict[str, float]:
-    """Return each class's share of a mask's pixels, 0–1, by name."""
-    counts = np.bincount(mask.ravel(), minlength=len(classes))
-    return {name: float(counts[i] / mask.size) for i, name in enumerate(classes.names)}
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The classes of a frame's pixels.
-
-    Args:
-        mask: class ids, uint8 (H, W), at the frame's own size.
-        classes: what the ids stand for.
-        image: the frame itself, not a copy: a buffer that is filled again changes it here too.
-
-    Example:
-        >>> prediction = featherseg.Segmenter("street.onnx")(np.zeros((64, 96, 3), np.uint8))
-        >>> prediction.overlay().shape, round(sum(prediction.coverage().values()), 6)
-        ((64, 96, 3), 1.0)
-    """
-
-    mask: MaskArray
-    classes: ClassSet
-    image: ImageArray
-
-    def overlay(
-        self,
-        frame: ImageArray | None = None,
-        alpha: float = ALPHA,
-        legend: bool = True,
-        background: bool = False,
-    ) -> ImageArray:
-        """Return the mask's colours over `frame` (by default the segmented one), RGB uint8 (H, W, 3).
-
-        Args:
-            frame: RGB uint8 image of the mask's size.
-            alpha: share of the colours, 0–1.
-            legend: whether to name the classes in a corner.
-            background: whether to colour the background too, where the first class is called so, or void, other or
-                unlabelled; it stays as it is in `frame` otherwise.
-
-        Raises:
-            ConfigError: `frame` or `alpha` is none of these.
-        """
-        below = self.image if frame is None else frame
-        return overlay(below, self.mask, self.classes, alpha=alpha, legend=legend, background=background)
-
-    def colors(self) -> ImageArray:
-        """Return the mask in its classes' colours, RGB uint8 (H, W, 3)."""
-        return colorize(self.mask, self.classes)
-
-    def coverage(self) -> dict[str, float]:
-        """Return each class's share of the pixels, 0–1, by name."""
-        return coverage(self.mask, self.classes)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the mask as a palette PNG: class ids as values, class colours for the eye; whole or not at all.
-
-        Raises:
-            ConfigError: `path` does not end in ``.png``, the one format here that keeps ids as they are.
-        """
-        path = Path(path)
-        if path.suffix.lower() != ".png":
-            raise ConfigError(f"{path}: other formats can change class ids; save the mask as a .png")
-        return write_mask(path, self.mask, self.classes)
 
 
 class Segmenter:
@@ -112,6 +46,10 @@ class Segmenter:
         backend: which engine opens a path; see :func:`featherseg.runtime.sessions.base.open_session`.
         threads: threads of that engine; all that the process may use where not given.
         classes: of a network in memory, which does not say what its logits mean; ``class_0``, … where left out.
+        confidence: whether predictions say how sure they are; see :attr:`Prediction.confidence`. They then keep the
+            logits, too.
+        temperature: what logits are divided by for that, one for all or one for each class that can win; by default
+            what was fitted when the file was exported, or else 1.
 
     Raises:
         ConfigError: `size`, `fit`, `backend` or `threads` is out of range, or the latter two come with an open session;
@@ -136,6 +74,8 @@ class Segmenter:
         backend: str = "auto",
         threads: int | None = None,
         classes: ClassSet | None = None,
+        confidence: bool = False,
+        temperature: Temperature | None = None,
     ) -> None:
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ConfigError(f"size is {size}; give (height, width) of at least 1 pixel each")
@@ -162,6 +102,9 @@ class Segmenter:
         self._fixed = self.session.size is not None
         self.size = size if size is not None else self.session.size
         self.fit = check_fit(fit, self.size, self.artifact.stride)
+        self.confidence = confidence
+        self.temperature: Temperature = self.artifact.temperature if temperature is None else temperature
+        scales_of(self.temperature, len(self.artifact.classes))
         self._plan: tuple[tuple[int, int], Session] | None = None
         if self.size is not None:
             self._plan = self._planned_session(self.size)
@@ -215,7 +158,7 @@ class Segmenter:
         if isinstance(frame, list | tuple):
             return [self(each) for each in frame]
         picture = as_frame(frame)
-        return Prediction(self.segment(picture), self.artifact.classes, picture)
+        return self.predict_batch([picture])[0]
 
     def segment(self, frame: ImageArray) -> MaskArray:
         """Return only the mask, uint8 (H, W), of an RGB frame, uint8 (H, W, 3)."""
@@ -231,6 +174,25 @@ class Segmenter:
             ConfigError: there is no frame, one is of another type or shape, or they differ in size.
         """
         return self._segment(frames, lambda stage: None)
+
+    def predict_batch(self, frames: Sequence[ImageArray]) -> list[Prediction]:
+        """Return the predictions of RGB frames of one size, uint8 (H, W, 3) each.
+
+        They go through the network together, as for :meth:`segment_batch`.
+
+        Raises:
+            ConfigError: as :meth:`segment_batch`.
+        """
+        classes = self.artifact.classes
+        if not self.confidence:
+            masks = self.segment_batch(frames)
+            return [Prediction(mask, classes, frame) for mask, frame in zip(masks, frames, strict=True)]
+        sure = _Sure(self.temperature, (len(frames), *_common_size(frames)))
+        masks = self._segment(frames, lambda stage: None, sure)
+        return [
+            Prediction(mask, classes, frame, confidence, Parts(tuple(parts), self.temperature))
+            for mask, frame, confidence, parts in zip(masks, frames, sure.confidence, sure.parts, strict=True)
+        ]
 
     def logits(self, frame: ImageArray, scale: float = 1.0) -> NDArray[np.float32]:
         """Return the logits of an RGB frame, uint8 (H, W, 3), at the network's stride, float32 (C, h, w).
@@ -304,8 +266,16 @@ class Segmenter:
             fixed=self._fixed,
         )
 
-    def _segment(self, frames: Sequence[ImageArray], lap: Callable[[str], None]) -> MaskArray:
-        """Do what :meth:`segment_batch` says, and call `lap` with the name of each stage when it ends."""
+    def _segment(
+        self, frames: Sequence[ImageArray], lap: Callable[[str], None], sure: _Sure | None = None
+    ) -> MaskArray:
+        """Do what :meth:`segment_batch` says, and call `lap` with the name of each stage when it ends.
+
+        Args:
+            frames: see there.
+            lap: called with ``pre``, ``net`` and ``post`` for each piece.
+            sure: takes confidence and logits, if they are asked for.
+        """
         parts = self._pieces(_common_size(frames))
         masks: MaskArray = np.empty((len(frames), *frames[0].shape[:2]), np.uint8)
         for piece in parts:
@@ -314,10 +284,32 @@ class Segmenter:
             logits = self._run(images)
             lap("net")
             extent = piece.extent((logits.shape[2], logits.shape[3]))
-            for mask, each in zip(masks, logits, strict=True):
-                mask[piece.kept] = upsample_argmax(each, piece.seen, extent=extent)[piece.inner()]
+            for i, each in enumerate(logits):
+                if sure is None:
+                    found = upsample_argmax(each, piece.seen, extent=extent)
+                else:
+                    found, confidence = upsample_confidence(
+                        each, piece.seen, temperature=sure.temperature, extent=extent
+                    )
+                    sure.confidence[i][piece.kept] = confidence[piece.inner()]
+                    sure.parts[i].append((piece, each))
+                masks[i][piece.kept] = found[piece.inner()]
             lap("post")
         return masks
+
+
+class _Sure:
+    """Room for how sure the masks of a batch are.
+
+    Args:
+        temperature: see :mod:`.confidence`.
+        shape: (frames, height, width).
+    """
+
+    def __init__(self, temperature: Temperature, shape: tuple[int, int, int]) -> None:
+        self.temperature = temperature
+        self.confidence = np.empty(shape, np.float32)
+        self.parts: list[list[tuple[Piece, NDArray[np.float32]]]] = [[] for _ in range(shape[0])]
 
 
 def _common_size(frames: Sequence[ImageArray]) -> tuple[int, int]:

@@ -1,23 +1,16 @@
-"""The compiled loops of :mod:`.postprocess`, :mod:`.draw` and :mod:`.area`. Importing it needs numba, and takes long.
-
-Each loop gives up Python's lock while it runs, and is compiled for C-ordered, writable arrays of one type: its callers
-bring others into that form, since compiling for a second kind takes a second.
-"""
+"""The compiled loops of :mod:`.postprocess`, :mod:`.draw` and :mod:`.area`; see :mod:`.compiled` for how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from .compiled import helper, kernel
+
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LEAD = np.float32(2.0**-19)
 """Lead over a lower id, relative to the logit, that rounding cannot undo. Three products and sums round each of
@@ -26,34 +19,7 @@ _TINY = np.float32(1e-37)
 """The same where logits are so small that rounding is absolute (subnormal numbers)."""
 
 
-def _helper(function: Function) -> Function:
-    """Compile a function that only kernels call; it becomes part of them."""
-    return cast(Function, numba.njit(nogil=True)(function))
-
-
-def _kernel(function: Function) -> Function:
-    """Compile a function at its first call; the machine code is kept on disk for the next process.
-
-    It lies beside this file, or in the user's cache folder, or where the variable NUMBA_CACHE_DIR says. Where none can
-    be written, or the disk is full, or what is there is damaged, this process compiles for itself: three seconds.
-    """
-    compiled = chosen = numba.njit(nogil=True)(function)
-    with suppress(RuntimeError):  # numba's word for no folder
-        chosen = numba.njit(cache=True, nogil=True)(function)
-
-    @wraps(function)
-    def call(*args: Any) -> None:
-        nonlocal chosen
-        try:
-            chosen(*args)
-        except Exception:  # no kernel raises; reading and writing files does, and unpickling raises anything
-            chosen = compiled
-            chosen(*args)
-
-    return cast(Function, call)
-
-
-@_helper
+@helper
 def _find_winners(maps: FloatArray, i: int, winners: NDArray[np.int32], certain: NDArray[np.bool_]) -> None:
     """Write the arg max of each logit of row `i` (w,), and whether its lead over lower ids survives rounding."""
     classes, _, width = maps.shape
@@ -72,7 +38,7 @@ def _find_winners(maps: FloatArray, i: int, winners: NDArray[np.int32], certain:
         certain[j] = best[j] - below[j] > _LEAD * abs(best[j]) + _TINY
 
 
-@_helper
+@helper
 def _is_beaten(maps: FloatArray, i: int, i1: int, j: int, j1: int, k: int, n: int) -> bool:
     """Return whether class `n` leads class `k` at all four corners, so that `k` cannot win between them."""
     p, q, s, t = maps[n, i, j], maps[n, i, j1], maps[n, i1, j], maps[n, i1, j1]
@@ -89,7 +55,7 @@ def _is_beaten(maps: FloatArray, i: int, i1: int, j: int, j1: int, k: int, n: in
     )
 
 
-@_helper
+@helper
 def _fill_cells(
     maps: FloatArray,
     i: int,
@@ -167,7 +133,7 @@ def _fill_cells(
         j += 1
 
 
-@_helper
+@helper
 def _largest_step(bounds: IndexArray) -> int:
     largest = 0
     for i in range(len(bounds) - 1):
@@ -175,7 +141,7 @@ def _largest_step(bounds: IndexArray) -> int:
     return largest
 
 
-@_kernel
+@kernel
 def fill_mask(
     maps: FloatArray,
     row_cells: IndexArray,
@@ -214,7 +180,7 @@ def fill_mask(
             _fill_cells(maps, i, winners, certain, weights, column_cells, column_weights, best, sides, rows)
 
 
-@_kernel
+@kernel
 def pick_winners(maps: FloatArray, first: int, last: int, mask: NDArray[Any]) -> None:
     """Write the arg max of logits (C, h, w) in the rows `first` to `last` - 1 into `mask` (h, w)."""
     winners = np.empty(maps.shape[2], np.int32)
@@ -224,7 +190,7 @@ def pick_winners(maps: FloatArray, first: int, last: int, mask: NDArray[Any]) ->
         mask[i] = winners
 
 
-@_kernel
+@kernel
 def blend(
     image: NDArray[np.uint8],
     mask: NDArray[np.uint8],
@@ -249,7 +215,7 @@ def blend(
                 drawn[y, x, c] = table[k, c, image[y, x, c]]
 
 
-@_kernel
+@kernel
 def average_areas(
     frame: NDArray[np.uint8],
     top: IndexArray,

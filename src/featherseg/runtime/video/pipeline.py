@@ -34,7 +34,7 @@ GRACE_SECONDS = 2.0
 
 
 class FramePrediction(Protocol):
-    """What a segmenter returns for a frame: :class:`featherseg.runtime.segmenter.Prediction` is one."""
+    """What a segmenter returns for a frame: :class:`featherseg.runtime.prediction.Prediction` is one."""
 
     @property
     def mask(self) -> MaskArray:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ...core.errors import ConfigError
 from ...core.types import ImageArray
 from ..postprocess import upsample_argmax
-from ..segmenter import Prediction, Segmenter
+from ..prediction import Prediction
+from ..segmenter import Segmenter
 
 SCENE_AGREEMENT = 0.5
 """Share of logits with the same winner below which a frame shows another scene; within one, nearly all agree."""

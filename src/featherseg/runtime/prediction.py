@@ -1,0 +1,161 @@
+"""What became of a frame: its mask, how sure that is, and what people do with both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import ConfigError
+from ..core.images import write_mask
+from ..core.types import ClassSet, ImageArray, MaskArray
+from .confidence import Temperature, upsample_probabilities
+from .draw import ALPHA, colorize, overlay
+from .fitting import Piece
+
+
+def coverage(mask: MaskArray, classes: ClassSet) -> dict[str, float]:
+    """Return each class's share of a mask's pixels, 0–1, by name."""
+    counts = np.bincount(mask.ravel(), minlength=len(classes))
+    return {name: float(counts[i] / mask.size) for i, name in enumerate(classes.names)}
+
+
+_UNASKED = "how sure the mask is was not computed; open the segmenter with confidence=True"
+
+
+def thresholds(given: float | Mapping[str, float], classes: ClassSet) -> NDArray[np.float32]:
+    """Return the least probability with which a pixel keeps its class, by mask value (256,); 0 where none is given.
+
+    Raises:
+        ConfigError: one is no probability, or of a class that is not there.
+    """
+    least = np.zeros(256, np.float32)
+    for name, value in given.items() if isinstance(given, Mapping) else [(None, given)]:
+        if not 0 <= value <= 1:
+            raise ConfigError(f"threshold {value}{f' for {name}' if name else ''} is no probability; give 0 to 1")
+        if name is None:
+            least[:] = value
+        else:
+            least[classes.index(name)] = value
+    return least
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The logits that a mask came from, tile by tile.
+
+    Args:
+        logits: float32 (C, h, w) of each piece of the frame.
+        temperature: what they are divided by; see :mod:`.confidence`.
+    """
+
+    logits: tuple[tuple[Piece, NDArray[np.float32]], ...]
+    temperature: Temperature
+
+    def probabilities(self, size: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the probability of each class (C, H, W) in a frame of (height, width) `size`."""
+        found = np.empty((len(self.logits[0][1]), *size), np.float32)
+        for piece, logits in self.logits:
+            extent = piece.extent((logits.shape[1], logits.shape[2]))
+            shares = upsample_probabilities(logits, piece.seen, temperature=self.temperature, extent=extent)
+            rows, columns = piece.kept
+            found[:, rows, columns] = shares[:, *piece.inner()]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The classes of a frame's pixels.
+
+    Args:
+        mask: class ids, uint8 (H, W), at the frame's own size.
+        classes: what the ids stand for.
+        image: the frame itself, not a copy: a buffer that is filled again changes it here too.
+        confidence: probability of each pixel's class, float32 (H, W) from 0 to 1; None where the segmenter was not
+            asked for it.
+        parts: logits that :meth:`probabilities` are computed from, or None likewise.
+
+    Example:
+        >>> prediction = featherseg.Segmenter("street.onnx")(np.zeros((64, 96, 3), np.uint8))
+        >>> prediction.overlay().shape, round(sum(prediction.coverage().values()), 6)
+        ((64, 96, 3), 1.0)
+    """
+
+    mask: MaskArray
+    classes: ClassSet
+    image: ImageArray
+    confidence: NDArray[np.float32] | None = None
+    parts: Parts | None = None
+
+    def probabilities(self) -> NDArray[np.float32]:
+        """Return the probability of each class at each pixel, float32 (C, H, W); they sum to 1.
+
+        Their largest is :attr:`confidence`. They are computed here, and take C times as much memory as that.
+
+        Raises:
+            ConfigError: the segmenter was not asked for confidence.
+        """
+        if self.parts is None:
+            raise ConfigError(_UNASKED)
+        return self.parts.probabilities(self.mask.shape)
+
+    def masked(self, threshold: float | Mapping[str, float]) -> MaskArray:
+        """Return the mask with the ignored id (255) where it is unsure, uint8 (H, W), a new array.
+
+        Args:
+            threshold: probability, 0–1, that a pixel needs at least to keep its class; or one for each of some
+                classes by name, while pixels of the others stay as they are.
+
+        Raises:
+            ConfigError: the segmenter was not asked for confidence, a threshold is no probability, or there is no class
+                of that name.
+        """
+        if self.confidence is None:
+            raise ConfigError(_UNASKED)
+        least = thresholds(threshold, self.classes)
+        kept = self.confidence >= (least[0] if (least == least[0]).all() else least[self.mask])
+        return np.where(kept, self.mask, np.uint8(self.classes.ignore_index))
+
+    def overlay(
+        self,
+        frame: ImageArray | None = None,
+        alpha: float = ALPHA,
+        legend: bool = True,
+        background: bool = False,
+    ) -> ImageArray:
+        """Return the mask's colours over `frame` (by default the segmented one), RGB uint8 (H, W, 3).
+
+        Args:
+            frame: RGB uint8 image of the mask's size.
+            alpha: share of the colours, 0–1.
+            legend: whether to name the classes in a corner.
+            background: whether to colour the background too, where the first class is called so, or void, other or
+                unlabelled; it stays as it is in `frame` otherwise.
+
+        Raises:
+            ConfigError: `frame` or `alpha` is none of these.
+        """
+        below = self.image if frame is None else frame
+        return overlay(below, self.mask, self.classes, alpha=alpha, legend=legend, background=background)
+
+    def colors(self) -> ImageArray:
+        """Return the mask in its classes' colours, RGB uint8 (H, W, 3)."""
+        return colorize(self.mask, self.classes)
+
+    def coverage(self) -> dict[str, float]:
+        """Return each class's share of the pixels, 0–1, by name."""
+        return coverage(self.mask, self.classes)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the mask as a palette PNG: class ids as values, class colours for the eye; whole or not at all.
+
+        Raises:
+            ConfigError: `path` does not end in ``.png``, the one format here that keeps ids as they are.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".png":
+            raise ConfigError(f"{path}: other formats can change class ids; save the mask as a .png")
+        return write_mask(path, self.mask, self.classes)
