@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .facades import SegmentationTrainer as SegmentationTrainer
     from .facades import TensorRTOptimizer as TensorRTOptimizer
     from .facades import visualize_results as visualize_results
+    from .labelling.label import label as label
     from .models.base import SegmentationModel as SegmentationModel
     from .models.checkpoint import Checkpoint as Checkpoint
     from .models.checkpoint import load_checkpoint as load_checkpoint
@@ -91,6 +92,7 @@ _HOMES = {
     "export": "exporting.targets",
     "export_verified": "exporting.verify",
     "fit": "training.fit",
+    "label": "labelling.label",
     "list_datasets": "data.datasets",
     "list_models": "models.factory",
     "load_checkpoint": "models.checkpoint",

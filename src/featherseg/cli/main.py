@@ -28,6 +28,7 @@ from . import (  # noqa: F401
     evaluate,
     export,
     info,
+    label,
     predict,
     serve,
     ship,
