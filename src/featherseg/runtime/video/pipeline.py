@@ -221,7 +221,10 @@ def _segmented(
     if first is None:
         return
     segment = _prepared(segment, first.image)
-    begin, finish = (segment.begin, segment.finish) if isinstance(segment, InTwoParts) else (segment, None)
+    begin: Callable[[ImageArray], Any] = segment
+    finish: Callable[[ImageArray, Any], Any] | None = None
+    if isinstance(segment, InTwoParts):
+        begin, finish = segment.begin, segment.finish
 
     def work(frame: Frame) -> Any:
         with Lap(frame.laps, "segment"):
