@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from logging import INFO, WARNING
 from operator import methodcaller
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ..core.errors import ConfigError
 from .app import ALPHA, MODEL_HELP, Alpha, Background, FitText, Json, Out, Quiet, SizeText, Threads, app
+
+if TYPE_CHECKING:
+    from ..runtime.segmenter import Segmenter
 
 
 @app.command
@@ -100,6 +105,10 @@ def video(
     smooth: Annotated[
         float | None, Parameter(help="Share that earlier frames have in each mask, such as 0.5; none by default.")
     ] = None,
+    fps: Annotated[
+        float | None,
+        Parameter(name="--fps", help="Frames per second to hold: chooses size, and file of a model folder, by trial."),
+    ] = None,
     limit: Annotated[int | None, Parameter(help="Stop after so many frames.")] = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -112,11 +121,13 @@ def video(
         featherseg video mine.onnx drive.mp4 -o segmented.mp4 --mode side-by-side
         featherseg video --source 0 -o camera.mp4 --limit 500
         featherseg video mine.onnx --source rtsp://camera/stream -o street.mp4
+        featherseg video dist/ --source 0 -o camera.mp4 --fps 30
     """
     from ..core.outputs import writing
     from ..core.progress import bars, logger, show_progress
     from ..evaluation.opening import open_segmenter, split_model
     from ..runtime.draw import check_alpha
+    from ..runtime.video.pace import choose_pace, rehearse
     from ..runtime.video.pipeline import segment_video
     from ..runtime.video.smoothing import Smoothed
     from ..runtime.video.sources import open_source
@@ -133,9 +144,26 @@ def video(
         raise ConfigError(
             f"video takes one source; got {len(sources)}: name a video file, a folder of images, a camera or a URL"
         )
-    segmenter = open_segmenter(model, size=parse_size(size), fit=fit, threads=threads)
-    segment = segmenter if smooth is None else Smoothed(segmenter, smooth)
-    opened = open_source(words[-1], sound=out is not None)  # as it was written: a path would garble a URL
+    if fps is not None and (size is not None or fit is not None):
+        raise ConfigError("--fps chooses how frames come to the network; leave --size and --fit out")
+    how: dict[str, Any] = {
+        "mode": mode or "overlay",
+        "overlay": methodcaller("overlay", alpha=alpha, background=background),
+    }
+
+    def smoothed(plain: Segmenter) -> Any:
+        return plain if smooth is None else Smoothed(plain, smooth)
+
+    given = words[-1]  # as it was written: a path would garble a URL
+    pace = None
+    if fps is None:
+        segment = smoothed(open_segmenter(model, size=parse_size(size), fit=fit, threads=threads))
+    else:
+        with closing(open_source(given)) as frames:
+            pace = choose_pace(model, fps, lambda each: rehearse(smoothed(each), frames, out, **how), threads=threads)
+        logger.log(INFO if pace.held else WARNING, str(pace))
+        segment = smoothed(pace.segmenter)
+    opened = open_source(given, sound=out is not None)
     expected = [number for number in (opened.total, limit) if number is not None]
     with bars("{task.fields[rate]}") as progress:
         task = progress.add_task("frames", total=min(expected, default=None), rate="")
@@ -150,16 +178,16 @@ def video(
                 opened,
                 out,
                 on_frame=advance,
-                mode=mode or "overlay",
-                overlay=methodcaller("overlay", alpha=alpha, background=background),
                 limit=limit,
+                **how,
             )
     for note in result.notes:
         logger.warning(note)
     if json:
         figures = {"frames": result.frames, "seconds": result.seconds, "fps": result.fps}
         losses = {"dropped": result.dropped, "skipped": result.skipped, "notes": list(result.notes)}
-        print_json(figures | losses | {"latency": result.latency.to_dict()})
+        chosen = {"pace": pace.to_dict()} if pace else {}
+        print_json(figures | losses | chosen | {"latency": result.latency.to_dict()})
         return
     print_latency(result.latency)
     lost = [f"{result.dropped} dropped"] * opened.live + [f"{result.skipped} damaged left out"] * (result.skipped > 0)

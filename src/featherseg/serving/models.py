@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ConfigError, DataError, did_you_mean
+from ..core.errors import ConfigError, did_you_mean
 from ..core.machine import available_threads
 from ..core.types import ClassSet
 from ..evaluation.opening import open_segmenter
 from ..runtime.artifact import Artifact
 from ..runtime.fitting import Fit
+from ..runtime.model_folder import is_model_folder, main_file
 from ..runtime.postprocess import kernels
 from ..runtime.segmenter import Segmenter
 from .limits import Refusal
@@ -26,8 +26,6 @@ from .limits import Refusal
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What can stand in an address without being quoted."""
 WARM_UP_SIZE = (256, 512)
-LABELS = "labels.json"
-"""File of a model folder that names the network to run."""
 
 
 @dataclass(frozen=True)
@@ -174,23 +172,14 @@ def named_source(word: str | Path) -> tuple[str, Path]:
     else:
         path = Path(word).expanduser()
         name = path.name.replace(":", "-") if path.is_dir() or ":" in path.name else path.stem
-    if (path / LABELS).is_file():
-        path = _main_file(path)
+    if is_model_folder(path):
+        path = main_file(path)
         name = given if rest else path.stem
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"{name!r} cannot stand in an address; give a name of letters and digits, as in street={path}"
         )
     return name, path
-
-
-def _main_file(folder: Path) -> Path:
-    """Return the file that a model folder's labels name."""
-    try:
-        main = json.loads((folder / LABELS).read_text(encoding="utf-8"))["model"]
-        return folder / Path(str(main)).name
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{folder / LABELS} does not say which file to run; name the file itself") from error
 
 
 def warm_up(model: ServedModel) -> None:

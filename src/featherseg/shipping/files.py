@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..compress.quantize import QuantizeConfig, quantize
+from ..compress.proven import quantize_proven
+from ..compress.quantize import QuantizeConfig
 from ..core.config import ShipConfig
 from ..core.errors import ConfigError, VerificationError, did_you_mean, require
 from ..core.files import sha256
 from ..core.progress import counting
 from ..core.types import ClassSet, ImageArray, Latency
 from ..evaluation.benchmark import time_in_turns
-from ..exporting.onnx import write_artifact
 from ..exporting.targets import Target, export_target_verified, targets
 from ..exporting.verdict import Quality, VerifyResult
-from ..exporting.verify import verify
 from ..models.checkpoint import Checkpoint
-from ..runtime.artifact import read_artifact
 from ..runtime.containers import file_parts
 from ..runtime.segmenter import Segmenter
 from ..runtime.sessions.cuda import Driver, DriverError
@@ -160,24 +158,19 @@ def _int8_file(
         max_drop=context.config.max_drop, flavour=INT8_FLAVOURS[target.name], threads=context.threads
     )
     try:
-        result = quantize(source, path, images, context.val_set, settings)
         with counting(f"verify {path.name}", len(context.val_set)) as progress:
-            verified = verify(
-                checkpoint.model,
+            result, verified = quantize_proven(
+                checkpoint,
+                source,
                 path,
+                images,
                 context.val_set,
+                settings,
                 tolerance=context.tolerance("int8"),
-                backend=target.backend,
-                threads=context.threads,
                 progress=progress,
             )
     except VerificationError as error:
         return BuiltFile(path, target.name, "int8", None, str(error))
-    if not verified.passed:
-        for part in BuiltFile(path, target.name, "int8", None).parts:
-            part.unlink()
-        return BuiltFile(path, target.name, "int8", None, verified.explanation)
-    write_artifact(path, replace(read_artifact(path), verification=verified.to_dict()))
     stayed = f"{len(result.fp32_layers)} of {result.layers} layers stayed fp32"
     return BuiltFile(path, target.name, "int8", verified, note=stayed)
 

@@ -29,13 +29,14 @@ from ..core.types import MIN_SIZE, ImageArray
 from ..core.whole_folders import SUMS, check_untouched, read_sums, whole_folder
 from ..runtime.artifact import Artifact
 from ..runtime.fitting import resized
+from ..runtime.model_folder import LABELS
 from ..runtime.segmenter import Segmenter
 from .card import model_card
 from .folder_targets import FolderSource, FolderTarget
 from .report.figures import ShipReport
 from .report.page import read_report, write_report
 
-CARD, LABELS, RUN = "README.md", "labels.json", "run.py"
+CARD, RUN = "README.md", "run.py"
 GOLDEN, GOLDEN_MASK = "golden.png", "golden_mask.png"
 REPORT = ("report.json", "report.html")
 OWN_NAMES = frozenset({CARD, LABELS, RUN, SUMS, GOLDEN, GOLDEN_MASK, *REPORT})

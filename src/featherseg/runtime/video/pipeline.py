@@ -220,25 +220,27 @@ def _segmented(
     first = next(frames, None)
     if first is None:
         return
-    segment = _prepared(segment, first.image)
-    begin, finish = (segment.begin, segment.finish) if isinstance(segment, InTwoParts) else (segment, None)
+    prepared: Any = _prepared(segment, first.image)
+    in_two = isinstance(prepared, InTwoParts)
+    begin = prepared.begin if in_two else prepared
 
     def work(frame: Frame) -> Any:
         with Lap(frame.laps, "segment"):
             return begin(frame.image)
 
-    with closing(in_order(work, chain((first,), frames), getattr(segment, "streams", 1), stop)) as results:
+    with closing(in_order(work, chain((first,), frames), getattr(prepared, "streams", 1), stop)) as results:
         for frame, result in results:
-            if finish is not None:
+            if in_two:
                 with Lap(frame.laps, "segment"):
-                    result = finish(frame.image, result)
+                    result = prepared.finish(frame.image, result)
             yield frame, result
 
 
-def _prepared(segment: Callable[[ImageArray], P], image: ImageArray) -> Callable[[ImageArray], P]:
+def _prepared(segment: Any, image: ImageArray) -> Any:
     """Return what segments frames such as the first most quickly: several at once, and planned for their size."""
-    prepared: Any = segment.divided() if isinstance(segment, Dividing) else segment
-    return prepared.planned(image.shape[:2]) if isinstance(prepared, Planning) else prepared
+    if isinstance(segment, Dividing):
+        segment = segment.divided()
+    return segment.planned(image.shape[:2]) if isinstance(segment, Planning) else segment
 
 
 @contextmanager
