@@ -12,10 +12,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from artifact_fixtures import picture, write_pooled
-from running_server import encoded
 
+from artifact_fixtures import picture, write_pooled
 from conftest import Ended
+from running_server import encoded
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def test_it_serves_until_it_is_told_to_end(pooled: Path) -> None:
             assert answer.status == 200
             assert answer.read().startswith(b"\x89PNG")
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
         connection.close()
     assert process.returncode == 0
     records = [json.loads(line) for line in err.splitlines()]

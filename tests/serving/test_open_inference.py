@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from artifact_fixtures import PooledSession, block_means, picture, write_pooled
-from running_server import FRAME, Reply, Running, running, served
 
+from artifact_fixtures import PooledSession, block_means, picture, write_pooled
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.sessions.base import open_session
 from featherseg.serving.limits import Limits
+from running_server import FRAME, Reply, Running, running, served
 
 PLACE = "/v2/models/colors"
 BATCH = np.stack([FRAME, FRAME[::-1]])

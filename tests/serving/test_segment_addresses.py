@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from artifact_fixtures import PooledSession, picture
 from PIL import Image
-from running_server import FRAME, Running, encoded, running, served
 
+from artifact_fixtures import PooledSession, picture
 from conftest import error_line
 from featherseg.core.errors import ConfigError, DataError
 from featherseg.core.images import read_mask
@@ -21,6 +20,7 @@ from featherseg.runtime.segmenter import Segmenter
 from featherseg.serving.answers import mask_png, wanted
 from featherseg.serving.limits import Limits, Refusal
 from featherseg.serving.models import Models, named_source
+from running_server import FRAME, Running, encoded, running, served
 
 PLACE = "/v1/segment/colors"
 

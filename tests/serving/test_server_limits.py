@@ -12,15 +12,15 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from artifact_fixtures import PooledSession
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
-from running_server import Running, encoded, running, served
 
+from artifact_fixtures import PooledSession
 from conftest import error_line
 from featherseg.core.errors import ConfigError
 from featherseg.core.machine import resident_bytes
 from featherseg.serving.limits import Limits
+from running_server import Running, encoded, running, served
 
 PLACE = "/v1/segment/colors"
 PATIENCE = 20.0
