@@ -69,7 +69,7 @@ def serve(
     from ..serving.models import open_models
     from ..serving.server import address, bind, read_token, run, warn_if_open
 
-    write_logs(log_json, requests=not quiet)
+    write_logs(log_json, each_request=not quiet)
     for option, value in (("--workers", workers), ("--max-bytes", max_bytes)):
         if value is not None and value < 1:
             raise ConfigError(f"{option} is {value}; give at least 1")

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..core.text_files import shortened
 from .gate import Job
 from .limits import GoneError, Refusal
-from .logs import logger, note
+from .logs import FACTS, logger, requests
 from .service import JOB, Service
 from .v1 import json_response
 
@@ -85,7 +85,7 @@ class Front:
         stages = job.stages if job else {}
         for stage, part in stages.items():
             metrics.time("featherseg_stage_seconds", part, stage=stage)
-        if not logger.isEnabledFor(logging.INFO):
+        if not requests.isEnabledFor(logging.INFO):
             return
         method, path = scope["method"], shortened(repr(scope["path"])[1:-1], 200)
         facts: dict[str, Any] = {"method": method, "path": path, "status": status, "ms": round(1000 * seconds, 1)}
@@ -94,7 +94,8 @@ class Front:
         if scope.get("client"):
             facts["client"] = scope["client"][0]
         facts |= {f"{stage}_ms": round(1000 * part, 1) for stage, part in stages.items()}
-        note(f"{method} {path} {status} {1000 * seconds:.1f} ms", bytes=sent, **facts)
+        line = f"{method} {path} {status} {1000 * seconds:.1f} ms"
+        requests.info(line, extra={FACTS: {**facts, "bytes": sent}})
 
 
 def _unknown(scope: Scope, error: HTTPException) -> Refusal:

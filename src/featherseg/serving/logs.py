@@ -12,7 +12,9 @@ from typing import Any
 from ..core.progress import logger as parent
 
 logger = logging.getLogger("featherseg.serving")
-"""INFO for requests, start and end; WARNING for what the owner should act on; ERROR for defects."""
+"""INFO for start and end; WARNING for what the owner should act on; ERROR for defects."""
+requests = logging.getLogger("featherseg.serving.requests")
+"""INFO for each request."""
 FACTS = "facts"
 """Attribute of a record: what it is about, as a dictionary of JSON types."""
 
@@ -30,18 +32,19 @@ class JsonLines(logging.Formatter):
         return json.dumps(said, ensure_ascii=True, default=str)
 
 
-def write_logs(as_json: bool = False, requests: bool = True) -> None:
+def write_logs(as_json: bool = False, each_request: bool = True) -> None:
     """Write notes and requests to standard error from now on.
 
     Args:
         as_json: whether each line is a JSON object.
-        requests: whether requests are written too, or only what the owner should know.
+        each_request: whether there is a line for each request.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(message)s"))
     logger.handlers = [handler]
     logger.propagate = False  # the notes of the command line are for people, and drawn between bars
-    logger.setLevel(logging.INFO if requests else logging.WARNING)
+    logger.setLevel(logging.INFO)
+    requests.setLevel(logging.INFO if each_request else logging.WARNING)
     if as_json:  # notes of the rest of the library, too
         parent.handlers = [handler]
 

@@ -21,13 +21,13 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
     except ImportError:
         from uvicorn.protocols.http.h11_impl import H11Protocol as base
 
-    class Guarded(base):
+    class Guarded(base):  # type: ignore[misc]
         """A connection on which a request has to begin, and its head to end, in time."""
 
         _timer: asyncio.TimerHandle | None = None
         _head_bytes = 0
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             if len(self.connections) > limits.connections:
                 self._close(503, f"{limits.connections} connections are open, as many as may; try again in 1 s")
