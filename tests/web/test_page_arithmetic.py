@@ -110,7 +110,8 @@ def test_what_the_network_gets(js: Js, long_side: int | None, fixed: tuple[int, 
         script = f"""
             const fit = resize.plan({json.dumps(facts)}, {json.dumps(frame)});
             const logits = fit.canvas.map((side) => Math.ceil(side / 8));
-            return [resize.networkInput(bytes(0), fit), new Uint8Array(fit.canvas), new Uint8Array(resize.extent(fit, logits))];
+            const extent = resize.extent(fit, logits);
+            return [resize.networkInput(bytes(0), fit), new Uint8Array(fit.canvas), new Uint8Array(extent)];
         """
         given, canvas, extent = js(script, rgba(image))
         natural = InputSpec(long_side=long_side).size(frame)

@@ -209,8 +209,10 @@ def test_the_camera(opened: Opened) -> None:
 
 def test_a_camera_that_is_not_given_is_told(opened: Opened) -> None:
     opened.tab.evaluate(
-        """navigator.mediaDevices.getUserMedia = () =>
-            Promise.reject(Object.assign(new Error("no"), { name: "NotAllowedError" }))"""
+        """() => {
+            const refusal = Object.assign(new Error("no"), { name: "NotAllowedError" });
+            navigator.mediaDevices.getUserMedia = () => Promise.reject(refusal);
+        }"""
     )
     opened.tab.click("#camera")
     opened.tab.wait_for_selector("#trouble:not([hidden])")
@@ -388,8 +390,8 @@ def test_a_page_that_was_made_anew_is_seen_at_once(page: Path, ort_web: Path, ta
 def test_no_picture_leaves_the_page(tab: Open, page: Path, photo: Path, tmp_path: Path) -> None:
     with served(page) as site, served(tmp_path) as elsewhere:
         opened = tab()
-        asked: list[Any] = []
-        opened.tab.context.on("request", asked.append)
+        asked: list[str] = []
+        opened.tab.context.on("request", lambda request: asked.append(request.url))
         opened.go(site.url)
         before = len(site.asked)
         opened.choose(photo)
@@ -398,7 +400,7 @@ def test_no_picture_leaves_the_page(tab: Open, page: Path, photo: Path, tmp_path
         opened.tab.click("#camera")
         assert site.asked[before:] == []
         assert {line.split()[0] for line in site.asked} == {"GET"}
-        assert all(each.url.startswith((site.url, "blob:")) for each in asked)
+        assert all(url.startswith((site.url, "blob:")) for url in asked)
         # Neither the page nor its worker could, whatever ran in them.
         attempt = f"fetch('{elsewhere.url}', {{ mode: 'no-cors' }}).then(() => 'sent', () => 'refused')"
         assert opened.tab.evaluate(attempt) == "refused"
