@@ -20,7 +20,7 @@ from ..core.errors import FeathersegError
 from ..core.text_files import shortened
 
 # Commands register themselves.
-from . import bench, compress, convert, doctor, evaluate, export, info, predict, ship, soup, train, weights  # noqa: F401
+from . import bench, compress, convert, doctor, evaluate, export, info, pick, predict, ship, soup, train, weights  # noqa: F401
 from .app import app
 
 VERBOSE = "--verbose"
