@@ -29,6 +29,7 @@ from . import (  # noqa: F401
     export,
     info,
     label,
+    pick,
     predict,
     serve,
     ship,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,8 @@ SECONDS = 120.0
 """What timing may take, where the time for everything is no shorter,"""
 SHARE = 0.15
 """or this share of it."""
+EXPORT_SHARE = 0.2
+"""Of the time for everything, after which no further candidate is exported."""
 PACKAGES = ("featherseg", "onnxruntime", "openvino", "torch", "numpy", "numba")
 
 
@@ -149,13 +152,18 @@ class Screener:
         self._exporting = 0.0
 
     def screen(
-        self, candidates: Sequence[Candidate], seconds: float = SECONDS, progress: OnProgress = no_progress
+        self,
+        candidates: Sequence[Candidate],
+        seconds: float = SECONDS,
+        export_seconds: float = math.inf,
+        progress: OnProgress = no_progress,
     ) -> Screening:
         """Time candidates, but for those that a prediction says are far too slow.
 
         Args:
             candidates: in the order in which they are timed where there is no time for all.
-            seconds: that timing may take; exporting comes on top.
+            seconds: that timing may take.
+            export_seconds: after which no further candidate is exported; those of earlier calls are there still.
             progress: called with the numbers of candidates done and of all.
         """
         begin = time.monotonic()
@@ -171,6 +179,10 @@ class Screener:
                 if prediction.far_too_slow(cost, self.limit_ms):
                     left_out[candidate.key] = prediction.ms(cost)
                     continue
+            here = self.files.place(candidate.net.variant, candidate.way).is_file()
+            if self._exporting > export_seconds and not here:
+                failures[candidate.key] = "not exported: there was no time left for it"
+                continue
             try:
                 files[candidate.key] = self._exported(candidate)
             except FeathersegError as error:
@@ -289,3 +301,8 @@ class Screener:
 def timing_seconds(budget: float) -> float:
     """Return what timing may take of a time for everything."""
     return min(SECONDS, SHARE * budget)
+
+
+def export_seconds(budget: float) -> float:
+    """Return what exporting may take of a time for everything."""
+    return EXPORT_SHARE * budget
