@@ -14,7 +14,7 @@ from PIL import Image
 from ..core.errors import DataError, FeathersegError, TooLargeError
 from ..core.images import decode_image
 from ..core.types import ImageArray
-from ..runtime.segmenter import Prediction
+from ..runtime.prediction import Prediction
 from .gate import Job
 from .limits import Limits, Refusal
 from .models import ServedModel
