@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ConfigError, DataError, did_you_mean
+from ..core.errors import ConfigError, did_you_mean
 from ..core.machine import available_threads
 from ..core.types import ClassSet
 from ..evaluation.opening import open_segmenter
@@ -21,13 +20,12 @@ from ..runtime.artifact import Artifact
 from ..runtime.fitting import Fit
 from ..runtime.postprocess import kernels
 from ..runtime.segmenter import Segmenter
+from ..shipping.folder import LABELS, read_model_folder
 from .limits import Refusal
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What can stand in an address without being quoted."""
 WARM_UP_SIZE = (256, 512)
-LABELS = "labels.json"
-"""File of a model folder that names the network to run."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +153,8 @@ def open_models(
     for name, source in map(named_source, sources):
         shared = open_segmenter(source, threads=max(threads // workers, 1), **options)
         alone = open_segmenter(source, threads=threads, **options) if workers > 1 and threads > 1 else shared
+        for each in (shared, alone):
+            each.confidence = True  # computed for answers that tell of it
         model = ServedModel(name, source, shared, alone)
         warm_up(model)
         opened.append(model)
@@ -165,8 +165,7 @@ def named_source(word: str | Path) -> tuple[str, Path]:
     """Return the name and the path that a word of the command line stands for.
 
     Raises:
-        ConfigError: the name cannot stand in an address.
-        DataError: the model folder does not say which of its files is to be run.
+        ConfigError: the name cannot stand in an address, or the model folder is not whole.
     """
     given, _, rest = str(word).partition("=")
     if rest and not Path(word).exists():
@@ -175,22 +174,13 @@ def named_source(word: str | Path) -> tuple[str, Path]:
         path = Path(word).expanduser()
         name = path.name.replace(":", "-") if path.is_dir() or ":" in path.name else path.stem
     if (path / LABELS).is_file():
-        path = _main_file(path)
+        path = read_model_folder(path)[0]
         name = given if rest else path.stem
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"{name!r} cannot stand in an address; give a name of letters and digits, as in street={path}"
         )
     return name, path
-
-
-def _main_file(folder: Path) -> Path:
-    """Return the file that a model folder's labels name."""
-    try:
-        main = json.loads((folder / LABELS).read_text(encoding="utf-8"))["model"]
-        return folder / Path(str(main)).name
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{folder / LABELS} does not say which file to run; name the file itself") from error
 
 
 def warm_up(model: ServedModel) -> None:
