@@ -89,7 +89,7 @@ class Running:
 
 def served(session: Session | None = None, name: str = "colors", **options: Any) -> ServedModel:
     """The pooled network, or a session, under a name."""
-    segmenter = Segmenter(session or PooledSession(), **options)
+    segmenter = Segmenter(session or PooledSession(), confidence=True, **options)
     return ServedModel(name, Path(f"{name}.onnx"), segmenter, segmenter)
 
 

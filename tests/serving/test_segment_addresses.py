@@ -14,7 +14,7 @@ from PIL import Image
 
 from artifact_fixtures import PooledSession, picture
 from conftest import error_line
-from featherseg.core.errors import ConfigError, DataError
+from featherseg.core.errors import ConfigError
 from featherseg.core.images import read_mask
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.serving.answers import mask_png, wanted
@@ -58,11 +58,12 @@ def test_accept_chooses(server: Running) -> None:
     overlay = server.ask("POST", PLACE, encoded(), Accept="image/jpeg")
     assert overlay.headers["content-type"] == "image/jpeg"
     shown = np.asarray(Image.open(io.BytesIO(overlay.body))).astype(int)
-    expected = Segmenter(PooledSession())(FRAME).overlay().astype(int)
-    assert np.abs(shown - expected).mean() < 12
+    drawn = Segmenter(PooledSession())(FRAME).overlay().astype(int)
+    assert np.abs(shown - drawn).mean() < 12
     figures = server.ask("POST", PLACE, encoded(), Accept="application/json").json
-    assert (figures["height"], figures["width"]) == FRAME.shape[:2]
-    assert figures["coverage"] == pytest.approx(Segmenter(PooledSession())(FRAME).coverage())
+    expected = Segmenter(PooledSession(), confidence=True)(FRAME)
+    assert figures == json.loads(expected.to_json(polygons=True, background=True))
+    assert len(figures["instances"][0]["polygon"][0]) >= 3
     refused = server.ask("POST", PLACE, encoded(), Accept="text/html")
     assert refused.status == 406
     assert "image/png" in refused.error
@@ -235,8 +236,10 @@ def test_names_of_models(tmp_path: Path) -> None:
     assert named_source(tmp_path / "run.1") == ("run.1", tmp_path / "run.1")
     assert "street=" in error_line(ConfigError, named_source, "a/my street.onnx")
     (tmp_path / "labels.json").write_text(json.dumps({"model": "net.onnx"}))
+    assert "net.onnx does not exist" in error_line(ConfigError, named_source, tmp_path)
+    for name in ("net.onnx", "golden.png"):
+        (tmp_path / name).write_bytes(b"")
     assert named_source(tmp_path) == ("net", tmp_path / "net.onnx")
-    (tmp_path / "labels.json").write_text("[]")
-    assert "labels.json" in error_line(DataError, named_source, tmp_path)
+    assert named_source(f"mine={tmp_path}") == ("mine", tmp_path / "net.onnx")
     assert "'a'" in error_line(ConfigError, Models, [served(name="a"), served(name="a")])
     assert "no model" in error_line(ConfigError, Models, [])

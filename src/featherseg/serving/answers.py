@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from PIL import Image
 
@@ -24,6 +23,8 @@ SCAN = b"\xff\xda"
 """How a scan of a JPEG begins; two bytes that its compressed pixels never have (ITU T.81, B.1.1.5)."""
 QUALITY = 90
 """Of overlays, as JPEGs."""
+SMALLEST_PART = 10_000
+"""Pieces of a mask below this part of the picture are left out of the JSON, so that it has at most so many."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def segmented(data: bytes | bytearray, kind: str, model: ServedModel, limits: Li
     """
     picture = decoded(data, limits)
     job.lap("decode")
-    prediction = predicted(picture, model, job.alone)
+    prediction = predicted(picture, model, job.alone, confidence=kind == JSON)
     job.lap("segment")
     answer = Answer(ENCODERS[kind](prediction), kind)
     job.lap("encode")
@@ -73,8 +74,8 @@ def decoded(data: bytes | bytearray, limits: Limits) -> ImageArray:
         raise Refusal(422, str(error)) from error
 
 
-def predicted(picture: ImageArray, model: ServedModel, alone: bool) -> Prediction:
-    """Return what a network makes of a picture.
+def predicted(picture: ImageArray, model: ServedModel, alone: bool, confidence: bool) -> Prediction:
+    """Return what a network makes of a picture, and how sure that is if it is asked for.
 
     Raises:
         Refusal: it cannot segment pictures of this size.
@@ -82,7 +83,9 @@ def predicted(picture: ImageArray, model: ServedModel, alone: bool) -> Predictio
     segmenter = model.segmenter(alone)
     try:
         with model.using(segmenter):
-            return segmenter(picture)
+            if confidence:
+                return segmenter(picture)
+            return Prediction(segmenter.segment(picture), model.classes, picture)
     except FeathersegError as error:
         raise Refusal(422, str(error)) from error
 
@@ -127,9 +130,9 @@ def overlay_jpeg(prediction: Prediction) -> bytes:
 
 
 def figures(prediction: Prediction) -> bytes:
-    """Return size and coverage, as JSON."""
-    height, width = prediction.mask.shape
-    return msgspec.json.encode({"height": height, "width": width, "coverage": prediction.coverage()})
+    """Return size, coverage, confidence, and the connected pieces with their outlines, as JSON."""
+    smallest = max(prediction.mask.size // SMALLEST_PART, 1)
+    return prediction.to_json(polygons=True, min_area=smallest, background=True).encode()
 
 
 ENCODERS: dict[str, Callable[[Prediction], bytes]] = {MASK: mask_png, JSON: figures, OVERLAY: overlay_jpeg}

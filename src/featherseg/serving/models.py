@@ -153,6 +153,8 @@ def open_models(
     for name, source in map(named_source, sources):
         shared = open_segmenter(source, threads=max(threads // workers, 1), **options)
         alone = open_segmenter(source, threads=threads, **options) if workers > 1 and threads > 1 else shared
+        for each in (shared, alone):
+            each.confidence = True  # computed for answers that tell of it
         model = ServedModel(name, source, shared, alone)
         warm_up(model)
         opened.append(model)
@@ -163,8 +165,7 @@ def named_source(word: str | Path) -> tuple[str, Path]:
     """Return the name and the path that a word of the command line stands for.
 
     Raises:
-        ConfigError: the name cannot stand in an address.
-        DataError: the model folder does not say which of its files is to be run.
+        ConfigError: the name cannot stand in an address, or the model folder is not whole.
     """
     given, _, rest = str(word).partition("=")
     if rest and not Path(word).exists():

@@ -127,7 +127,12 @@ def _list(of: Any) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     text, whole, truth = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
-    numbers = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}}
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    numbers = {"type": "object", "additionalProperties": share}
+    ring = _list(_list({"type": "number"}))
+    piece = _object(
+        {"class": text, "id": whole, "area": whole, "box": _list(whole), "confidence": share, "polygon": _list(ring)}
+    )
     port = _object({"name": text, "datatype": text, "shape": _list(whole)})
     free = {"type": "object"}
     tensor = _object({"name": text, "datatype": text, "shape": _list(whole)}, parameters=free, data=_list({}))
@@ -148,7 +153,7 @@ def _schemas() -> dict[str, Any]:
         "Error": _object({"error": {"type": "string", "pattern": "^[^\\n]+$"}}),
         "Models": _object({"models": _list(model)}),
         "Model": model,
-        "Figures": _object({"height": whole, "width": whole, "coverage": numbers}),
+        "Figures": _object({"size": _list(whole), "coverage": numbers, "confidence": share, "instances": _list(piece)}),
         "Server": _object({"name": text, "version": text, "extensions": _list(text)}),
         "Live": _object({"live": truth}),
         "Ready": _object({"ready": truth}),

@@ -8,7 +8,7 @@
     labels.json                 classes, colours, ignored id, and the main file's name
     golden.png, golden_mask.png an image and its mask by the main file
     run.py                      runs and checks the main file with onnxruntime and NumPy
-    web/                        and other targets that are folders, see :mod:`.folder_targets`
+    web/, triton/, ovms/        and other targets that are folders, see :mod:`.folder_targets`
     SHA256SUMS                  of all of these, for sha256sum -c
 """
 

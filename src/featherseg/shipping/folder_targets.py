@@ -12,6 +12,7 @@ from pathlib import Path
 from ..core.registry import Registry
 from ..core.types import ImageArray
 from ..web.page import write_page
+from .repositories import write_ovms, write_triton
 
 
 @dataclass(frozen=True)
@@ -59,4 +60,18 @@ def _write_web(source: FolderSource, place: Path) -> None:
 
 folder_targets.register("web")(
     FolderTarget("web", "a page that runs the network in the browser, for any web server to serve", _write_web)
+)
+folder_targets.register("triton")(
+    FolderTarget(
+        "triton",
+        "a model repository for Triton: tritonserver --model-repository=triton",
+        lambda source, place: write_triton(source.main, place),
+    )
+)
+folder_targets.register("ovms")(
+    FolderTarget(
+        "ovms",
+        "a model repository for OpenVINO Model Server: ovms --config_path ovms/config.json",
+        lambda source, place: write_ovms(source.main, place),
+    )
 )
