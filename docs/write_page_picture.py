@@ -29,7 +29,7 @@ from featherseg.web.page import write_page
 IMAGE = Path(__file__).with_name("images") / "page.png"
 STREET = (192, 384)
 """(height, width) of the demo's streets."""
-WIDE, NARROW = (1180, 844), (390, 844)
+WIDE, NARROW = (1180, 780), (390, 780)
 GAP, GROUND = 28, (208, 215, 222)
 
 
