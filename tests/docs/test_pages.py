@@ -25,10 +25,10 @@ from pages_world import QUICK, ROOT, make_world
 pytest.importorskip("av", reason="the pages run videos too")
 
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "reference" not in p.parts)]
-NOT_OURS = ("pip install", "uv run", "sha256sum", "python ")
+NOT_OURS = ("pip install", "npm install", "uv run", "sha256sum", "python ")
 """How lines begin that are others' commands, or ours in another process."""
-NOT_HERE = re.compile(r"--source (0|rtsp:)|--to tensorrt|--time \d+m")
-"""What needs a camera, a GPU or minutes: only parsed."""
+NOT_HERE = re.compile(r"--source (0|rtsp:)|--to tensorrt|--time \d+m|--runtime node_modules")
+"""What needs a camera, a GPU, a package of npm or minutes: only parsed."""
 
 
 @dataclass(frozen=True)
