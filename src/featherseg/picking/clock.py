@@ -35,10 +35,14 @@ class WorkClock:
         self._end = threading.Event()
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Work, and note it."""
+    def running(self, since: float | None = None) -> Iterator[None]:
+        """Work, and note it.
+
+        Args:
+            since: when that began, by ``time.monotonic``; now where left out.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._since = time.monotonic()
+        self._since = time.monotonic() if since is None else since
         thread = threading.Thread(target=self._note_on, name="work-clock", daemon=True)
         thread.start()
         try:

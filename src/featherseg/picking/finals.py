@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from ..compress.calibration import calibration_images
 from ..compress.qdq import quantize_onnx
 from ..core.errors import FeathersegError, first_line
 from ..core.images import read_image
+from ..core.precision import PRECISIONS
 from ..core.progress import OnProgress, hidden, no_progress
 from ..data.datasets import SegmentationDataset
 from ..evaluation.candidates import Opening, peak_memory
@@ -26,6 +29,8 @@ from .candidates import Candidate, Way
 from .timings import Timing, time_whole_path
 
 CALIBRATION = 32
+EDGE = 1.25
+"""Times the budget: what an untrained network took longer than is not judged."""
 MOST_COUNTS = 20_000_000
 """Numbers in the confusion matrices of single images that are kept."""
 TIMED_RUNS = 42
@@ -99,7 +104,8 @@ def ways_to_judge(candidates: Sequence[Candidate], p95: Mapping[str, float], lim
         if ms is not None and (best is None or ms < p95[best.key]):
             chosen[candidate.way.precision] = candidate
     # A median may be in time where a percentile was not; the finals tell.
-    return [candidate for candidate in chosen.values() if p95[candidate.key] <= 1.25 * limit_ms]
+    found = [candidate for candidate in chosen.values() if p95[candidate.key] <= EDGE * limit_ms]
+    return sorted(found, key=lambda candidate: PRECISIONS.index(candidate.way.precision))
 
 
 class Finals:
@@ -129,19 +135,26 @@ class Finals:
         self.frame = frame.shape[0], frame.shape[1]
 
     def judge(
-        self, finalists: Mapping[Candidate, Path], progress: OnProgress = no_progress
+        self, finalists: Mapping[Candidate, Path], seconds: float = math.inf, progress: OnProgress = no_progress
     ) -> tuple[list[Judged], dict[str, NDArray[np.int64]]]:
         """Return what each is worth, and the confusion matrices of the images by candidate, int64 (N, C, C).
 
         Args:
-            finalists: run folders by candidate.
+            finalists: run folders by candidate, in the order in which they are judged.
+            seconds: that it may take: further ones are not judged then, and memory is not measured; the first one is
+                judged in any case.
             progress: called with the numbers of candidates done and of all.
         """
+        begin = time.monotonic()
         judged: list[Judged] = []
         matrices: dict[str, NDArray[np.int64]] = {}
         ready: dict[str, Segmenter] = {}
         for done, (candidate, run) in enumerate(finalists.items(), start=1):
             result = Judged(candidate, str(run))
+            taken = time.monotonic() - begin
+            if matrices and taken + taken / done > seconds:
+                judged.append(replace(result, failure="not judged: there was no time left for it"))
+                continue
             try:
                 file = self._file(candidate, run)
                 segmenter = self._open(candidate.way, file)
@@ -158,9 +171,6 @@ class Finals:
                 )
                 if self.measured is None:
                     ready[candidate.key] = segmenter.planned(self.frame)
-                    engine = candidate.way.engine
-                    opening = Opening(str(file), engine.backend, engine.precision, self.threads, None)
-                    result = replace(result, peak_bytes=peak_memory(opening, self.frame))
                 else:
                     result = replace(result, timing=self.measured.get(candidate.key))
             except FeathersegError as error:
@@ -171,7 +181,22 @@ class Finals:
             latencies = time_whole_path(ready, self.picture, runs=TIMED_RUNS, warmup=2)
             timings = {key: Timing.of(latency) for key, latency in latencies.items()}
             judged = [replace(each, timing=timings.get(each.candidate.key)) for each in judged]
+            judged = self._with_memory(judged, begin + seconds)
         return judged, matrices
+
+    def _with_memory(self, judged: list[Judged], until: float) -> list[Judged]:
+        """Measure the memory of each, the best first, as long as there is time."""
+        found: dict[str, int | None] = {}
+        longest = 0.0
+        for each in sorted(judged, key=lambda each: -each.miou if each.miou == each.miou else 0.0):
+            begin = time.monotonic()
+            if not each.file or begin + longest > until:
+                continue
+            engine = each.candidate.way.engine
+            opening = Opening(each.file, engine.backend, engine.precision, self.threads, None)
+            found[each.candidate.key] = peak_memory(opening, self.frame)
+            longest = max(longest, time.monotonic() - begin)
+        return [replace(each, peak_bytes=found.get(each.candidate.key)) for each in judged]
 
     def _file(self, candidate: Candidate, run: Path) -> Path:
         """Return the trained network's file for a way of running it, written where it is not there yet."""

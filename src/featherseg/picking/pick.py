@@ -78,6 +78,7 @@ class Pick:
     def __init__(
         self, question: Question, folder: Path, device: DeviceTimings | None = None, *, ray: bool = False
     ) -> None:
+        self._begin = time.monotonic()
         self.question, self.device, self.ray = question, device, ray
         self._variants = variants(question.networks)
         self._nets = nets(self._variants, question.scales)
@@ -116,7 +117,7 @@ class Pick:
             ConfigError: nothing is in time, or the budget is too short.
         """
         try:
-            with self.study.clock.running():
+            with self.study.clock.running(self._begin):
                 self._screen()
                 plan = self._plan()
                 finalists = self._train(plan)
@@ -155,7 +156,8 @@ class Pick:
             ms = fastest.timing.p95
             raise ConfigError(
                 f"nothing is in time: the fastest, {fastest.candidate}, takes {ms:.1f} ms where {limit:.1f} are "
-                f"allowed, {ms / limit:.2f} times as long; allow more (--latency {ms * 1.05:.0f}), or smaller inputs (--scales)"
+                f"allowed, {ms / limit:.2f} times as long; allow more "
+                f"(--latency {ms * 1.05:.0f}), or smaller inputs (--scales)"
             )
 
     def _timed(self, chosen: Sequence[Candidate]) -> Screening:
@@ -316,10 +318,14 @@ class Pick:
         assert screening is not None
         by_key = {result.candidate.key: result.candidate for result in screening.results}
         p95 = {result.candidate.key: result.timing.p95 for result in screening.results if result.timing}
-        runs: dict[Candidate, Path] = {}
-        for slug, run in finalists.items():
+        chosen: list[tuple[int, int, Candidate, Path]] = []
+        for place, (slug, run) in enumerate(finalists.items()):
             mine = [candidate for candidate in by_key.values() if candidate.net.slug == slug]
-            runs |= dict.fromkeys(ways_to_judge(mine, p95, self.question.limit_ms), run)
+            ways = ways_to_judge(mine, p95, self.question.limit_ms)
+            chosen += [(number, place, candidate, run) for number, candidate in enumerate(ways)]
+        # Each finalist in one way before any in its next one: the time may be too short for all.
+        chosen.sort(key=lambda each: each[:2])
+        runs = {candidate: run for _, _, candidate, run in chosen}
         measured = None
         if self.device is not None:
             measured = {candidate.key: timing for candidate, timing in self.device.found.items()}
@@ -335,7 +341,8 @@ class Pick:
             )
             logger.info(f"{len(runs)} files of {len(finalists)} finalists are judged as they are deployed")
             with counting("judge", len(runs)) as progress:
-                judged, matrices = finals.judge(runs, progress)
+                left = self.question.budget - self.study.clock.spent()
+                judged, matrices = finals.judge(runs, max(left, 0.0), progress)
             choice = choose(judged, matrices, self.question.limit_ms, self.question.seed)
             return {
                 "judged": [each.to_dict() for each in judged],

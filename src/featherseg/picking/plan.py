@@ -99,6 +99,10 @@ def make_plan(paces: Mapping[str, NetPace], seconds: float) -> Plan:
                 tuple(first * 2**rung for rung in range(len(sizes) - 1)),
                 dict(paces),
             )
+    for slug in order[1:]:  # the first takes too long even alone
+        if paces[slug].seconds(1) <= seconds:
+            why = f"not trained: in the time there is one network can be, and {slug} alone has time for an epoch"
+            return Plan((slug,), {each: why for each in order if each != slug}, (1,), (), dict(paces))
     quickest = min(paces.values(), key=lambda pace: pace.seconds(1))
     raise ConfigError(
         f"--budget leaves {duration(max(seconds, 0.0))} for training, and one epoch of the quickest network takes "

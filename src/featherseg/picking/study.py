@@ -200,7 +200,7 @@ class Study:
                 direction="maximize",
                 load_if_exists=True,
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AssertionError) as error:  # which is how Optuna tells
             raise CheckpointError(
                 f"{path} is damaged ({first_line(error)}); give another --study, or remove {self.folder}"
             ) from error
