@@ -43,10 +43,15 @@ def list_images(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open a picture for reading; whatever goes wrong in opening or decoding is one :class:`DataError`."""
+def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a picture for reading; whatever goes wrong in opening or decoding is one :class:`DataError`.
+
+    Args:
+        path: the file.
+        data: all of it, where it was read already, such as from an object store.
+    """
     try:
-        with Image.open(path, formats=formats_of(path)) as image:
+        with Image.open(path if data is None else io.BytesIO(data), formats=formats_of(path)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; make it smaller"
@@ -59,22 +64,26 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        why = reason(path) if isinstance(error, UnidentifiedImageError) else ""
+        why = reason(path, data) if isinstance(error, UnidentifiedImageError) else ""
         if why:
             raise DataError(f"{path} cannot be read as an image: {why}") from error
         why = shortened(first_line(error), 200)
         raise DataError(f"{path} cannot be read as an image ({why}); replace or remove the file") from error
 
 
-def read_image(path: str | Path) -> ImageArray:
+def read_image(path: str | Path, data: bytes | None = None) -> ImageArray:
     """Read a picture of any common kind as RGB, uint8 (H, W, 3), turned upright as its EXIF data says.
 
     Sixteen-bit greys are scaled to 8 bits by their type's range; transparency is dropped.
 
+    Args:
+        path: the file.
+        data: all of it, where it was read already; `path` then only names it.
+
     Raises:
         DataError: the file is missing, unreadable, truncated, too large, or holds floats, whose range it does not say.
     """
-    with open_image(Path(path)) as image:
+    with open_image(Path(path), data) as image:
         return rgb_of(image, Path(path))
 
 

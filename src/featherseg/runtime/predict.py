@@ -63,11 +63,11 @@ def find_images(sources: Iterable[str | Path], out: str | Path | None = None) ->
     Raises:
         DataError: a source does not exist, a folder holds none, or two files would share an output's name.
     """
-    results = set() if out is None else {realpath(folder) for folder in (Path(out), *_result_folders(Path(out)))}
+    results = set() if out is None else result_folders(out)
     found: dict[tuple[str, str], Found] = {}
     for source in map(Path, sources):
         if source.is_dir():
-            folders = list(_folders(source, results))
+            folders = list(folders_below(source, results))
             images = [
                 ((real, path.name), Found(path, path.relative_to(source)))
                 for folder, real in folders
@@ -92,7 +92,7 @@ def find_images(sources: Iterable[str | Path], out: str | Path | None = None) ->
     return list(found.values())
 
 
-def _folders(root: Path, left_out: set[str]) -> Iterator[tuple[Path, str]]:
+def folders_below(root: Path, left_out: set[str]) -> Iterator[tuple[Path, str]]:
     """Yield a folder and those below it, each with its real path, and none twice: links may go round in circles.
 
     Hidden ones are left out, and those whose real path is in `left_out`; real folders come before links to them.
@@ -109,6 +109,11 @@ def _folders(root: Path, left_out: set[str]) -> Iterator[tuple[Path, str]]:
         for each in sorted(folder.iterdir()):
             if not each.name.startswith(".") and each.is_dir():
                 (links if each.is_symlink() else folders).append(each)
+
+
+def result_folders(out: str | Path) -> set[str]:
+    """Return the real paths of the folders that results go to."""
+    return {realpath(folder) for folder in (Path(out), *_result_folders(Path(out)))}
 
 
 def _result_folders(out: Path) -> tuple[Path, Path]:
