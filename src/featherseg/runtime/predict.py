@@ -1,9 +1,15 @@
-"""Many images through one segmenter, and their masks and overlays as files."""
+"""Many images through one segmenter, and their masks and overlays as files.
+
+Where the engine works on several images at once, a thread has each image from reading to writing: none then waits for
+another's disk or compression, and no core idles while images are read.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from os.path import realpath
 from pathlib import Path, PurePath
@@ -19,6 +25,10 @@ from ..core.progress import OnProgress, logger, no_progress
 from .draw import ALPHA, check_alpha
 from .prediction import Prediction, coverage
 from .segmenter import Segmenter
+from .video.stages import in_order
+
+READERS = 2
+"""Threads that read and write images beside an engine that works on one at a time."""
 
 
 @dataclass(frozen=True)
@@ -160,25 +170,38 @@ def predict(
     outputs = Outputs()
     kept = {job.image for job in jobs if resume_from is not None and _newer(job.results, [job.image, resume_from])}
     outputs.require(file for job in jobs for file in (job.results[:1] if job.image in kept else job.results))
+    classes = segmenter.artifact.classes
+    divided = segmenter.divided()
+    workers = divided.streams
+    if workers == 1 and not segmenter.session.thread_safe:
+        workers = READERS
+    lock = nullcontext() if segmenter.session.thread_safe else threading.Lock()
+
+    def work(job: _Job) -> dict[str, float]:
+        mask, *overlay = job.results
+        if job.image in kept:
+            return coverage(np.asarray(read_ids(mask), np.uint8), classes)
+        image = read_image(job.image)
+        with lock:
+            prediction: Prediction = divided(image)
+        try:
+            for picture in overlay:
+                write_image(picture, prediction.overlay(alpha=alpha, background=background), outputs.write)
+            write_mask(mask, prediction.mask, prediction.classes, outputs.write)
+        except OSError as error:
+            raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
+        return prediction.coverage()
+
     masks: list[Path] = []
     pictures: list[Path] = []
     shares: Counter[str] = Counter()
-    for done, job in enumerate(jobs, start=1):
-        mask, *overlay = job.results
-        if job.image in kept:
-            shares.update(coverage(np.asarray(read_ids(mask), np.uint8), segmenter.artifact.classes))
-        else:
-            prediction: Prediction = segmenter(read_image(job.image))
-            try:
-                for picture in overlay:
-                    write_image(picture, prediction.overlay(alpha=alpha, background=background), outputs.write)
-                write_mask(mask, prediction.mask, prediction.classes, outputs.write)
-            except OSError as error:
-                raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
-            shares.update(prediction.coverage())
-        masks.append(mask)
-        pictures += overlay
-        progress(done, len(jobs))
+    with closing(in_order(work, jobs, workers, threading.Event())) as results:
+        for done, (job, shown) in enumerate(results, start=1):
+            mask, *overlay = job.results
+            shares.update(shown)
+            masks.append(mask)
+            pictures += overlay
+            progress(done, len(jobs))
     means = {name: share / len(masks) for name, share in shares.items()} if masks else {}
     return PredictResult(tuple(masks), tuple(pictures), means)
 

@@ -52,6 +52,8 @@ class OnnxSession(Session):
         options.inter_op_num_threads = 1
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 4  # fatal only: what matters comes as an exception
+        # Without VNNI, x86 adds products of int8 files in 16 bits, which overflow; this has them added in full there.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has a dozen of its own, with Exception as their only base
