@@ -47,9 +47,12 @@ class Load:
         seconds: from the first request to the last answer.
         ms: of each picture that was answered.
         refused: how many were not.
+        cpu_seconds: of the server's process, meanwhile. Where other programs want the processor, they say more than
+            the clock.
     """
 
     seconds: float
+    cpu_seconds: float = 0.0
     ms: list[float] = field(default_factory=list)
     refused: int = 0
 
@@ -60,6 +63,7 @@ class Load:
             "p50_ms": round(float(np.percentile(self.ms, 50)), 1) if self.ms else float("nan"),
             "p99_ms": round(float(np.percentile(self.ms, 99)), 1) if self.ms else float("nan"),
             "refused": self.refused,
+            "cpu_ms_per_picture": round(1000 * self.cpu_seconds / max(len(self.ms), 1), 1),
         }
 
 
@@ -85,8 +89,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(target: Any, *arguments: Any) -> Iterator[int]:
-    """Run a server in a process of its own; yield its port once it answers."""
+def started(target: Any, *arguments: Any) -> Iterator[tuple[int, int]]:
+    """Run a server in a process of its own; yield its port once it answers, and its process's number."""
     port = free_port()
     process = multiprocessing.get_context("spawn").Process(target=target, args=(arguments[0], port, *arguments[1:]))
     process.start()
@@ -98,7 +102,8 @@ def started(target: Any, *arguments: Any) -> Iterator[int]:
             except OSError:
                 assert process.is_alive(), "the server has ended"
                 time.sleep(0.1)
-        yield port
+        assert process.pid is not None
+        yield port, process.pid
     finally:
         process.terminate()
         process.join()
@@ -128,21 +133,36 @@ async def client(port: int, path: str, pictures: list[bytes], offset: int, end: 
     writer.close()
 
 
-def measured(port: int, path: str, pictures: list[bytes], clients: int, seconds: float) -> Load:
+def cpu_seconds(process: int) -> float:
+    """Return the processor time that a process has taken (Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measured(server: tuple[int, int], path: str, pictures: list[bytes], clients: int, seconds: float) -> Load:
     """Return what so many clients see that begin requests for so many seconds; all that began are counted."""
     load = Load(seconds)
+
+    port, process = server
 
     async def all_of_them() -> None:
         began = time.perf_counter()
         await asyncio.gather(*(client(port, path, pictures, 7 * i, began + seconds, load) for i in range(clients)))
         load.seconds = time.perf_counter() - began
 
+    before = cpu_seconds(process)
     asyncio.run(all_of_them())
+    load.cpu_seconds = cpu_seconds(process) - before
     return load
 
 
 def merged(loads: list[Load]) -> Load:
-    return Load(sum(x.seconds for x in loads), [ms for x in loads for ms in x.ms], sum(x.refused for x in loads))
+    """Return several measurements as one."""
+    whole = Load(
+        sum(x.seconds for x in loads), sum(x.cpu_seconds for x in loads), refused=sum(x.refused for x in loads)
+    )
+    whole.ms = [ms for x in loads for ms in x.ms]
+    return whole
 
 
 def main() -> None:
@@ -179,10 +199,12 @@ def main() -> None:
     for _ in range(given.rounds):
         for name, server in servers.items():
             path = "/segment" if server[0] is tutorial else "/v1/segment/net"
-            with started(*server) as port:
-                measured(port, path, pictures, 4, 1.0)
+            with started(*server) as running:
+                measured(running, path, pictures, 4, 1.0)
                 for clients in given.clients:
-                    found.setdefault((name, clients), []).append(measured(port, path, pictures, clients, given.seconds))
+                    found.setdefault((name, clients), []).append(
+                        measured(running, path, pictures, clients, given.seconds)
+                    )
     for (name, clients), loads in found.items():
         results[name][f"{clients} clients"] = merged(loads).to_dict()
         results[name][f"{clients} clients"]["by_round"] = [x.to_dict()["pictures_per_second"] for x in loads]
@@ -190,9 +212,9 @@ def main() -> None:
         if server[0] is ours:
             words = (*server[3][:-2], "--waiting", "16")
             workers = len(os.sched_getaffinity(0))
-            with started(*server[:3], words) as port:
-                full = measured(port, "/v1/segment/net", pictures, 16 + workers, given.seconds)
-                over = measured(port, "/v1/segment/net", pictures, 4 * (16 + workers), given.seconds)
+            with started(*server[:3], words) as running:
+                full = measured(running, "/v1/segment/net", pictures, 16 + workers, given.seconds)
+                over = measured(running, "/v1/segment/net", pictures, 4 * (16 + workers), given.seconds)
             results[name]["queue full"] = full.to_dict()
             results[name]["four times as much"] = over.to_dict()
     facts = {"machine": machine_facts(), "pictures": len(pictures), "bytes": statistics.mean(map(len, pictures))}
