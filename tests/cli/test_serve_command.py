@@ -19,8 +19,8 @@ from running_server import encoded
 
 
 @contextmanager
-def serving(*words: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The command in a process of its own, and its port."""
+def serving(*words: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
+    """The command in a process of its own, its port, and what it has said by then."""
     command = [
         sys.executable,
         "-W",
@@ -43,14 +43,16 @@ def serving(*words: object, **environment: str) -> Iterator[tuple[subprocess.Pop
             if '"address"' in line:
                 break
         assert lines, "it has ended"
-        yield process, int(json.loads(lines[-1])["address"].rpartition(":")[2])
+        records = [json.loads(line) for line in lines]
+        said = [record["message"] for record in records if record["level"] == "warning"]
+        yield process, int(records[-1]["address"].rpartition(":")[2]), said
     finally:
         process.kill()
         process.communicate()
 
 
 def test_it_serves_until_it_is_told_to_end(pooled: Path) -> None:
-    with serving(pooled, f"again={pooled}", "--workers", "2") as (process, port):
+    with serving(pooled, f"again={pooled}", "--workers", "2") as (process, port, _):
         connection = HTTPConnection("127.0.0.1", port, timeout=60)
         for name in ("pooled", "again"):
             connection.request("POST", f"/v1/segment/{name}", encoded(picture(64, 96)))
@@ -70,7 +72,8 @@ def test_it_serves_until_it_is_told_to_end(pooled: Path) -> None:
 
 
 def test_a_token_from_the_environment_and_a_warning_where_there_is_none(pooled: Path) -> None:
-    with serving(pooled, "--quiet", FEATHERSEG_TOKEN="abc") as (_, port):
+    with serving(pooled, "--quiet", FEATHERSEG_TOKEN="abc") as (_, port, said):
+        assert not any("whoever" in line for line in said)
         connection = HTTPConnection("127.0.0.1", port, timeout=60)
         for headers, status in (({}, 401), ({"Authorization": "Bearer abc"}, 200)):
             connection.request("GET", "/v2", headers=headers)
@@ -78,7 +81,12 @@ def test_a_token_from_the_environment_and_a_warning_where_there_is_none(pooled: 
             answer.read()
             assert answer.status == status
         connection.close()
-    with serving(pooled, "--host", "0.0.0.0", "--quiet") as (process, _):
+    with serving(pooled, "--host", "0.0.0.0", "--quiet") as (process, port, said):
+        assert any("whoever reaches 0.0.0.0" in line for line in said)
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("GET", "/v2/health/ready")
+        assert connection.getresponse().read() == b'{"ready":true}'
+        connection.close()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         assert process.returncode == 0

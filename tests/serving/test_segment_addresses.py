@@ -19,7 +19,9 @@ from featherseg.core.images import read_mask
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.serving.answers import mask_png, wanted
 from featherseg.serving.limits import Limits, Refusal
-from featherseg.serving.models import Models, named_source
+from featherseg.serving.models import Models, ServedModel, named_source, open_models
+from featherseg.serving.page import page_of
+from featherseg.web.page import SITE
 from running_server import FRAME, Running, encoded, running, served
 
 PLACE = "/v1/segment/colors"
@@ -209,6 +211,34 @@ def test_a_page_of_ones_own(tmp_path: Path) -> None:
     assert "index.html" in error_line(ConfigError, lambda: running(page=tmp_path / "no").__enter__())
 
 
+def test_the_page_of_the_first_network(pooled: Path, tmp_path: Path) -> None:
+    if not SITE.is_dir():
+        pytest.skip(f"needs the page's own files in {SITE}")
+    models = open_models([pooled], workers=1)
+    with page_of(models) as folder:
+        assert folder is not None
+        with running(*models, page=folder) as server:
+            page = server.ask("GET", "/")
+            assert b"pooled" in page.body
+            facts = server.ask("GET", "/page.json").json
+            assert server.ask("GET", f"/{facts['model']['url']}").body == pooled.read_bytes()
+    assert not folder.exists()
+    with page_of(models, tmp_path) as folder:
+        assert folder == tmp_path
+
+
+def test_networks_that_no_browser_runs_have_no_page() -> None:
+    model = served()
+    with page_of(Models([ServedModel("run", Path("runs/a"), model.shared, model.alone)])) as folder:
+        assert folder is None
+
+
+def test_a_page_that_cannot_be_written_is_no_reason_to_end(caplog: pytest.LogCaptureFixture) -> None:
+    with page_of(Models([served(name="gone")])) as folder:  # there is no such file
+        assert folder is None
+    assert "gone.onnx" in caplog.text
+
+
 def test_a_token(tmp_path: Path) -> None:
     with running(token="s3cret") as server:
         assert server.ask("POST", PLACE, encoded()).status == 401
@@ -236,9 +266,6 @@ def test_names_of_models(tmp_path: Path) -> None:
     assert named_source(tmp_path / "run.1") == ("run.1", tmp_path / "run.1")
     assert "street=" in error_line(ConfigError, named_source, "a/my street.onnx")
     (tmp_path / "labels.json").write_text(json.dumps({"model": "net.onnx"}))
-    assert "net.onnx does not exist" in error_line(ConfigError, named_source, tmp_path)
-    for name in ("net.onnx", "golden.png"):
-        (tmp_path / name).write_bytes(b"")
     assert named_source(tmp_path) == ("net", tmp_path / "net.onnx")
     assert named_source(f"mine={tmp_path}") == ("mine", tmp_path / "net.onnx")
     assert "'a'" in error_line(ConfigError, Models, [served(name="a"), served(name="a")])

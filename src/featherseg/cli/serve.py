@@ -45,7 +45,12 @@ def serve(
         int | None, Parameter(help="Bytes that a body may have; by default 3 for each pixel and 1 MiB.")
     ] = None,
     timeout: Annotated[float, Parameter(help="Seconds that sending and waiting may take together.")] = 30.0,
-    page: Annotated[Path | None, Parameter(help="Folder of a web page to show at /.")] = None,
+    page: Annotated[
+        Path | None,
+        Parameter(
+            help="Folder that featherseg web wrote, for /; by default a page of the first .onnx file is written."
+        ),
+    ] = None,
     log_json: Annotated[bool, Parameter(help="Write logs as a JSON object on each line.", show_default=False)] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -67,6 +72,7 @@ def serve(
     from ..serving.limits import Limits
     from ..serving.logs import note, write_logs
     from ..serving.models import open_models
+    from ..serving.page import page_of
     from ..serving.server import address, bind, read_token, run, warn_if_open
 
     write_logs(log_json, each_request=not quiet)
@@ -84,8 +90,9 @@ def serve(
             backend=backend,
             precision=precision,
         )
-        application = create_app(opened, limits, token=token, page=page)
-        warn_if_open(host, token)
-        names = [model.name for model in opened]
-        note(f"serving {', '.join(names)} at {address(listener)}", address=address(listener), models=names)
-        run(application, listener)
+        with page_of(opened, page) as shown:
+            application = create_app(opened, limits, token=token, page=shown)
+            warn_if_open(host, token)
+            names = [model.name for model in opened]
+            note(f"serving {', '.join(names)} at {address(listener)}", address=address(listener), models=names)
+            run(application, listener)

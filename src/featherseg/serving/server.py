@@ -22,6 +22,8 @@ TOKEN_VARIABLE = "FEATHERSEG_TOKEN"
 BACKLOG = 128
 DRAIN_SECONDS = 30
 """How long requests may go on once the server is told to end; then it ends all the same."""
+KEEP_ALIVE_SECONDS = 60
+"""How long a connection may rest between requests: longer than the pools of clients let it, which then close first."""
 TOKEN_BYTES = 4096
 """Of a token's file; a longer one is another file."""
 _TAKEN = (98, 48, 10048)
@@ -115,6 +117,7 @@ def make_server(app: Front) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     own = logging.getLogger("uvicorn.error")
