@@ -45,9 +45,13 @@ def test_what_a_person_put_or_changed_is_found_wherever_it_lies(written: Path) -
 
 
 def test_a_block_that_raises_leaves_what_was_there(written: Path) -> None:
-    with pytest.raises(OSError, match="full"), whole_folder(written) as built:
-        (built / "new.txt").write_text("x")
-        raise OSError("full")
+    def fill() -> None:
+        with whole_folder(written) as built:
+            (built / "new.txt").write_text("x")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fill()
     assert (written / "a.txt").read_text() == "a"
     assert not (written / "new.txt").exists()
     assert [path.name for path in written.parent.iterdir()] == ["out"]
