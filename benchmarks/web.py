@@ -4,7 +4,8 @@
 
 The page is the one that ``featherseg web`` writes, in headless Chromium with WebAssembly (SIMD, threads); figures are
 its own, from the pixels in memory to the mask. featherseg's own path runs in this process with as many threads. Each
-picture goes through both by turns; figures are medians, with the least of the network in brackets. *Same* is the share of pixels with the same class in both.
+picture goes through both by turns; figures are medians, with the network's least in brackets. *Same* is the share of
+pixels with the same class in both.
 
 Needs playwright and Chromium (``--chromium``).
 """
