@@ -3,8 +3,9 @@
     python benchmarks/web.py [MODEL] --runtime node_modules/onnxruntime-web [--sizes 256x512 512x1024] [--runs 12]
 
 The page is the one that ``featherseg web`` writes, in headless Chromium with WebAssembly (SIMD, threads); figures are
-its own, for the pixels in memory to the mask. featherseg's own path runs in this process with as many threads. Each
-picture goes through both by turns; figures are medians. *Same* is the share of pixels with the same class in both.
+its own, from the pixels in memory to the mask. featherseg's own path runs in this process with as many threads. Each
+picture goes through both by turns; figures are medians, with the network's least in brackets. *Same* is the share of
+pixels with the same class in both.
 
 Needs playwright and Chromium (``--chromium``).
 """
@@ -94,23 +95,14 @@ def main() -> None:
                 times["native"].append({stage: latency.stages[stage][0] for stage in STAGES})
                 times["page"].append(on_page(tab, photo))
             agreement = same(tab, segmenter, frame, folder / "mask.png")
-            medians = {
-                way: {stage: statistics.median(row[stage] for row in found[args.warmup :]) for stage in STAGES}
-                for way, found in times.items()
-            }
-            for way, figures in medians.items():
-                ratio = figures["net"] / medians["native"]["net"]
-                total = sum(figures.values())
-                rows.append(
-                    [
-                        text,
-                        way,
-                        *(f"{figures[stage]:.1f}" for stage in STAGES),
-                        f"{total:.1f}",
-                        f"{ratio:.2f}",
-                        f"{100 * agreement:.3f} %",
-                    ]
-                )
+            counted = {way: found[args.warmup :] for way, found in times.items()}
+            native = statistics.median(row["net"] for row in counted["native"])
+            for way, found in counted.items():
+                medians = {stage: statistics.median(row[stage] for row in found) for stage in STAGES}
+                least = min(row["net"] for row in found)
+                net = f"{medians['net']:.1f} ({least:.1f})"
+                figures = [f"{medians['pre']:.1f}", net, f"{medians['post']:.1f}", f"{sum(medians.values()):.1f}"]
+                rows.append([text, way, *figures, f"{medians['net'] / native:.2f}", f"{100 * agreement:.3f} %"])
         browser.close()
         server.shutdown()
     heads = ["size", "where", "pre ms", "net ms", "post ms", "sum ms", "net, times native", "same"]

@@ -92,7 +92,7 @@ def write_page(
         ConfigError: `out` holds what featherseg did not write, or an argument is out of range.
 
     Example:
-        >>> page = write_page("street.onnx", "page")
+        >>> page = featherseg.write_page("street.onnx", "page")
         >>> sorted(path.name for path in page.folder.glob("*.html"))
         ['index.html']
     """
