@@ -37,7 +37,7 @@ def photos_folder(tmp_path: Path) -> Path:
 def question(folder: Path, **changes: Any) -> Question:
     asked: dict[str, Any] = {
         "limit_ms": 3000.0,
-        "budget": 45.0,
+        "budget": 100.0,
         "settings": SETTINGS,
         "networks": ("tiny",),
         "scales": (1.0, 0.75),
@@ -85,7 +85,7 @@ class TestWholeWay:
         assert again.report["trained"] == report["trained"]
 
     def test_killed_and_begun_again_it_is_the_same_study(self, photos_folder: Path, tmp_path: Path) -> None:
-        asked = question(photos_folder, budget=60.0)
+        asked = question(photos_folder)
         whole = answer(asked, tmp_path / "whole")
         place = tmp_path / "killed"
         for kill in range(3):
@@ -102,7 +102,7 @@ class TestWholeWay:
             assert [each["rung"] for each in row["rungs"]] == list(range(len(row["rungs"])))
 
     def test_two_processes_share_the_work(self, photos_folder: Path, tmp_path: Path) -> None:
-        asked, place = question(photos_folder, budget=60.0), tmp_path / "study"
+        asked, place = question(photos_folder), tmp_path / "study"
         process = multiprocessing.get_context("spawn").Process(target=answer, args=(asked, place))
         process.start()
         mine = answer(asked, place)

@@ -162,7 +162,7 @@ def time_many(
     untimed: list[str] = []
     for number, group in enumerate(groups):
         left = seconds - (time.monotonic() - begin)
-        if left <= 0:
+        if number and left <= 0:
             untimed += group
             continue
         ready: dict[str, Segmenter] = {}
