@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..data.datasets import SegmentationDataset
+    from ..evaluation.result import EvalResult
 
 
 def need_ray(options: Mapping[str, object], words: Sequence[str] = ()) -> None:
@@ -55,3 +59,10 @@ def segment_many(model: Path, sources: Sequence[str], out: str, *, json: bool = 
     if result.failed:
         print_text(f"{result.failed} images could not be segmented, such as {result.first_error}")
     print_text(f"masks in {result.masks}, index in {result.index}")
+
+
+def evaluate_many(model: str, dataset: SegmentationDataset, **options: Any) -> EvalResult:
+    """Return what :func:`featherseg.batch.evaluate_dataset` does, whose arguments these are."""
+    from ..scaling.evaluating import evaluate_dataset
+
+    return evaluate_dataset(model, dataset, **options)
