@@ -3,6 +3,7 @@
 Needs the extra ``ray``: ``pip install "featherseg[ray]"``.
 """
 
+from .scaling.evaluating import evaluate_dataset
 from .scaling.segmenting import BatchResult, segment_dataset
 
-__all__ = ["BatchResult", "segment_dataset"]
+__all__ = ["BatchResult", "evaluate_dataset", "segment_dataset"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from ..core.errors import ConfigError
-from .app import Data, Json, Kind, Quiet, SizeText, Split, Threads, app
+from .app import Data, Json, Kind, Quiet, RayFlag, SizeText, Split, Threads, Workers, app
 
 
 @app.command(name="eval")
@@ -32,6 +32,8 @@ def eval_(
         Parameter(help="Classes that are thin and get clDice; else by their width.", consume_multiple=True),
     ] = None,
     confusion: Annotated[Path | None, Parameter(help="Write the confusion matrix as a picture.")] = None,
+    ray: RayFlag = False,
+    workers: Workers = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -57,9 +59,12 @@ def eval_(
     from ..evaluation.scores import evaluate
     from ..evaluation.visualize import confusion_picture
     from .app import parse_size
+    from .spread import evaluate_many, need_ray
     from .tables import print_json, print_scores
 
     show_progress(not quiet)
+    if not ray:
+        need_ray({"--workers": workers})
     if confusion is not None and confusion.suffix.lower() not in IMAGE_SUFFIXES:
         raise ConfigError(f"--confusion is {confusion}, which names no picture; end it in .png")
     outputs = Outputs()
@@ -68,8 +73,20 @@ def eval_(
     matches = None if class_map is None else read_map(class_map)
     segmenter = open_segmenter(model, size=parse_size(size), threads=threads)
     dataset = open_labelled(model, segmenter.artifact.training, root=data, kind=kind, split=split)
+    options: dict[str, Any] = {"scales": scales, "flip": flip, "thin": thin, "class_map": matches}
     with counting("evaluate", len(dataset)) as progress:
-        result = evaluate(segmenter, dataset, scales=scales, flip=flip, thin=thin, class_map=matches, progress=progress)
+        if ray:
+            result = evaluate_many(
+                model,
+                dataset,
+                workers=workers,
+                threads=threads or 1,
+                size=parse_size(size),
+                progress=progress,
+                **options,
+            )
+        else:
+            result = evaluate(segmenter, dataset, progress=progress, **options)
     if json:
         print_json(result.to_dict())
     else:

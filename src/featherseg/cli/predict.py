@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ..core.errors import ConfigError
-from .app import ALPHA, MODEL_HELP, Alpha, Background, FitText, Json, Out, Quiet, SizeText, Threads, app
+from .app import ALPHA, MODEL_HELP, Alpha, Background, FitText, Json, Quiet, RayFlag, SizeText, Threads, Workers, app
 
 if TYPE_CHECKING:
     from ..runtime.segmenter import Segmenter
@@ -22,16 +22,24 @@ def predict(
     model_and_images: Annotated[list[str], Parameter(help=f"{MODEL_HELP}; then images and folders of images.")],
     /,
     *,
-    out: Out = Path("predictions"),
+    out: Annotated[str, Parameter(name=["--out", "-o"], help="Folder to write to.")] = "predictions",
     size: SizeText = None,
     fit: FitText = None,
     threads: Threads = None,
-    overlays: Annotated[bool, Parameter(negative="--no-overlays", help="Write overlays beside the masks.")] = True,
+    overlays: Annotated[
+        bool | None,
+        Parameter(negative="--no-overlays", help="Write overlays beside the masks; the default but with --ray."),
+    ] = None,
     alpha: Alpha = ALPHA,
     background: Background = False,
     resume: Annotated[
         bool, Parameter(help="Keep results newer than network and image, such as of a call that was stopped.")
     ] = False,
+    ray: RayFlag = False,
+    workers: Workers = None,
+    column: Annotated[
+        str | None, Parameter(help="With --ray: column of Parquet tables that holds the pictures or their addresses.")
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -41,6 +49,11 @@ def predict(
 
         featherseg predict street.jpg
         featherseg predict mine.onnx photos/ -o out
+        featherseg predict mine.onnx s3://bucket/photos -o s3://bucket/out --ray --resume
+
+    With --ray, several processes share the work, on the cluster that RAY_ADDRESS names or else on this machine. Images
+    may be addresses and Parquet tables too, an index of Parquet files is written beside the masks, and an image that
+    cannot be read is a row in it.
     """
     from ..core.formatting import percent
     from ..core.progress import counting, show_progress
@@ -48,19 +61,39 @@ def predict(
     from ..runtime.predict import find_images
     from ..runtime.predict import predict as predict_images
     from .app import parse_size
+    from .spread import need_ray, segment_many
     from .tables import print_json, print_table, print_text
 
     show_progress(not quiet)
     model, images = split_model(model_and_images)
     if not images:
         raise ConfigError(f"{model} is a network; name images or folders of images after it")
-    found = find_images(images, out)
+    if ray:
+        segment_many(
+            model,
+            model_and_images[-len(images) :],  # as they were written: a path would garble an address
+            out,
+            workers=workers,
+            threads=threads or 1,
+            size=parse_size(size),
+            fit=fit,
+            overlays=bool(overlays),
+            alpha=alpha,
+            background=background,
+            column=column or "",
+            resume=resume,
+            json=json,
+        )
+        return
+    need_ray({"--workers": workers, "--column": column}, [*model_and_images, out])
+    folder, overlays = Path(out), overlays is not False
+    found = find_images(images, folder)
     segmenter = open_segmenter(model, size=parse_size(size), fit=fit, threads=threads)
     with counting("predict", len(found)) as progress:
         result = predict_images(
             segmenter,
             found,
-            out,
+            folder,
             overlays=overlays,
             alpha=alpha,
             background=background,
@@ -78,7 +111,7 @@ def predict(
         return
     rows = [(name, f"{percent(share)} %") for name, share in sorted(result.coverage.items(), key=lambda kv: -kv[1])]
     print_table(f"{len(result.masks)} images", ("class", "share of pixels"), rows)
-    print_text(f"masks in {out / 'masks'}" + (f", overlays in {out / 'overlays'}" if overlays else ""))
+    print_text(f"masks in {folder / 'masks'}" + (f", overlays in {folder / 'overlays'}" if overlays else ""))
 
 
 @app.command

@@ -65,6 +65,8 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
         raise DataError(f"{path} does not exist; check the path") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
         why = reason(path, data) if isinstance(error, UnidentifiedImageError) else ""
+        if data is not None and isinstance(error, UnidentifiedImageError):  # whose words give an address in memory
+            why = why or f"its bytes are none of {', '.join(FORMATS)}"
         if why:
             raise DataError(f"{path} cannot be read as an image: {why}") from error
         why = shortened(first_line(error), 200)

@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import ConfigError, FeathersegError, MachineError, first_line, require
@@ -85,23 +86,28 @@ def _variables() -> Iterator[None]:
 
 def _start(ray: Any, workers: int, threads: int) -> None:
     address = os.environ.get(ADDRESS)
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not address:
+        quiet |= {"num_cpus": workers * threads, "object_store_memory": STORE, "include_dashboard": False}
     try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=workers * threads,
-                object_store_memory=STORE,
-                include_dashboard=False,
-                **quiet,
-            )
+        with _no_standard_error():
+            ray.init(address=address or "local", **quiet)
     except Exception as error:  # its own are of many types
         why = shortened(first_line(error), 200)
         if address:
             raise ConfigError(f"{ADDRESS} is {address}, where no cluster answers ({why}); check it") from error
         raise MachineError(f"Ray does not start ({why}); close other programs, or work without --ray") from error
+
+
+@contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Let nothing that C++ writes to standard error be seen while the block runs, such as that it will say nothing."""
+    with os.fdopen(os.dup(2), "wb") as kept, Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept.fileno(), 2)
 
 
 def flow(

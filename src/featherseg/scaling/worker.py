@@ -89,19 +89,6 @@ class Job:
     options: Options = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Done:
-    """What became of a block.
-
-    Args:
-        tally: sums over its pictures.
-        fatal: why nothing more can be done, such as a full disk; empty where all is well.
-    """
-
-    tally: Tally
-    fatal: str = ""
-
-
 class Worker:
     """Segments blocks of pictures, one after the other.
 
@@ -122,26 +109,27 @@ class Worker:
         self._rows = RowReader(job.column, job.options)
         self._pool = ThreadPoolExecutor(AHEAD)
 
-    def __call__(self, block: Sequence[Picture]) -> Done:
-        """Do a block, unless it is complete, and enter it into the index.
+    def __call__(self, block: Sequence[Picture]) -> Tally:
+        """Do a block, unless it is complete, enter it into the index, and return the sums over it.
 
         A worker that ends on a block, as for want of memory, leaves a note. Whoever takes the block up then notes each
         picture before it begins it; a picture that ends a worker again gets an error, and its block goes on.
+
+        Raises:
+            DataError: results cannot be written.
         """
         ident = block_id([picture.path for picture in block])
         part, pending = f"{PART}{ident}.parquet", self.index.folder / f"{PENDING}{ident}.json"
         try:
             if (self.index.folder / part).exists():
-                return Done(tally(self.index.read(part)))
+                return tally(self.index.read(part))
             note = self._begin(pending, block)
             rows = self._segmented(block, note, pending)
             self.index.write(part, rows)
             pending.remove()
         except OSError as error:
-            return Done(Tally(), str(unwritable(self.place.address, error)))
-        except FeathersegError as error:
-            return Done(Tally(), str(error))
-        return Done(tally(rows))
+            raise unwritable(self.place.address, error) from error
+        return tally(rows)
 
     def _begin(self, pending: Place, block: Sequence[Picture]) -> Note:
         """Return the note of a block, written down."""
