@@ -14,6 +14,7 @@ from ..core.errors import ConfigError
 from .app import ALPHA, MODEL_HELP, Alpha, Background, FitText, Json, Quiet, RayFlag, SizeText, Threads, Workers, app
 
 if TYPE_CHECKING:
+    from ..core.types import ClassSet
     from ..runtime.segmenter import Segmenter
 
 
@@ -32,6 +33,20 @@ def predict(
     ] = None,
     alpha: Alpha = ALPHA,
     background: Background = False,
+    confidence: Annotated[
+        bool,
+        Parameter(
+            help="Write how sure each mask is, as grey PNGs, and let overlays fade where it is not.",
+            show_default=False,
+        ),
+    ] = False,
+    threshold: Annotated[
+        tuple[str, ...],
+        Parameter(help="Ignore (255) pixels that are less sure: 0.5, or of a class car=0.7. May be repeated."),
+    ] = (),
+    polygons: Annotated[
+        bool, Parameter(help="Give the lines of --json FILE outlines, too.", show_default=False)
+    ] = False,
     resume: Annotated[
         bool, Parameter(help="Keep results newer than network and image, such as of a call that was stopped.")
     ] = False,
@@ -41,6 +56,10 @@ def predict(
         str | None, Parameter(help="With --ray: column of Parquet tables that holds the pictures or their addresses.")
     ] = None,
     quiet: Quiet = False,
+    lines: Annotated[
+        Path | None,
+        Parameter(help="JSONL file: a line for each image as soon as it is done. Or --json FILE.jsonl."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Segment images: palette PNG masks of class ids, and overlays with legend. Subfolders are kept.
@@ -49,6 +68,8 @@ def predict(
 
         featherseg predict street.jpg
         featherseg predict mine.onnx photos/ -o out
+        featherseg predict mine.onnx photos/ -o out --confidence --threshold 0.5 --threshold car=0.7
+        featherseg predict mine.onnx photos/ -o out --json out.jsonl --polygons
         featherseg predict mine.onnx s3://bucket/photos -o s3://bucket/out --ray --resume
 
     With --ray, several processes share the work, on the cluster that RAY_ADDRESS names or else on this machine. Images
@@ -65,10 +86,15 @@ def predict(
     from .tables import print_json, print_table, print_text
 
     show_progress(not quiet)
+    if polygons and lines is None:
+        raise ConfigError("--polygons are outlines in a file of lines; name one with --json out.jsonl")
     model, images = split_model(model_and_images)
     if not images:
         raise ConfigError(f"{model} is a network; name images or folders of images after it")
     if ray:
+        here = {"--confidence": confidence, "--threshold": threshold, "--json FILE": lines}
+        if given := [name for name, value in here.items() if value]:
+            raise ConfigError(f"{given[0]} does not go with --ray; its index has each image's mean confidence")
         segment_many(
             model,
             model_and_images[-len(images) :],  # as they were written: a path would garble an address
@@ -97,21 +123,45 @@ def predict(
             overlays=overlays,
             alpha=alpha,
             background=background,
+            confidence=confidence,
+            threshold=_thresholds(threshold, segmenter.artifact.classes),
+            lines=lines,
+            polygons=polygons,
             resume_from=model if resume else None,
             progress=progress,
         )
     if json:
-        print_json(
-            {
-                "images": [image.name.as_posix() for image in found],
-                "masks": [str(p) for p in result.masks],
-                "overlays": [str(p) for p in result.overlays],
-            }
-        )
+        written = {"images": [image.name.as_posix() for image in found], "masks": [str(p) for p in result.masks]}
+        written |= {"overlays": [str(p) for p in result.overlays]}
+        print_json(written | ({"confidence": [str(p) for p in result.confidence]} if confidence else {}))
         return
     rows = [(name, f"{percent(share)} %") for name, share in sorted(result.coverage.items(), key=lambda kv: -kv[1])]
     print_table(f"{len(result.masks)} images", ("class", "share of pixels"), rows)
-    print_text(f"masks in {folder / 'masks'}" + (f", overlays in {folder / 'overlays'}" if overlays else ""))
+    places = [f"masks in {folder / 'masks'}"] + [f"overlays in {folder / 'overlays'}"] * bool(overlays)
+    places += [f"confidence in {folder / 'confidence'}"] * confidence + [f"a line for each image in {lines}"] * bool(
+        lines
+    )
+    print_text(", ".join(places))
+
+
+def _thresholds(texts: tuple[str, ...], classes: ClassSet) -> float | dict[str, float] | None:
+    """Return what ``--threshold`` says: a probability for all, or one by class, the common one for those not named."""
+    common: float | None = None
+    own: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError as error:
+            raise ConfigError(f"--threshold is {text!r}; write a probability such as 0.5, or car=0.7") from error
+        if name:
+            classes.index(name)
+            own[name] = value
+        else:
+            common = value
+    if common is None:
+        return own or None
+    return dict.fromkeys(classes.names, common) | own if own else common
 
 
 @app.command

@@ -102,7 +102,8 @@ def quantize_proven(
         if not verified.passed:
             raise VerificationError(f"{path} was not written: {verified.explanation}")
         scales = {"scales": scores_by_scale(temporary, val_set, backend=backend, threads=config.threads)}
-        write_artifact(temporary, replace(read_artifact(temporary), verification=verified.to_dict() | scales))
+        proven = verified.stamped(read_artifact(temporary))
+        write_artifact(temporary, replace(proven, verification=proven.verification | scales))
         size = sum(part.stat().st_size for part in file_parts(temporary))
     return replace(quantized, path=path, bytes=size), verified
 

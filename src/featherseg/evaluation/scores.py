@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,9 @@ from ..core.progress import OnProgress, logger, no_progress
 from ..core.types import ImageArray, MaskArray
 from ..data.class_maps import ClassMap
 from ..data.datasets import SegmentationDataset
+from ..runtime.prediction import Prediction
 from ..runtime.segmenter import Segmenter
+from .calibration import Reliability
 from .centerline import CenterlineDice, Widths, take_widths
 from .matching import match_classes
 from .metrics import BoundaryF1, ConfusionMatrix
@@ -104,10 +106,49 @@ def evaluate(
         >>> 0 <= result.miou <= 1, result.protocol["resolution"]
         (True, 'original resolution')
     """
-    ready = prepare(segmenter, dataset, scales=scales, flip=flip, boundary=boundary, thin=thin, class_map=class_map)
+    ready = prepare(
+        segmenter,
+        dataset,
+        scales=scales,
+        flip=flip,
+        boundary=boundary,
+        thin=thin,
+        class_map=class_map,
+        reliability=True,
+    )
     if ready.rule:
         logger.info(ready.rule)
     return ready.result(ready.score(progress=progress))
+
+
+class Sureness:
+    """Segments and remembers how sure it was, to be told what would have been right.
+
+    Args:
+        segmenter: network or file; if a temperature was fitted for it, confidence counts without and with it.
+        ignored: true value of pixels that do not count.
+    """
+
+    def __init__(self, segmenter: Segmenter, ignored: int) -> None:
+        self._sure, self._temperature = segmenter.surely(1.0), segmenter.temperature
+        self._last: Prediction | None = None
+        self._ignored = ignored
+        self.found = tuple(Reliability() for _ in range(1 if self._temperature == 1.0 else 2))
+
+    def segment(self, image: ImageArray) -> MaskArray:
+        """Return the class ids of an image."""
+        self._last = self._sure(image)
+        return self._last.mask
+
+    def watch(self, index: int, image: ImageArray, target: MaskArray, mask: MaskArray) -> None:
+        """Count the pixels of the last image, of which `target` is true."""
+        assert self._last is not None  # it was segmented
+        assert self._last.confidence is not None  # which it was asked for
+        assert self._last.parts is not None
+        self.found[0].update(target, mask, self._last.confidence, self._ignored)
+        for reliability in self.found[1:]:
+            confidence = self._last.parts.confidence(mask.shape, self._temperature)
+            reliability.update(target, mask, confidence, self._ignored)
 
 
 @dataclass(frozen=True)
@@ -122,6 +163,7 @@ class Prepared:
         thin: names of these; where None, their width and shape in the masks decide.
         rules: see :func:`protocol`.
         rule: what was done to match the classes; empty where it was nothing.
+        sureness: what `segment` goes through to be asked how sure it was; None where it is not.
     """
 
     segment: Segment
@@ -131,6 +173,7 @@ class Prepared:
     thin: Sequence[str] | None
     rules: Mapping[str, object]
     rule: str
+    sureness: Sureness | None = None
 
     @cached_property
     def widths(self) -> Widths | None:
@@ -164,13 +207,15 @@ class Prepared:
             boundary=self.boundary,
             thin=self.lean if lean is None else lean,
             others=self.others,
+            watch=self.sureness.watch if self.sureness else None,
             progress=progress,
         )
 
     def result(self, counts: Counts) -> EvalResult:
         """Return the scores that counts over all samples mean."""
         confusion, borders, lines = counts
-        return EvalResult.from_metrics(confusion, borders, self.rules, lines, self.widths)
+        found = EvalResult.from_metrics(confusion, borders, self.rules, lines, self.widths)
+        return replace(found, reliability=self.sureness.found) if self.sureness else found
 
 
 def prepare(
@@ -182,8 +227,12 @@ def prepare(
     boundary: bool = True,
     thin: Sequence[str] | None = None,
     class_map: ClassMap | None = None,
+    reliability: bool = False,
 ) -> Prepared:
     """Check what :func:`evaluate` is given, and return it ready to be scored; the arguments are those.
+
+    With `reliability`, the scores say how far a single view's confidence can be trusted, too; only where one process
+    sees all images.
 
     Raises:
         ConfigError: see there.
@@ -198,13 +247,17 @@ def prepare(
         raise ConfigError(f"scales are {list(scales)}, but all images are resized to {fixed}; leave out size or scales")
     single = tuple(scales) == (1.0,) and not flip
     segment = segmenter.segment if single else averaged(segmenter, scales, flip)
+    sureness = None
+    if reliability and single and isinstance(segmenter, Segmenter):
+        sureness = Sureness(segmenter, dataset.classes.ignore_index)
+        segment = sureness.segment
     if (table := matched.predictions) is not None:
         plain, segment = segment, lambda image: table[plain(image)]
     rules = protocol(
         dataset, segmenter.size, scales, flip, segmenter.fit, long_side=segmenter.artifact.input_spec.long_side
     )
     rules["rule"] = f"{rules['rule']}; {matched.rule}" if matched.rule else rules["rule"]
-    return Prepared(segment, matched.dataset, table is not None, boundary, thin, rules, matched.rule)
+    return Prepared(segment, matched.dataset, table is not None, boundary, thin, rules, matched.rule, sureness)
 
 
 def protocol(

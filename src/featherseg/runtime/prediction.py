@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..core.errors import ConfigError
 from ..core.images import write_mask
 from ..core.types import ClassSet, ImageArray, MaskArray
-from .confidence import Temperature, upsample_probabilities
+from .confidence import Temperature, logits_at, upsample_confidence, upsample_probabilities
 from .draw import ALPHA, colorize, overlay
 from .fitting import Piece
 from .regions import (
@@ -75,6 +75,27 @@ class Parts:
             shares = upsample_probabilities(logits, piece.seen, temperature=self.temperature, extent=extent)
             rows, columns = piece.kept
             found[:, rows, columns] = shares[:, *piece.inner()]
+        return found
+
+    def confidence(self, size: tuple[int, ...], temperature: Temperature) -> NDArray[np.float32]:
+        """Return the probability of each pixel's class (H, W) at another temperature."""
+        found = np.empty(size, np.float32)
+        for piece, logits in self.logits:
+            extent = piece.extent((logits.shape[1], logits.shape[2]))
+            _, shares = upsample_confidence(logits, piece.seen, temperature=temperature, extent=extent)
+            found[piece.kept] = shares[piece.inner()]
+        return found
+
+    def at(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the upsampled logits of a few pixels of the frame, float32 (n, C)."""
+        found = np.empty((len(rows), len(self.logits[0][1])), np.float32)
+        for piece, logits in self.logits:
+            kept = piece.kept
+            here = (kept[0].start <= rows) & (rows < kept[0].stop)
+            here &= (kept[1].start <= columns) & (columns < kept[1].stop)
+            extent = piece.extent((logits.shape[1], logits.shape[2]))
+            y, x = rows[here] - piece.top, columns[here] - piece.left
+            found[here] = logits_at(logits, piece.seen, y, x, extent=extent)
         return found
 
 

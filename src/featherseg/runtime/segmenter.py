@@ -164,6 +164,13 @@ class Segmenter:
         """How many threads it is best called from at once."""
         return self.session.streams
 
+    def surely(self, temperature: Temperature | None = None) -> Segmenter:
+        """Return the same segmenter with predictions that say how sure they are, at a temperature of its own."""
+        other = copy.copy(self)
+        other.confidence = True
+        other.temperature = self.temperature if temperature is None else temperature
+        return other
+
     @property
     def artifact(self) -> Artifact:
         """What the network says of itself."""
