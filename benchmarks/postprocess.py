@@ -8,6 +8,7 @@ medians of alternating runs. Every way to do a thing is checked to give the same
 sums round in another order: pixels that differ from it are counted.
 
 - upsample: the kernel against torch's interpolate + arg max.
+- confidence: mask and probability of the class that won, against torch's interpolate + softmax + max.
 - count, draw: the mask first, then a confusion matrix or an overlay of it, against one pass over bands of it that stay
   in the processor's cache. One pass is no faster, which is why featherseg has none.
 - With a model: the stages of a frame end to end, in wall time, with the share that is not the network.
@@ -36,9 +37,10 @@ from featherseg.core.machine import cpu_name
 from featherseg.core.types import ClassSet, ImageArray, MaskArray
 from featherseg.evaluation.metrics import ConfusionMatrix
 from featherseg.runtime import upsample_kernels
+from featherseg.runtime.confidence import upsample_confidence
 from featherseg.runtime.draw import blend_table, overlay
 from featherseg.runtime.fitting import resized
-from featherseg.runtime.postprocess import cell_bounds, kernels, prepare, upsample_argmax
+from featherseg.runtime.postprocess import CONFIDENCE_KERNELS, cell_bounds, kernels, prepare, upsample_argmax
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.runtime.sessions.base import open_session
 
@@ -128,6 +130,11 @@ def measure(case: Case) -> dict[str, Any]:
         full = torch.nn.functional.interpolate(tensor, size=SIZE, mode="bilinear", align_corners=False)
         return full.argmax(1)[0].to(torch.uint8).numpy()
 
+    def surely() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        full = torch.nn.functional.interpolate(tensor, size=SIZE, mode="bilinear", align_corners=False)
+        most, mask = full.softmax(1).max(1)
+        return mask[0].to(torch.uint8).numpy(), most[0].numpy()
+
     def count_mask() -> NDArray[np.int64]:
         counts = np.zeros((256, len(classes)), np.int64)
         count(upsample_argmax(logits, SIZE), truth, counts)
@@ -157,6 +164,8 @@ def measure(case: Case) -> dict[str, Any]:
         "shape": list(logits.shape),
         "differing_pixels": int((plain() != upsample_argmax(logits, SIZE)).sum()),
         "upsample": cpu_ms({"kernel": lambda: upsample_argmax(logits, SIZE), "torch": plain}),
+        "confidence": cpu_ms({"kernels": lambda: upsample_confidence(logits, SIZE), "torch": surely}),
+        "confidence_off": float(np.abs(upsample_confidence(logits, SIZE)[1] - surely()[1]).max()),
         "count": cpu_ms(
             {
                 "mask, then ConfusionMatrix": lambda: confusion.update(truth, upsample_argmax(logits, SIZE)),
@@ -176,10 +185,16 @@ def measure(case: Case) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> None:
     fast, slow = found["upsample"]["kernel"], found["upsample"]["torch"]
-    rows = [[task, way, f"{ms:.2f}"] for task in ("upsample", "count", "draw") for way, ms in found[task].items()]
+    sure, softmax = found["confidence"]["kernels"], found["confidence"]["torch"]
+    rows = [
+        [task, way, f"{ms:.2f}"]
+        for task in ("upsample", "confidence", "count", "draw")
+        for way, ms in found[task].items()
+    ]
     shape = "x".join(map(str, found["shape"]))
     print_table(f"{found['case']}: logits {shape} to {SIZE[0]}x{SIZE[1]}", ["task", "way", "CPU ms"], rows)
     print_text(f"torch / kernel: {slow / fast:.0f}; {found['differing_pixels']} pixels differ")
+    print_text(f"with confidence: {softmax / sure:.1f}; it differs by {found['confidence_off']:.1e} at most")
 
 
 def end_to_end(segmenter: Segmenter, image: ImageArray) -> dict[str, Any]:
@@ -209,6 +224,7 @@ def main() -> None:
         f"medians of {RUNS} alternating runs"
     )
     kernels(None)  # compiled before anything is timed
+    kernels(None, CONFIDENCE_KERNELS)
     stages: dict[str, Any] = {}
     cases: list[Case] = []
     if not options.paths:

@@ -11,10 +11,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import foreign_labels as made
+from featherseg.core.run_lengths import encode_counts
 from featherseg.core.types import ClassSet
 from featherseg.data.convert import convert
 from featherseg.data.small_bitmaps import decode_base64, decode_bitmap
-from featherseg.data.writers.coco import encode_counts
 from featherseg.data.writing import ConvertTarget, Picture
 from given_masks import NAMES, Given, noise
 

@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if words is None else words)
     verbose = VERBOSE in words
-    words = [word for word in words if word != VERBOSE]
+    words = _with_lines([word for word in words if word != VERBOSE])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends things as Ctrl-C does
     for stream in (sys.stdout, sys.stderr):  # names can hold what the terminal's encoding, or any, cannot say
         if isinstance(stream, io.TextIOWrapper):
@@ -79,6 +79,17 @@ def main(words: Sequence[str] | None = None) -> None:
         _ignore_signals()
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _with_lines(words: Sequence[str]) -> list[str]:
+    """Return the words with ``--json NAME.jsonl`` as ``--lines NAME.jsonl``: the parser's ``--json`` takes no value."""
+    found = list(words)
+    for i, word in enumerate(found):
+        if word == "--json" and i + 1 < len(found) and found[i + 1].lower().endswith(".jsonl"):
+            found[i] = "--lines"
+        elif word.startswith("--json=") and word.lower().endswith(".jsonl"):
+            found[i] = word.replace("--json", "--lines", 1)
+    return found
 
 
 def _drop_output() -> None:

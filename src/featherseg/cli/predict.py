@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from operator import methodcaller
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ..core.errors import ConfigError
 from .app import ALPHA, MODEL_HELP, Alpha, Background, FitText, Json, Out, Quiet, SizeText, Threads, app
+
+if TYPE_CHECKING:
+    from ..core.types import ClassSet
 
 
 @app.command
@@ -24,10 +27,28 @@ def predict(
     overlays: Annotated[bool, Parameter(negative="--no-overlays", help="Write overlays beside the masks.")] = True,
     alpha: Alpha = ALPHA,
     background: Background = False,
+    confidence: Annotated[
+        bool,
+        Parameter(
+            help="Write how sure each mask is, as grey PNGs, and let overlays fade where it is not.",
+            show_default=False,
+        ),
+    ] = False,
+    threshold: Annotated[
+        tuple[str, ...],
+        Parameter(help="Ignore (255) pixels that are less sure: 0.5, or of a class car=0.7. May be repeated."),
+    ] = (),
+    polygons: Annotated[
+        bool, Parameter(help="Give the lines of --json FILE outlines, too.", show_default=False)
+    ] = False,
     resume: Annotated[
         bool, Parameter(help="Keep results newer than network and image, such as of a call that was stopped.")
     ] = False,
     quiet: Quiet = False,
+    lines: Annotated[
+        Path | None,
+        Parameter(help="JSONL file: a line for each image as soon as it is done. Or --json FILE.jsonl."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Segment images: palette PNG masks of class ids, and overlays with legend. Subfolders are kept.
@@ -36,6 +57,8 @@ def predict(
 
         featherseg predict street.jpg
         featherseg predict mine.onnx photos/ -o out
+        featherseg predict mine.onnx photos/ -o out --confidence --threshold 0.5 --threshold car=0.7
+        featherseg predict mine.onnx photos/ -o out --json out.jsonl --polygons
     """
     from ..core.formatting import percent
     from ..core.progress import counting, show_progress
@@ -46,6 +69,8 @@ def predict(
     from .tables import print_json, print_table, print_text
 
     show_progress(not quiet)
+    if polygons and lines is None:
+        raise ConfigError("--polygons are outlines in a file of lines; name one with --json out.jsonl")
     model, images = split_model(model_and_images)
     if not images:
         raise ConfigError(f"{model} is a network; name images or folders of images after it")
@@ -59,21 +84,43 @@ def predict(
             overlays=overlays,
             alpha=alpha,
             background=background,
+            confidence=confidence,
+            threshold=_thresholds(threshold, segmenter.artifact.classes),
+            lines=lines,
+            polygons=polygons,
             resume_from=model if resume else None,
             progress=progress,
         )
     if json:
-        print_json(
-            {
-                "images": [image.name.as_posix() for image in found],
-                "masks": [str(p) for p in result.masks],
-                "overlays": [str(p) for p in result.overlays],
-            }
-        )
+        written = {"images": [image.name.as_posix() for image in found], "masks": [str(p) for p in result.masks]}
+        written |= {"overlays": [str(p) for p in result.overlays]}
+        print_json(written | ({"confidence": [str(p) for p in result.confidence]} if confidence else {}))
         return
     rows = [(name, f"{percent(share)} %") for name, share in sorted(result.coverage.items(), key=lambda kv: -kv[1])]
     print_table(f"{len(result.masks)} images", ("class", "share of pixels"), rows)
-    print_text(f"masks in {out / 'masks'}" + (f", overlays in {out / 'overlays'}" if overlays else ""))
+    places = [f"masks in {out / 'masks'}"] + [f"overlays in {out / 'overlays'}"] * overlays
+    places += [f"confidence in {out / 'confidence'}"] * confidence + [f"a line for each image in {lines}"] * bool(lines)
+    print_text(", ".join(places))
+
+
+def _thresholds(texts: tuple[str, ...], classes: ClassSet) -> float | dict[str, float] | None:
+    """Return what ``--threshold`` says: a probability for all, or one by class, the common one for those not named."""
+    common: float | None = None
+    own: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError as error:
+            raise ConfigError(f"--threshold is {text!r}; write a probability such as 0.5, or car=0.7") from error
+        if name:
+            classes.index(name)
+            own[name] = value
+        else:
+            common = value
+    if common is None:
+        return own or None
+    return dict.fromkeys(classes.names, common) | own if own else common
 
 
 @app.command

@@ -16,6 +16,7 @@ from ..core.progress import logger
 from ..core.staging import staged
 from ..core.types import ImageArray
 from ..data.datasets import SegmentationDataset
+from ..evaluation.calibration import Calibration, calibrate_confidence
 from ..evaluation.result import EvalResult
 from ..evaluation.scores import evaluate
 from ..exporting.onnx import onnx_path, write_artifact
@@ -261,7 +262,8 @@ def quantize(
             device=smaller.session.device,
             size=config.size or (picture.shape[0], picture.shape[1]),
         )
-        _note(candidate, result)
+        logger.info(f"{path.name}: fitting the temperature of its confidence")
+        _note(candidate, result, calibrate_confidence(smaller, validation))
         result = replace(result, bytes=sum(part.stat().st_size for part in file_parts(candidate)))
         with staged(path) as temporary:
             for part in file_parts(candidate):
@@ -342,15 +344,16 @@ def _hopeless(path: Path, fp32_eval: EvalResult, last: _Round, max_drop: float) 
     )
 
 
-def _note(path: Path, result: QuantizeResult) -> None:
-    """Let the file itself say what int8 did to it."""
+def _note(path: Path, result: QuantizeResult, calibration: Calibration) -> None:
+    """Let the file itself say what int8 did to it, and how sure it is now."""
     artifact = read_artifact(path)
     # Less what the file itself shows: its place, its size and, by then, the layers.
     figures = result.to_dict()
     for key in ("path", "bytes", "fp32_layers"):
         del figures[key]
     quantization = artifact.training["quantization"] | figures
-    noted = replace(artifact, training=artifact.training | {"quantization": quantization})
+    training = artifact.training | {"quantization": quantization}
+    noted = replace(artifact, training=training, calibration=calibration.to_dict())
     if path.suffix.lower() == ".xml":
         write_openvino_artifact(path, noted)
     else:

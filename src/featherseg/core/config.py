@@ -245,6 +245,7 @@ class ToleranceConfig(Section, frozen=True):
     max_logit_error: NotNegative | None = None
     min_agreement: Share | None = None
     max_miou_drop: Share | None = None
+    max_confidence_error: Share | None = None
 
 
 class ShipConfig(Section, frozen=True):

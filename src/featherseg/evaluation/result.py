@@ -11,6 +11,7 @@ import numpy as np
 from ..core.errors import ConfigError
 from ..core.formatting import percent
 from ..core.types import ClassSet
+from .calibration import Reliability
 from .centerline import CenterlineDice, Widths
 from .metrics import BoundaryF1, ConfusionMatrix, CountArray, FloatArray, dice_of, mean_of
 
@@ -39,6 +40,8 @@ class EvalResult:
         cldice_per_class: clDice by class (C,); NaN of classes that are not thin.
         typical_width: of each class in pixels (C,), see :class:`.centerline.Widths`; NaN where it was not measured.
         boundary_reach: how far off, in pixels, a boundary pixel may be and still be right, averaged over the images.
+        reliability: how often pixels are right by how sure the network is of them: as its logits say, and at the
+            temperature that was fitted for it, if one was; empty where it was not measured.
     """
 
     classes: ClassSet
@@ -55,6 +58,7 @@ class EvalResult:
     cldice_per_class: FloatArray
     typical_width: FloatArray
     boundary_reach: float
+    reliability: tuple[Reliability, ...] = ()
 
     def __post_init__(self) -> None:
         missing = [key for key in PROTOCOL_KEYS if key not in self.protocol]
@@ -141,7 +145,7 @@ class EvalResult:
     def remarks(self) -> list[str]:
         """Return what is to be known beside the table, a sentence each: the tolerance of boundaries."""
         if np.isnan(self.boundary_reach):
-            return []
+            return self._of_confidence()
         lines = [f"boundary F1 lets outlines be {self.boundary_reach:.1f} px off"]
         near = [
             f"{name} (about {width:.1f} px)"
@@ -150,7 +154,18 @@ class EvalResult:
         ]
         if near:
             lines[0] += f", over half the width of {', '.join(near)}: read it with care there"
-        return lines
+        return lines + self._of_confidence()
+
+    def _of_confidence(self) -> list[str]:
+        if not self.reliability:
+            return []
+        last = self.reliability[-1]
+        errors = [f"{percent(each.ece, decimals=2)} %" for each in self.reliability]
+        words = "before and {} after calibration" if len(errors) > 1 else "(no temperature was fitted)"
+        right = (
+            f"; of the {percent(last.sure)} % of pixels that are at least 90 % sure {percent(last.right_when_sure)} %"
+        )
+        return [f"expected calibration error {errors[0]} {words.format(errors[-1])}{right} are right"]
 
     def __str__(self) -> str:
         columns = self.columns()
@@ -183,6 +198,7 @@ class EvalResult:
             "typical_width_px": _json_numbers(self.typical_width),
             "boundary_tolerance_px": _json_number(self.boundary_reach),
             "absent": list(self.absent),
+            "reliability": [each.to_dict() for each in self.reliability],
             "protocol": {**self.protocol, "scales": [float(scale) for scale in self.protocol["scales"]]},
         }
 

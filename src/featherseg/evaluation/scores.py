@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -14,7 +15,9 @@ from ..core.progress import OnProgress, logger, no_progress
 from ..core.types import ImageArray, MaskArray
 from ..data.class_maps import ClassMap
 from ..data.datasets import SegmentationDataset
+from ..runtime.prediction import Prediction
 from ..runtime.segmenter import Segmenter
+from .calibration import Reliability
 from .centerline import CenterlineDice, take_widths
 from .matching import match_classes
 from .metrics import BoundaryF1, ConfusionMatrix
@@ -112,18 +115,60 @@ def evaluate(
         raise ConfigError(f"scales are {list(scales)}, but all images are resized to {fixed}; leave out size or scales")
     single = tuple(scales) == (1.0,) and not flip
     segment = segmenter.segment if single else averaged(segmenter, scales, flip)
+    sureness = (
+        _Sureness(segmenter, dataset.classes.ignore_index) if single and isinstance(segmenter, Segmenter) else None
+    )
+    if sureness is not None:
+        segment = sureness.segment
     if (table := matched.predictions) is not None:
         plain, segment = segment, lambda image: table[plain(image)]
     widths = take_widths(matched.dataset) if boundary else None
     lean = () if widths is None else widths.thin if thin is None else widths.chosen(thin)
     confusion, borders, lines = score(
-        segment, matched.dataset, boundary=boundary, thin=lean, others=table is not None, progress=progress
+        segment,
+        matched.dataset,
+        boundary=boundary,
+        thin=lean,
+        others=table is not None,
+        watch=sureness.watch if sureness else None,
+        progress=progress,
     )
     rules = protocol(
         dataset, segmenter.size, scales, flip, segmenter.fit, long_side=segmenter.artifact.input_spec.long_side
     )
     rules["rule"] = f"{rules['rule']}; {matched.rule}" if matched.rule else rules["rule"]
-    return EvalResult.from_metrics(confusion, borders, rules, lines, widths)
+    found = EvalResult.from_metrics(confusion, borders, rules, lines, widths)
+    return replace(found, reliability=sureness.found) if sureness else found
+
+
+class _Sureness:
+    """Segments and remembers how sure it was, to be told what would have been right.
+
+    Args:
+        segmenter: network or file; if a temperature was fitted for it, confidence counts without and with it.
+        ignored: true value of pixels that do not count.
+    """
+
+    def __init__(self, segmenter: Segmenter, ignored: int) -> None:
+        self._sure, self._temperature = segmenter.surely(1.0), segmenter.temperature
+        self._last: Prediction | None = None
+        self._ignored = ignored
+        self.found = tuple(Reliability() for _ in range(1 if self._temperature == 1.0 else 2))
+
+    def segment(self, image: ImageArray) -> MaskArray:
+        """Return the class ids of an image."""
+        self._last = self._sure(image)
+        return self._last.mask
+
+    def watch(self, index: int, image: ImageArray, target: MaskArray, mask: MaskArray) -> None:
+        """Count the pixels of the last image, of which `target` is true."""
+        assert self._last is not None  # it was segmented
+        assert self._last.confidence is not None  # which it was asked for
+        assert self._last.parts is not None
+        self.found[0].update(target, mask, self._last.confidence, self._ignored)
+        for reliability in self.found[1:]:
+            confidence = self._last.parts.confidence(mask.shape, self._temperature)
+            reliability.update(target, mask, confidence, self._ignored)
 
 
 def protocol(

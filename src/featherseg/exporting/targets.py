@@ -43,8 +43,8 @@ from .verify import verify
 
 TOLERANCES = {
     "fp32": Tolerance(),
-    "fp16": Tolerance(max_logit_error=0.05, min_agreement=0.995, max_miou_drop=0.002),
-    "int8": Tolerance(max_logit_error=1.0, min_agreement=0.97, max_miou_drop=0.01),
+    "fp16": Tolerance(max_logit_error=0.05, min_agreement=0.995, max_miou_drop=0.002, max_confidence_error=0.01),
+    "int8": Tolerance(max_logit_error=1.0, min_agreement=0.97, max_miou_drop=0.01, max_confidence_error=0.03),
 }
 """Limits of :func:`export_target_verified` where none are given, by precision. Measured on CamVid with FastSegNet:
 weights in fp16 move logits by 1.6 % of the largest, int8 by 33 to 58 %; masks agree in 99.95 % and 98.7–99.1 %."""
@@ -225,7 +225,7 @@ def export_target_verified(
         )
         if not result.passed:
             raise VerificationError(f"{path} was not written: {result.explanation}")
-        target.stamp(temporary, replace(read_artifact(temporary), verification=result.to_dict()))
+        target.stamp(temporary, result.stamped(read_artifact(temporary)))
     return result
 
 

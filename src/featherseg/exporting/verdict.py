@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 from ..core.errors import ConfigError
 from ..core.formatting import percent
 from ..core.types import ClassSet
+from ..evaluation.calibration import Calibration
+from ..runtime.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -23,15 +25,18 @@ class Tolerance:
         max_logit_error: largest difference of a logit, relative to the largest logit of that image.
         min_agreement: share of all pixels, ignored ones too, that must have the same class.
         max_miou_drop: mIoU (0–1) that may be lost.
+        max_confidence_error: mean difference of the probability of the class that wins, each at its own temperature.
     """
 
     max_logit_error: float = 1e-3
     min_agreement: float = 0.9995
     max_miou_drop: float = 0.001
+    max_confidence_error: float = 0.001
 
     def __post_init__(self) -> None:
-        if not self.max_logit_error >= 0 or not 0 <= self.min_agreement <= 1 or not 0 <= self.max_miou_drop <= 1:
-            raise ConfigError(f"{self} is out of range; errors are from 0, agreement and mIoU between 0 and 1")
+        shares = self.min_agreement, self.max_miou_drop, self.max_confidence_error
+        if not self.max_logit_error >= 0 or not all(0 <= share <= 1 for share in shares):
+            raise ConfigError(f"{self} is out of range; errors are from 0, all others between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,9 @@ class VerifyResult:
         file: quality of the deployed path's masks.
         torch: quality of plain torch's masks.
         tolerance: the limits.
+        calibration: temperature and reliability of the file; None where no pixel is labelled.
+        confidence_error: mean difference of file and network in the probability of the class that wins, over labelled
+            pixels taken at random, each at its own temperature; NaN where none is labelled.
         place: where in the network a failed ONNX file parts from it.
     """
 
@@ -88,6 +96,8 @@ class VerifyResult:
     file: Quality
     torch: Quality
     tolerance: Tolerance
+    calibration: Calibration | None = None
+    confidence_error: float = math.nan
     place: str = ""
 
     @property
@@ -118,6 +128,10 @@ class VerifyResult:
                 f"(limit {limit.max_miou_drop * 100:.2f} points), worst in class {self.classes.names[k]}: "
                 f"{_percent(self.torch.iou[k])} to {_percent(self.file.iou[k])}"
             )
+        if self.confidence_error > limit.max_confidence_error:
+            found.append(
+                f"confidence differs by {self.confidence_error:.4f} on average (limit {limit.max_confidence_error:.4f})"
+            )
         return tuple(found)
 
     @property
@@ -130,6 +144,11 @@ class VerifyResult:
         """All failures and their place in one line; empty where there is none."""
         return "; ".join([*self.failures, *[self.place] * bool(self.place)])
 
+    def stamped(self, artifact: Artifact) -> Artifact:
+        """Return what a file says of itself, with what was found here."""
+        calibration = self.calibration.to_dict() if self.calibration else {}
+        return replace(artifact, verification=self.to_dict(), calibration=calibration)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON types, None for NaN: what the exported file carries."""
         figures = {
@@ -141,6 +160,7 @@ class VerifyResult:
             "iou_torch": dict(zip(self.classes.names, self.torch.iou, strict=True)),
             "boundary_f1": self.file.boundary_f1,
             "boundary_f1_torch": self.torch.boundary_f1,
+            "confidence_error": self.confidence_error,
             "worst_image": list(self.worst_image),
             "parity": [asdict(parity) | {"size": list(parity.size)} for parity in self.parity],
             "sizes": [list(parity.size) for parity in self.parity],
@@ -161,6 +181,8 @@ class VerifyResult:
             f"  mIoU {_percent(self.file.miou)} (torch {_percent(self.torch.miou)}), "
             f"boundary F1 {_percent(self.file.boundary_f1)} (torch {_percent(self.torch.boundary_f1)})",
         ]
+        if self.calibration is not None:
+            lines.append(f"  confidence: mean difference {self.confidence_error:.1e}; {self.calibration}")
         verdict = [f"  FAILED: {failure}" for failure in self.failures] or ["  passed"]
         verdict += [f"  {self.place}"] * bool(self.place)
         return "\n".join(lines + verdict)

@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import ArtifactError, ConfigError, DataError, VerificationError
 from ..core.progress import OnProgress, no_progress
-from ..core.types import MIN_SIZE, ClassSet, ImageArray, MaskArray
+from ..core.types import MIN_SIZE, ClassSet, ImageArray
 from ..data.datasets import SegmentationDataset
+from ..evaluation.calibration import Calibration, Pixels, fitted, judged
 from ..evaluation.metrics import BoundaryF1, ConfusionMatrix
 from ..models.base import SegmentationModel
 from ..models.checkpoint import Checkpoint, as_checkpoint
@@ -117,6 +118,8 @@ def verify(
         file=masks.file,
         torch=masks.torch,
         tolerance=tolerance or Tolerance(),
+        calibration=masks.calibration,
+        confidence_error=masks.confidence_error,
     )
     return result if result.passed else replace(result, place=_place(net, Path(artifact_path), dataset, result))
 
@@ -166,7 +169,7 @@ def export_verified(
         result = verify(model, temporary, dataset, sizes=sizes, tolerance=tolerance, threads=threads, progress=progress)
         if not result.passed:
             raise VerificationError(f"{path} was not written: {result.explanation}")
-        write_artifact(temporary, replace(read_artifact(temporary), verification=result.to_dict()))
+        write_artifact(temporary, result.stamped(read_artifact(temporary)))
     return result
 
 
@@ -188,6 +191,8 @@ class _Masks:
     worst_image: tuple[str, float]
     file: Quality
     torch: Quality
+    calibration: Calibration | None
+    confidence_error: float
 
 
 class _Judge:
@@ -228,9 +233,16 @@ def _compare_masks(
     file, reference = _Judge(dataset.classes), _Judge(dataset.classes)
     equal, total, worst = 0, 0, ("", math.inf)
     segmenter = segmenter.planned(dataset.read(0)[0].shape[:2])  # as on a video; the logits were compared without
+    sure = segmenter.surely(1.0)
+    ours_at, theirs_at = (Pixels(len(dataset), len(dataset.classes), dataset.classes.ignore_index) for _ in range(2))
     for i in range(len(dataset)):
         image, target = dataset.read(i)
-        ours, theirs = segmenter.segment(image), _torch_mask(net, image, segmenter.size)
+        prediction, full = sure(image), _torch_logits(net, image, segmenter.size)
+        ours, theirs = prediction.mask, full.argmax(dim=0).to(torch.uint8).numpy()
+        rows, columns = ours_at.places(target)
+        assert prediction.parts is not None  # it was asked for
+        ours_at.add(prediction.parts.at(rows, columns), target[rows, columns])
+        theirs_at.add(full[:, rows, columns].T.contiguous().numpy(), target[rows, columns])
         file.update(target, ours)
         reference.update(target, theirs)
         same = int(np.count_nonzero(ours == theirs))
@@ -238,17 +250,30 @@ def _compare_masks(
         worst = min(worst, (dataset.stem(i), same / ours.size), key=lambda entry: entry[1])
         if progress is not None:
             progress(i + 1, len(dataset))
-    return _Masks(equal / total, worst, file.quality(), reference.quality())
+    return _Masks(
+        equal / total, worst, file.quality(), reference.quality(), *_compare_confidence(ours_at, theirs_at, dataset)
+    )
 
 
-def _torch_mask(net: SegmentationModel, image: ImageArray, size: tuple[int, int] | None = None) -> MaskArray:
-    """Return the mask by the network alone: full-size logits and their arg max, nothing of the deployed path.
+def _compare_confidence(ours: Pixels, theirs: Pixels, dataset: SegmentationDataset) -> tuple[Calibration | None, float]:
+    """Return the file's calibration, and the mean difference of both sides' confidence, each at its own temperature."""
+    if not len(ours.whole()[1]):
+        return None, math.nan
+    name = f"{dataset.name} {dataset.split}"
+    sides = []
+    for pixels in (ours, theirs):
+        calibration = fitted(pixels, name)
+        sides.append((calibration, judged(*pixels.whole(), calibration.temperature)[0]))
+    (calibration, confidence), (_, expected) = sides
+    return calibration, float(np.abs(confidence - expected).mean())
+
+
+def _torch_logits(net: SegmentationModel, image: ImageArray, size: tuple[int, int] | None = None) -> Tensor:
+    """Return full-size logits (C, H, W) by the network alone, nothing of the deployed path.
 
     `size` is the one (height, width) that the file takes, if it does; the network then sees the same picture.
     """
     seen = resized(image, size or net.input_spec.size(image.shape[:2]))
     with torch.inference_mode():
         pixels = torch.from_numpy(net.input_spec.normalize(seen))[None]
-        logits = F.interpolate(net.outputs(pixels)["out"], size=image.shape[:2], mode="bilinear", align_corners=False)
-    mask: MaskArray = logits.argmax(dim=1)[0].to(torch.uint8).numpy()
-    return mask
+        return F.interpolate(net.outputs(pixels)["out"], size=image.shape[:2], mode="bilinear", align_corners=False)[0]

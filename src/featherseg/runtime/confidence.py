@@ -21,6 +21,7 @@ from .postprocess import (
     CONFIDENCE_KERNELS,
     Axis,
     FloatArray,
+    IndexArray,
     Layout,
     cell_bounds,
     in_bands,
@@ -111,6 +112,31 @@ def upsample_probabilities(
     for band in _bands(size):
         probabilities[:, band] = _shares(maps, rows, columns, band, scales[0] if alike else scales[mask[band]])
     return probabilities
+
+
+def logits_at(
+    logits: NDArray[Any],
+    size: tuple[int, int],
+    rows: IndexArray,
+    columns: IndexArray,
+    *,
+    extent: tuple[float, float] | None = None,
+) -> FloatArray:
+    """Return the upsampled logits of a few pixels, float32 (n, C).
+
+    Args:
+        logits: see :func:`.upsample_argmax`; so are `size` and `extent`.
+        size: (height, width) of the mask.
+        rows: of the pixels (n,).
+        columns: of the pixels (n,).
+        extent: how many of the logits the mask covers.
+    """
+    maps, _, (before, downs), (lefts, rights) = prepare(logits, size, extent, "chw")
+    top, down, left, right = before[rows], downs[rows], lefts[columns], rights[columns]
+    bottom, after = np.minimum(top + 1, maps.shape[1] - 1), np.minimum(left + 1, maps.shape[2] - 1)
+    above = maps[:, top, left] * (1 - right) + maps[:, top, after] * right
+    below = maps[:, bottom, left] * (1 - right) + maps[:, bottom, after] * right
+    return np.ascontiguousarray((above * (1 - down) + below * down).T)
 
 
 def scales_of(temperature: Temperature, classes: int) -> FloatArray:

@@ -28,7 +28,7 @@ LANES = 16
 NOTHING = 25.0
 """Classes whose shares are below 2⁻²⁵ all together are left out: a probability is rounded by as much."""
 
-DEEP = -120.0
+DEEP = np.float32(-120.0)
 """Exponent from which on powers of two are too small to be added up as they are."""
 SHIFT = np.float32(1.5 * 2**23 + 127)
 """Added to a small number, it leaves the nearest integer, and 127 more in the lowest bits: the bits of an exponent."""
@@ -141,8 +141,10 @@ def _widen(
     column_weights: FloatArray,
     scale: Float,
     wide: FloatArray,
-) -> Float:
-    """Write a class's exponents at the pixel columns of the cells `first` … `last` - 1, and return the lowest.
+) -> bool:
+    """Write a class's exponents at the pixel columns of the cells `first` … `last` - 1; return whether all are high.
+
+    Those above ``DEEP`` are, so that their powers of two can be added up. NaN is not.
 
     Args:
         gaps: above and below the cells (2, w).
@@ -153,18 +155,18 @@ def _widen(
         scale: what gaps are multiplied by.
         wide: where to write: those above, and by how much those below are larger (2, n).
     """
-    lowest = np.float32(0.0)
+    high = True
     start = column_cells[first]
     for j in range(first, last):
         after = min(j + 1, gaps.shape[1] - 1)
         above, below = gaps[0, j] * scale, gaps[1, j] * scale
         above_step, below_step = gaps[0, after] * scale - above, gaps[1, after] * scale - below
-        lowest = min(lowest, min(min(above, below), min(above + above_step, below + below_step)))
+        high &= above > DEEP and below > DEEP and above + above_step > DEEP and below + below_step > DEEP
         for x in range(column_cells[j], column_cells[j + 1]):
             value = above + above_step * column_weights[x]
             wide[0, x - start] = value
             wide[1, x - start] = below + below_step * column_weights[x] - value
-    return lowest
+    return high
 
 
 @loose_helper
@@ -195,7 +197,8 @@ def _share_of_best(wide: FloatArray, count: int, x: int, down: Float) -> Float:
     """Return the largest share at one pixel, whatever the exponents; 0 where none is finite."""
     best, total = -np.inf, 0.0
     for a in range(count):
-        best = max(best, wide[a, 0, x] + wide[a, 1, x] * down)
+        value = wide[a, 0, x] + wide[a, 1, x] * down
+        best = value if value > best else best  # NaN is none
     for a in range(count):
         power = 2.0 ** (wide[a, 0, x] + wide[a, 1, x] * down - best)
         total += power if power >= 0.0 else 0.0
@@ -278,15 +281,14 @@ def fill_confidence(
             for group in range(1 if alike else classes):
                 if not groups[group]:
                     continue
-                lowest = np.float32(0.0)
+                high = True
                 for a in range(classes_here):
                     k = listed[a]
-                    least = _widen(gaps[:, k], begin, end, column_cells, column_weights, scales[group], wide[a])
-                    lowest = least if not least >= lowest else lowest  # NaN is the lowest
+                    high &= _widen(gaps[:, k], begin, end, column_cells, column_weights, scales[group], wide[a])
                 wide[classes_here, 0], wide[classes_here, 1] = DEEP, 0.0
                 for y in range(y0, y1):
                     down, out = row_weights[y], confidence[y, x0 : x0 + count]
-                    if not lowest > DEEP:
+                    if not high:
                         for x in range(count):
                             best[x], total[x] = _share_of_best(wide, classes_here, x, down), 1.0
                     else:

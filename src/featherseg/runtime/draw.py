@@ -46,6 +46,7 @@ def overlay(
     alpha: float = ALPHA,
     legend: bool = False,
     background: bool = False,
+    confidence: NDArray[np.float32] | None = None,
 ) -> ImageArray:
     """Return the mask's colours laid over its image, RGB uint8 (H, W, 3), a new array.
 
@@ -59,6 +60,8 @@ def overlay(
         alpha: share of the colours, 0 (the image alone) to 1.
         legend: whether to name the classes that occur in the top left corner; left out where it does not fit.
         background: whether to lay the colour of the background over its pixels too.
+        confidence: probability of each pixel's class (H, W), with which its colour fades: from none at that of a
+            guess, 1 / number of classes, to `alpha` at 1. It does not where this is left out.
 
     Raises:
         ConfigError: image, mask or alpha is none of these, or the two differ in size.
@@ -71,6 +74,10 @@ def overlay(
     _check_mask(mask)
     clear = None if background else classes.background
     drawn, seen = _blended(image, mask, blend_table(classes, float(alpha), clear))
+    if confidence is not None:
+        guess = 1 / (len(classes) + 1e-6)
+        sure = np.clip((confidence - guess) / (1 - guess), 0, 1)[..., None]
+        drawn = np.rint(image + sure * (drawn.astype(np.float32) - image)).astype(np.uint8)
     if legend:
         named = [i for i in np.flatnonzero(seen[: len(classes)]).tolist() if i != clear]
         _draw_legend(drawn, named, classes)

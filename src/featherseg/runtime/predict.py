@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from os.path import realpath
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +20,7 @@ from ..core.order import natural_key
 from ..core.outputs import Outputs
 from ..core.progress import OnProgress, logger, no_progress
 from .draw import ALPHA, check_alpha
-from .prediction import Prediction, coverage
+from .prediction import Prediction, coverage, thresholds
 from .segmenter import Segmenter
 
 
@@ -28,12 +31,14 @@ class PredictResult:
     Args:
         masks: palette PNGs of class ids.
         overlays: pictures with legend; empty if none were asked for.
+        confidence: grey PNGs of how sure the masks are; empty if none were asked for.
         coverage: mean share of the pixels of each class over all images.
     """
 
     masks: tuple[Path, ...]
     overlays: tuple[Path, ...]
     coverage: dict[str, float]
+    confidence: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,8 @@ def _folders(root: Path, left_out: set[str]) -> Iterator[tuple[Path, str]]:
                 (links if each.is_symlink() else folders).append(each)
 
 
-def _result_folders(out: Path) -> tuple[Path, Path]:
-    return out / "masks", out / "overlays"
+def _result_folders(out: Path) -> tuple[Path, Path, Path]:
+    return out / "masks", out / "overlays", out / "confidence"
 
 
 def predict(
@@ -123,6 +128,10 @@ def predict(
     overlays: bool = True,
     alpha: float = ALPHA,
     background: bool = False,
+    confidence: bool = False,
+    threshold: float | Mapping[str, float] | None = None,
+    lines: str | Path | None = None,
+    polygons: bool = False,
     resume_from: Path | None = None,
     progress: OnProgress = no_progress,
 ) -> PredictResult:
@@ -135,6 +144,12 @@ def predict(
         overlays: whether to write overlays too.
         alpha: share of the colours in these, 0–1.
         background: whether the background is coloured in them too; see :meth:`.Prediction.overlay`.
+        confidence: whether to write ``out/confidence/<name>.png`` too, grey values of 255 times the probability, and
+            to let the overlays fade where it is low.
+        threshold: see :meth:`.Prediction.masked`; unsure pixels are ignored (255) in all results then.
+        lines: JSONL file to write: a line of JSON for each image as soon as it is done, see
+            :meth:`.Prediction.to_json`, with ``image`` and ``mask``.
+        polygons: whether the lines have outlines.
         resume_from: the network's file or folder, to go on where a call before stopped: results that are newer than
             both it and their image stay as they are.
         progress: called with the numbers of images done and of all.
@@ -151,45 +166,112 @@ def predict(
         ('s0.png', 10)
     """
     check_alpha(alpha)
-    jobs = [_Job(image, Path(out), overlays) for image in images]
+    if threshold is not None:
+        thresholds(threshold, segmenter.artifact.classes)
+    if confidence or threshold is not None:
+        segmenter = segmenter.surely()
+    jobs = [_Job(image, Path(out), overlays, confidence) for image in images]
     outputs = Outputs()
+    file = None if lines is None else Lines(Path(lines), outputs)
     kept = {job.image for job in jobs if resume_from is not None and _newer(job.results, [job.image, resume_from])}
-    outputs.require(file for job in jobs for file in (job.results[:1] if job.image in kept else job.results))
-    masks: list[Path] = []
-    pictures: list[Path] = []
+    if file is not None:
+        kept = {job.image for job in jobs if job.image in kept and job.name in file.known}
+    outputs.require(path for job in jobs for path in (job.results[:1] if job.image in kept else job.results))
     shares: Counter[str] = Counter()
-    for done, job in enumerate(jobs, start=1):
-        mask, *overlay = job.results
-        if job.image in kept:
-            shares.update(coverage(np.asarray(read_ids(mask), np.uint8), segmenter.artifact.classes))
-        else:
-            prediction: Prediction = segmenter(read_image(job.image))
-            try:
-                for picture in overlay:
-                    write_image(picture, prediction.overlay(alpha=alpha, background=background), outputs.write)
-                write_mask(mask, prediction.mask, prediction.classes, outputs.write)
-            except OSError as error:
-                raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
-            shares.update(prediction.coverage())
-        masks.append(mask)
-        pictures += overlay
-        progress(done, len(jobs))
-    means = {name: share / len(masks) for name, share in shares.items()} if masks else {}
-    return PredictResult(tuple(masks), tuple(pictures), means)
+    with nullcontext() if file is None else file:
+        for done, job in enumerate(jobs, start=1):
+            if job.image in kept:
+                shares.update(coverage(np.asarray(read_ids(job.mask), np.uint8), segmenter.artifact.classes))
+                said = file.known[job.name] if file is not None else {}
+            else:
+                prediction: Prediction = segmenter(read_image(job.image))
+                if threshold is not None:
+                    prediction = replace(prediction, mask=prediction.masked(threshold))
+                try:
+                    if job.overlay is not None:
+                        drawn = prediction.overlay(alpha=alpha, background=background, fade=confidence)
+                        write_image(job.overlay, drawn, outputs.write)
+                    if job.confidence is not None and prediction.confidence is not None:
+                        grey = np.rint(prediction.confidence * 255).astype(np.uint8)
+                        write_image(job.confidence, grey, outputs.write)
+                    write_mask(job.mask, prediction.mask, prediction.classes, outputs.write)
+                except OSError as error:
+                    raise DataError(
+                        f"cannot write to {out} ({error.strerror}); choose another folder with -o"
+                    ) from error
+                shares.update(prediction.coverage())
+                said = {"image": job.name, "mask": str(job.mask)}
+                said |= prediction.to_dict(polygons=polygons) if file is not None else {}
+            if file is not None:
+                file.add(said)
+            progress(done, len(jobs))
+    means = {name: share / len(jobs) for name, share in shares.items()}
+    return PredictResult(
+        tuple(job.mask for job in jobs),
+        tuple(job.overlay for job in jobs if job.overlay is not None),
+        means,
+        tuple(job.confidence for job in jobs if job.confidence is not None),
+    )
+
+
+class Lines:
+    """A JSONL file of results: a line for each image, written as soon as it is done.
+
+    Args:
+        path: where it is to be.
+        outputs: what keeps record of files that featherseg wrote.
+
+    Raises:
+        ConfigError: a person's file is there.
+    """
+
+    def __init__(self, path: Path, outputs: Outputs) -> None:
+        outputs.require([path])
+        self.path, self._outputs = path, outputs
+        self.known: dict[str, dict[str, Any]] = {}
+        """What is there already, by image; the last line may have been cut short."""
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            with suppress(ValueError, KeyError, TypeError):
+                said = json.loads(line)
+                self.known[said["image"]] = said
+
+    def __enter__(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"cannot write {self.path} ({error.strerror}); name another file") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._outputs.remember([self.path])  # whatever ended it: what is there, is ours
+
+    def add(self, said: dict[str, Any]) -> None:
+        """Write a line."""
+        try:
+            self._file.write(json.dumps(said, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise DataError(f"cannot write {self.path} ({error.strerror}); name another file") from error
 
 
 class _Job:
     """An image and the files that become of it."""
 
-    __slots__ = ("image", "results")
+    __slots__ = ("confidence", "image", "mask", "name", "overlay")
 
-    def __init__(self, image: Path | Found, out: Path, overlays: bool) -> None:
+    def __init__(self, image: Path | Found, out: Path, overlays: bool, confidence: bool) -> None:
         found = image if isinstance(image, Found) else Found(image, PurePath(image.name))
-        masks, pictures = _result_folders(out)
-        self.image = found.path
-        self.results = [masks / found.name.with_suffix(".png")]
-        if overlays:
-            self.results.append(pictures / found.name.with_suffix(".jpg"))
+        masks, pictures, greys = _result_folders(out)
+        self.image, self.name = found.path, found.name.as_posix()
+        self.mask = masks / found.name.with_suffix(".png")
+        self.overlay = pictures / found.name.with_suffix(".jpg") if overlays else None
+        self.confidence = greys / found.name.with_suffix(".png") if confidence else None
+
+    @property
+    def results(self) -> list[Path]:
+        """All of its files, the mask first."""
+        return [path for path in (self.mask, self.overlay, self.confidence) if path is not None]
 
 
 def _newer(results: Iterable[Path], sources: Iterable[Path]) -> bool:

@@ -125,6 +125,13 @@ class Segmenter:
         other._plan = self._planned_session(canvases.most_common(1)[0][0])
         return other
 
+    def surely(self, temperature: Temperature | None = None) -> Segmenter:
+        """Return the same segmenter with predictions that say how sure they are, at a temperature of its own."""
+        other = copy.copy(self)
+        other.confidence = True
+        other.temperature = self.temperature if temperature is None else temperature
+        return other
+
     @property
     def artifact(self) -> Artifact:
         """What the network says of itself."""

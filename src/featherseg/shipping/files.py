@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..compress.quantize import QuantizeConfig, quantize
@@ -158,7 +158,7 @@ def _int8_file(
         for part in BuiltFile(path, target.name, "int8", None).parts:
             part.unlink()
         return BuiltFile(path, target.name, "int8", None, verified.explanation)
-    write_artifact(path, replace(read_artifact(path), verification=verified.to_dict()))
+    write_artifact(path, verified.stamped(read_artifact(path)))
     stayed = f"{len(result.fp32_layers)} of {result.layers} layers stayed fp32"
     return BuiltFile(path, target.name, "int8", verified, note=stayed)
 

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.run_lengths import run_lengths
+from ...core.tracing import Ring, outlines, signed_area
 from ...core.types import MaskArray
-from ..tracing import Ring, outlines
 from ..writing import (
     ConvertTarget,
     LabelWriter,
@@ -60,7 +61,7 @@ class CocoWriter(LabelWriter):
             category, inside = label + self._first, mask == label
             if self.target.polygons:
                 for ring in outlines(inside):
-                    self._append(objects, category, [ring.ravel().tolist()], _ring_box(ring), _ring_area(ring))
+                    self._append(objects, category, [ring.ravel().tolist()], _ring_box(ring), abs(signed_area(ring)))
             else:
                 self._append(objects, category, run_lengths(inside), _box(inside), int(inside.sum()))
         ignored = mask == self.target.classes.ignore_index
@@ -109,30 +110,6 @@ class CocoWriter(LabelWriter):
         return notes
 
 
-def run_lengths(inside: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return a bitmap, bool (H, W), as COCO's run lengths."""
-    flat = inside.T.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], edges, [len(flat)]]))
-    counts = np.concatenate([[0], runs]) if flat[0] else runs
-    return {"size": list(inside.shape), "counts": encode_counts(counts)}
-
-
-def encode_counts(counts: NDArray[np.int64]) -> str:
-    """Return run lengths as COCO's text; see :func:`featherseg.data.shapes.decode_counts` for the format."""
-    numbers = counts.astype(np.int64)
-    numbers[3:] -= counts[1:-2]
-    letters = bytearray()
-    for number in numbers.tolist():
-        more = True
-        while more:
-            bits = number & 31
-            number >>= 5
-            more = number != (-1 if bits & 16 else 0)
-            letters.append((bits | 32 if more else bits) + 48)
-    return letters.decode("ascii")
-
-
 def _box(inside: NDArray[np.bool_]) -> list[float]:
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     top, left = int(rows[0]), int(columns[0])
@@ -142,8 +119,3 @@ def _box(inside: NDArray[np.bool_]) -> list[float]:
 def _ring_box(ring: Ring) -> list[float]:
     low, high = ring.min(axis=0), ring.max(axis=0)
     return [*low.tolist(), *(high - low).tolist()]
-
-
-def _ring_area(ring: Ring) -> float:
-    after = np.roll(ring, -1, axis=0)
-    return abs(float((ring[:, 0] * after[:, 1] - after[:, 0] * ring[:, 1]).sum())) / 2

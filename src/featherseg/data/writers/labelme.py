@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...core.errors import DataError
+from ...core.tracing import outlines
 from ...core.types import MaskArray
 from ..annotations import IGNORED
-from ..tracing import outlines
 from ..writing import ConvertTarget, LabelWriter, Picture, regions, with_background, without_background, writers
 
 VERSION = "5.4.1"

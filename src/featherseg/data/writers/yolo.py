@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...core.tracing import outlines
 from ...core.types import MaskArray
-from ..tracing import outlines
 from ..writing import (
     ConvertTarget,
     LabelWriter,

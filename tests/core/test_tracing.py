@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from featherseg.core.tracing import outlines
 from featherseg.data.datasets import create_dataset
 from featherseg.data.shapes import fill
-from featherseg.data.tracing import outlines
 
 Bits = NDArray[np.bool_]
 

@@ -23,16 +23,23 @@ def outlines(inside: NDArray[np.bool_]) -> list[Ring]:
     A hole is reached by a bridge of no width, there and back along one line. By the even-odd rule, and by the non-zero
     rule as well, it is a hole then; programs that draw an outline's own line may fill a bridge of one pixel.
     """
+    return [_bridged(rings) for rings in traced(inside)]
+
+
+def traced(inside: NDArray[np.bool_]) -> list[list[Ring]]:
+    """Return the rings of each connected piece of a bitmap: first the outer one, then those of its holes.
+
+    The outer one goes clockwise, as seen on a screen, and those of holes the other way round.
+    """
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not len(rows):
         return []
     top, left = int(rows[0]), int(columns[0])
     part = np.ascontiguousarray(inside[top : rows[-1] + 1, left : columns[-1] + 1])
-    pieces: dict[int, list[NDArray[np.int64]]] = defaultdict(list)
+    pieces: dict[int, list[Ring]] = defaultdict(list)
     for piece, ring in _rings(part):
-        pieces[piece].append(ring)
-    found = [_bridged(sorted(rings, key=_area, reverse=True)) for _, rings in sorted(pieces.items())]
-    return [ring / 2 + (left, top) for ring in found]
+        pieces[piece].append(ring / 2 + (left, top))
+    return [sorted(rings, key=signed_area, reverse=True) for _, rings in sorted(pieces.items())]
 
 
 def _rings(inside: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
@@ -78,13 +85,13 @@ def _rings(inside: NDArray[np.bool_]) -> list[tuple[int, NDArray[np.int64]]]:
     return found
 
 
-def _area(ring: NDArray[np.int64]) -> int:
-    """Return twice the area that a ring encloses; negative round a hole."""
+def signed_area(ring: Ring) -> float:
+    """Return the area that a ring encloses; negative round a hole."""
     after = np.roll(ring, -1, axis=0)
-    return int((ring[:, 0] * after[:, 1] - after[:, 0] * ring[:, 1]).sum())
+    return float((ring[:, 0] * after[:, 1] - after[:, 0] * ring[:, 1]).sum()) / 2
 
 
-def _bridged(rings: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+def _bridged(rings: list[Ring]) -> Ring:
     """Return a piece's ring, the first, and those of its holes as one."""
     whole = rings[0]
     for hole in rings[1:]:
