@@ -183,7 +183,7 @@ def test_mistakes_are_one_line_and_nothing_is_lost(
     out = tmp_path / "round"
     words = ("label", trained.file, frames, "-o", out, "-q")
     assert run(*words, "--threshold", "skyy=0.5").refused("skyy", 'did you mean "sky"?')
-    assert run(*words, "--threshold", "much").refused("'much'", "give a probability")
+    assert run(*words, "--threshold", "much").refused("'much'", "write a probability")
     assert run(*words, "--threshold", "1.5").refused("1.5")
     assert run(*words, "--to", "cvatt").refused("'cvatt'", 'did you mean "cvat"?')
     assert run(*words, "--sheet", "-1").refused("sheet is -1")

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import DataError
+from ...core.tracing import outlines
 from ...core.types import MaskArray
 from ..annotations import IGNORED
 from ..brush_rle import encode
-from ..tracing import outlines
 from ..writing import ConvertTarget, LabelWriter, Picture, need_a_class, regions, with_background, writers
 
 TAG, IMAGE = "tag", "image"
