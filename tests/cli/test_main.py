@@ -27,6 +27,7 @@ class TestHelp:
             ("eval", "featherseg eval street.onnx --data ~/CamVid --confusion confusion.png"),
             ("export", "featherseg export runs/camvid_fastsegnet -o street.onnx"),
             ("predict", "featherseg predict mine.onnx photos/ -o out"),
+            ("label", "featherseg label mine.onnx frames/ -o round1"),
             ("video", "featherseg video drive.mp4 -o segmented.mp4"),
             ("report", "featherseg report runs/* -o docs/results.md"),
         ],

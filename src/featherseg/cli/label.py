@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ..core.errors import ConfigError, did_you_mean
+from ..core.errors import ConfigError
 from .app import MODEL_HELP, FitText, Json, Out, Quiet, SizeText, Threads, app
 
 THRESHOLD = 0.9
@@ -22,15 +21,15 @@ def label(
     *,
     out: Out = Path("labels"),
     threshold: Annotated[
-        list[str] | None,
-        Parameter(help="Probability below which a pixel is ignored, such as 0.9, or car=0.7 for one class."),
-    ] = None,
+        tuple[str, ...],
+        Parameter(help="Ignore (255) pixels that are less sure than 0.9: another number, or car=0.7. May be repeated."),
+    ] = (),
     by: Annotated[
         Literal["entropy", "margin"], Parameter(help="How unsure the network is of an image, for the order.")
     ] = "entropy",
     to: Annotated[
-        list[str] | None, Parameter(help="Write files for cvat, labelstudio or coco too; may be given several times.")
-    ] = None,
+        tuple[str, ...], Parameter(help="Write files for cvat, labelstudio or coco too. May be repeated.")
+    ] = (),
     polygons: Annotated[
         bool, Parameter(help="Outlines instead of bitmaps for labelstudio and coco.", show_default=False)
     ] = False,
@@ -58,6 +57,7 @@ def label(
     from ..labelling.label import label as label_images
     from ..runtime.predict import find_images
     from .app import parse_size
+    from .predict import parse_thresholds
     from .tables import print_json, print_table, print_text
 
     show_progress(not quiet)
@@ -67,7 +67,7 @@ def label(
     # The masks of a folder's images/ are in its masks/, whichever of the two was named.
     home = out / "images"
     images = [home if path.resolve() == out.resolve() and home.is_dir() else path for path in images]
-    programs = check_programs(to or ())
+    programs = check_programs(to)
     found = find_images(images, out)
     segmenter = open_segmenter(model, size=parse_size(size), fit=fit, threads=threads)
     with counting("label", len(found)) as progress:
@@ -75,7 +75,7 @@ def label(
             segmenter,
             found,
             out,
-            threshold=_thresholds(threshold, segmenter.artifact.classes.names),
+            threshold=parse_thresholds((str(THRESHOLD), *threshold), segmenter.artifact.classes),
             by=by,
             to=programs,
             polygons=polygons,
@@ -96,21 +96,3 @@ def label(
         print_text(note)
     kept = f", {len(result.kept)} kept as a person made them" if result.kept else ""
     print_text(f"{result.made} masks written to {out / 'masks'}{kept}; look through {out / 'label.html'}")
-
-
-def _thresholds(words: Sequence[str] | None, names: Sequence[str]) -> float | dict[str, float]:
-    """Return the threshold of all classes, or one for each where words such as ``car=0.7`` name some."""
-    general, own = THRESHOLD, dict[str, float]()
-    for word in words or ():
-        name, equals, number = word.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            raise ConfigError(f"--threshold is {word!r}; give a probability such as 0.9, or car=0.7") from None
-        if equals:
-            own[name] = value
-        else:
-            general = value
-    if unknown := next((name for name in own if name not in names), None):
-        raise ConfigError(f"--threshold names the class {unknown!r}; {did_you_mean(unknown, names)}")
-    return {name: own.get(name, general) for name in names} if own else general

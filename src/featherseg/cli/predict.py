@@ -124,7 +124,7 @@ def predict(
             alpha=alpha,
             background=background,
             confidence=confidence,
-            threshold=_thresholds(threshold, segmenter.artifact.classes),
+            threshold=parse_thresholds(threshold, segmenter.artifact.classes),
             lines=lines,
             polygons=polygons,
             resume_from=model if resume else None,
@@ -144,7 +144,7 @@ def predict(
     print_text(", ".join(places))
 
 
-def _thresholds(texts: tuple[str, ...], classes: ClassSet) -> float | dict[str, float] | None:
+def parse_thresholds(texts: tuple[str, ...], classes: ClassSet) -> float | dict[str, float] | None:
     """Return what ``--threshold`` says: a probability for all, or one by class, the common one for those not named."""
     common: float | None = None
     own: dict[str, float] = {}

@@ -22,7 +22,7 @@ FILES: dict[str, dict[str, str]] = {
 """For each program the files that it is given, and what the writer of its format calls them; empty: all in one."""
 NOTES = {
     "cvat": "cvat.zip: upload it as annotations, format Segmentation mask 1.1, to a task of the same images whose "
-    "labels are called as in its labelmap.txt; unsure pixels get no label",
+    "labels are called as in its labelmap.txt; unsure pixels are labelled ignored there",
     "labelstudio": "labelstudio.json: import it into a project whose labelling interface is labelstudio.xml; images "
     "are /data/local-files/?d=images/NAME, so serve their folder as images/ below the document root; unsure pixels are "
     "labelled __ignore__",

@@ -24,6 +24,7 @@ from ..data.labels import LabelTable
 from ..data.readers.folder import hold_white
 from ..data.writing import Picture
 from ..runtime.predict import Found
+from ..runtime.prediction import thresholds
 from ..runtime.segmenter import Segmenter
 from .exports import FILES, check_programs, write_exports
 from .journal import NAME, Journal
@@ -131,7 +132,7 @@ def label(
         segmenter: the network.
         images: files; those of :func:`featherseg.runtime.predict.find_images` keep their subfolders.
         out: folder to write to; that of the data itself will do.
-        threshold: probability below which a pixel is ignored, or one for each class by name; see
+        threshold: probability below which a pixel is ignored, or one for each of some classes by name; see
             :meth:`featherseg.runtime.prediction.Prediction.masked`.
         by: ``"entropy"`` of the probabilities, or ``"margin"``: one minus the lead of the likeliest class.
         to: programs for which the masks are written too: ``"cvat"``, ``"labelstudio"``, ``"coco"``.
@@ -156,6 +157,7 @@ def label(
         raise ConfigError(f"by is {by!r}; choose entropy or margin")
     if sheet < 0:
         raise ConfigError(f"sheet is {sheet}; give a number of images from 0")
+    thresholds(threshold, segmenter.artifact.classes)  # refused before anything is written
     jobs = [_Job(image, out) for image in images]
     outputs = Outputs()
     files = [out / name for name in (ORDER, LIST, DONE, PAGE, *(name for each in programs for name in FILES[each]))]

@@ -53,8 +53,8 @@ class Look:
         Raises:
             KeyError, TypeError, ValueError: it is no such thing.
         """
-        numbers = (float(data[key]) for key in ("entropy", "margin", "sure"))
-        return cls(*numbers, _unpacked(data["layout"]), _unpacked(data["colors"]))
+        entropy, margin, sure = (float(data[key]) for key in ("entropy", "margin", "sure"))
+        return cls(entropy, margin, sure, _unpacked(data["layout"]), _unpacked(data["colors"]))
 
 
 def look_at(image: ImageArray, probabilities: FloatArray, sure: float) -> Look:

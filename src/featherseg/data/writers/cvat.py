@@ -21,8 +21,9 @@ BLACK = (0, 0, 0)
 class CvatWriter(LabelWriter):
     """``JPEGImages/``, ``SegmentationClass/``, ``ImageSets/Segmentation/SPLIT.txt`` and ``labelmap.txt``.
 
-    Ignored pixels have the colour of VOC's border, which is no label's. CVAT takes black for the background, so it is
-    the background's colour and no other class's.
+    Ignored pixels have the colour of VOC's border, and the label ``ignored``, since Datumaro, with which CVAT reads
+    masks, refuses colours without one. CVAT takes black for the background, so it is the background's colour and no
+    other class's.
     """
 
     def __init__(self, target: ConvertTarget) -> None:
@@ -53,6 +54,8 @@ class CvatWriter(LabelWriter):
             content = "".join(f"{name}\n" for name in names)
             (lists / f"{split or 'default'}.txt").write_text(content, encoding="utf-8")
         lines = [f"{name}:{r},{g},{b}::" for name, (r, g, b) in zip(self.names, self._colors, strict=True)]
+        if self._ignored:
+            lines.append(f"{self._ignored_as}:{','.join(map(str, VOC_BORDER))}::")
         content = "\n".join(["# label:color_rgb:parts:actions", *lines]) + "\n"
         (self.target.root / LABEL_MAP).write_text(content, encoding="utf-8")
         notes = ["in CVAT, the labels of a task have to be called as in labelmap.txt"]
@@ -60,8 +63,16 @@ class CvatWriter(LabelWriter):
             notes.append("no class is called background, which CVAT adds")
         if self._ignored:
             color = ", ".join(map(str, VOC_BORDER))
-            notes.append(f"the ignored pixels of {self._ignored} pictures have VOC's border colour ({color}), no label")
+            notes.append(
+                f"the ignored pixels of {self._ignored} pictures have VOC's border colour ({color}) and the label "
+                f"{self._ignored_as}"
+            )
         return notes
+
+    @property
+    def _ignored_as(self) -> str:
+        """A name that is no class's; our own reader goes by the colour."""
+        return next(name for name in ("ignored", "__ignore__", "__ignored__") if name not in self.names)
 
 
 def _own_colors(target: ConvertTarget) -> tuple[tuple[int, int, int], ...]:
