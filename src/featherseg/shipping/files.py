@@ -219,6 +219,7 @@ def shipped(
         latency_ms=latency_table(latency),
         twin_latency_ms=twin_ms,
         slower=latency.percentile(50) > twin_ms,  # false where it has no twin
+        calibration=file.verified.calibration.to_dict() if file.verified.calibration else {},
         timing=f"{latency.runs} runs in turns with the others, after {latency.warmup}; {sizes}",
     )
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from string import ascii_uppercase
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ...evaluation.metrics import dice_of, mean_of
 from .figures import LATENCY_PARTS, ShippedFile, ShipReport, Step, WorstImage
 from .html import heads, key, keys, number, pictures, swatches, table
 from .panels import IGNORED
+from .reliability import calibration_table, reliability_diagram
 from .worst import DIFFERENCES
 
 MAX_CLASSES = 24
@@ -71,6 +73,17 @@ def _verdict(file: ShippedFile) -> tuple[str, str]:
     if not file.passed:
         return "bad", "✗ failed"
     return ("warn", "! slower than fp32: not recommended") if file.slower else ("good", "✓ passed")
+
+
+def confidence(files: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return what is known of how sure each file is, by name: a table, and a diagram of the first."""
+    name, said = files[0]
+    ways = (("as its logits say", said["before"]), ("at its temperature", said["after"]))
+    lines = [(f"{name}, {way}", each["bins"]) for way, each in ways]
+    legend = (
+        f"Fitted on {said['dataset']}. After: each half of its images with what was fitted on the other; before: all."
+    )
+    return f'{calibration_table(files)}<p class="soft">{escape(legend)}</p>{reliability_diagram(lines)}'
 
 
 def steps_table(report: ShipReport) -> str:
