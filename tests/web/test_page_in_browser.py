@@ -225,6 +225,12 @@ def test_classes_opacity_and_the_saved_overlay(opened: Opened, photo: Path, tmp_
     mask = ids(opened.saved("#save-mask", tmp_path / "mask.png"))
     classes = read_artifact(STREET).classes
     common = int(np.bincount(mask.ravel()).argmax())
+    box = opened.tab.locator("#picture").bounding_box()
+    row, column = 60, 100
+    opened.tab.hover(
+        "#picture", position={"x": (column + 0.5) * box["width"] / 200, "y": (row + 0.5) * box["height"] / 120}
+    )
+    assert opened.tab.inner_text("#pointer") == classes.names[mask[row, column]]
     opened.tab.fill("#opacity", "100")
     assert opened.tab.inner_text("#opacity-text") == "100 %"
     overlay = read_image(opened.saved("#save-overlay", tmp_path / "all.png"))

@@ -50,6 +50,8 @@ class App {
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       showTried(error.tried);
+      $("hint").textContent = "Nothing is segmented here.";
+      $("stage").classList.add("empty");
       say("bad", `This page refuses to segment: no engine here gives the mask that it should. ${error.message}`);
     } finally {
       $("engine").disabled = false;
