@@ -24,7 +24,7 @@ from featherseg.core.progress import show_progress
 from featherseg.picking.candidates import Candidate, Net
 from featherseg.picking.choice import difference
 from featherseg.picking.finals import Finals, Judged, ways_to_judge
-from featherseg.picking.pace import measure_pace
+from featherseg.picking.pace import net_paces
 from featherseg.picking.pick import Pick, PickResult
 from featherseg.picking.question import Question
 from featherseg.training.fit import fit
@@ -116,10 +116,11 @@ def main() -> None:
     configs = {net: full_config(pick.configs.get(net), net, asked.out / "full", asked.epochs) for net in chosen}
     if asked.estimate:
         total = 0.0
+        classes, images = len(pick.val_set.classes), len(pick.train_set)
+        paces, _ = net_paces({str(net): each for net, each in configs.items()}, classes, images, pick.frame, 600.0)
         for net, config in configs.items():
-            sizes = len(pick.train_set), len(pick.val_set)
-            pace = measure_pace(config, len(pick.val_set.classes), *sizes, pick.frame)
-            seconds = pace.seconds(config.train.epochs) + 8 * pace.overhead
+            pace = paces[str(net)]
+            seconds = pace.seconds(config.train.epochs) + 5 * pace.overhead
             total += seconds
             print(f"{net}: {config.train.epochs} epochs, {duration(seconds)}", flush=True)
         print(f"{len(configs)} full trainings: {duration(total)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,16 @@ def test_what_the_images_cannot_tell_apart_is_a_tie_and_the_quicker_wins() -> No
     assert str(choice.pick.candidate.net.variant) == "other"
     assert len(choice.ties) == 2
     assert "It is a tie with one" in " ".join(choice.reasons)
+
+
+def test_one_network_in_two_ways_is_no_tie_and_the_quicker_is_taken() -> None:
+    counts = images(0.9, 0.05)
+    one = judged("net", 18.0, counts)
+    other = replace(one, candidate=candidate("net", way=Way("fp32", Engine("openvino", "bf16"))), timing=timing(9.0))
+    choice = choose([one, other], {one.candidate.key: counts, other.candidate.key: counts}, 20.0)
+    assert choice.pick == other
+    assert choice.ties == ()
+    assert choice.runner_up == one
 
 
 def test_of_a_tie_that_takes_the_same_time_the_better_wins() -> None:

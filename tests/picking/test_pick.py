@@ -88,10 +88,12 @@ class TestWholeWay:
         asked = question(photos_folder)
         whole = answer(asked, tmp_path / "whole")
         place = tmp_path / "killed"
-        for kill in range(3):
+        for sign in ("screening.json", "steps/*/rung0/log.jsonl", "last_rung.json"):
             process = multiprocessing.get_context("spawn").Process(target=answer, args=(asked, place))
             process.start()
-            time.sleep(4.0 + 5 * kill)
+            while not list(place.glob(sign)) and process.is_alive():
+                time.sleep(0.05)
+            time.sleep(0.5)
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)
             process.join()

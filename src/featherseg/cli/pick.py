@@ -78,11 +78,9 @@ def pick(
         fingerprint=device.fingerprint if device else "",
     )
     result = Pick(question, study or Path("runs") / f"pick_{place.resolve().name}", device, ray=ray).run()
-    shipped = None
-    if ship:
-        if result.recipe is None:
-            raise ConfigError(" ".join(result.choice.reasons))
-        shipped = train_and_ship(result.recipe, out)
+    if result.recipe is None:
+        raise ConfigError(f"{' '.join(result.choice.reasons)} See {result.folder / PAGE}")
+    shipped = train_and_ship(result.recipe, out) if ship else None
     if json:
         print_json(result.report)
         return
@@ -95,8 +93,7 @@ def pick(
     print_table("finalists", ("candidate", "mIoU", "boundary F1", "p50 ms", "p95 ms", "MB", ""), rows)
     print_text(" ".join(result.choice.reasons))
     print_text(f"page {result.folder / PAGE}")
-    if result.recipe is not None:
-        print_text(f"recipe {result.folder / NAME}")
+    print_text(f"recipe {result.folder / NAME}")
     if shipped is not None:
         print_text(f"shipped to {out}")
 

@@ -27,7 +27,8 @@ class Choice:
     Args:
         pick: what is picked; None where nothing that was judged is in time.
         runner_up: the next best that is in time, of another network or size where there is one.
-        ties: what could not be told from the best by its scores, the pick included; empty where there is one best.
+        ties: networks that could not be told from the best by their scores, each in its best way, the pick included;
+            empty where there is one best.
         reasons: a paragraph, sentence by sentence.
     """
 
@@ -58,8 +59,10 @@ def choose(
         each for each in fitting if each is not pick
     ]
     runner_up = others[0] if others else None
-    reasons = _reasons(pick, best, ties, runner_up, judged, limit_ms)
-    return Choice(pick, runner_up, tuple(ties) if len(ties) > 1 else (), reasons)
+    named = {each.candidate.net: each for each in reversed(ties)} | {pick.candidate.net: pick}
+    tied = tuple(sorted(named.values(), key=ties.index))  # the same network in another way is no other answer
+    reasons = _reasons(pick, best, tied, runner_up, judged, limit_ms)
+    return Choice(pick, runner_up, tied if len(tied) > 1 else (), reasons)
 
 
 def difference(one: NDArray[np.int64], other: NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
@@ -119,7 +122,7 @@ def _reasons(
         rest = [str(each.candidate) for each in ties if each is not pick]
         said.append(
             f"It is a tie with {'; '.join(rest)}: less than {100 * TIE:g} points of mIoU lie between them, and which "
-            "is ahead depends on the images; of these it is the quickest, or as quick as any."
+            "is ahead depends on the images; of all these it is the quickest, or as quick as any."
         )
     if runner_up is not None and runner_up not in ties:
         gap = 100 * (best.miou - runner_up.miou)

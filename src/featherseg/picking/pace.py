@@ -1,4 +1,8 @@
-"""What a training takes by the epoch, from a step or two; and once it was trained, by what that took."""
+"""What a training takes by the epoch, from a step or two; and once it was trained, by what that took.
+
+One network is timed as a training of its own is, data, saves and looks included. Of the others a step and a look are
+timed; what the first one takes beside them, they take too.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,15 @@ import torch
 from torch import nn
 
 from ..core.config import Config
+from ..core.errors import FeathersegError, first_line
 from ..models.factory import create_model
 from ..training.devices import create_fabric
+from ..training.pace import Pace
 from ..training.supervised import normalize
+from ..training.timing import measure_pace
 
 STEPS = 2
 """Steps that are timed, after one that is not; the quickest counts."""
-START = 3.0
-"""Seconds before the first step, at least: data and network are made ready."""
-DECODE = 0.005
-"""Seconds for a picture to be decoded, once in a run."""
-SCORE = 0.02
-"""Seconds that a picture's scores take beside the network, boundary F1 included."""
-LOOKS = 2
-"""A run looks at the validation images twice: after its last epoch, and in full at the end."""
 TEACHING = 0.3
 """A teacher's share in a step, of what its own step takes: it looks, and does not learn."""
 
@@ -57,14 +56,63 @@ class NetPace:
         return cls(trained / epochs, max(whole - trained, 0.0)) if epochs and trained else before
 
 
-def measure_pace(config: Config, num_classes: int, images: int, val_images: int, frame: tuple[int, int]) -> NetPace:
-    """Time a step of a training, without its data, and a look at a picture.
+@dataclass(frozen=True)
+class Glimpse:
+    """What a network's parts take without data.
+
+    Args:
+        batches: of an epoch.
+        step: seconds of a step.
+        look: seconds of a picture.
+    """
+
+    batches: int
+    step: float
+    look: float
+
+
+def net_paces(
+    configs: Mapping[str, Config], num_classes: int, images: int, frame: tuple[int, int], seconds: float
+) -> tuple[dict[str, NetPace], dict[str, str]]:
+    """Return what trainings take, and why others cannot be timed, both by name.
+
+    Args:
+        configs: the trainings, by name.
+        num_classes: of the data.
+        images: that are trained on.
+        frame: (height, width) of the pictures.
+        seconds: that all is to take; timing takes a few percent of them.
+    """
+    glimpses: dict[str, Glimpse] = {}
+    failures: dict[str, str] = {}
+    whole: tuple[Glimpse, Pace] | None = None
+    for name, config in configs.items():
+        try:
+            glimpses[name] = glimpse(config, num_classes, images, frame)
+            if whole is None:
+                whole = glimpses[name], measure_pace(config, seconds)
+        except (FeathersegError, RuntimeError) as error:  # torch's, such as of a crop that is too small
+            glimpses.pop(name, None)
+            failures[name] = f"cannot be trained: {first_line(error)}"
+    if whole is None:
+        return {}, failures
+    seen, real = whole
+    beside = max(real.epoch - seen.batches * seen.step, 0.0)
+
+    def pace(each: Glimpse) -> NetPace:
+        looks = (real.look + real.final) * max(each.look / max(seen.look, 1e-9), 0.5)
+        return NetPace(each.batches * each.step + beside, real.start + looks)
+
+    return {name: pace(each) for name, each in glimpses.items()}, failures
+
+
+def glimpse(config: Config, num_classes: int, images: int, frame: tuple[int, int]) -> Glimpse:
+    """Time a step of a training and a look at a picture, without data.
 
     Args:
         config: of the training.
         num_classes: of the data.
         images: that are trained on.
-        val_images: that are looked at.
         frame: (height, width) of the pictures.
     """
     fabric = create_fabric(config.train)
@@ -97,6 +145,4 @@ def measure_pace(config: Config, num_classes: int, images: int, val_images: int,
         shown = torch.zeros((1, 3, *size), dtype=torch.uint8, device=device)
         float(module.outputs(normalize(shown, spec))["out"].float().sum())
         look = time.monotonic() - begin
-    batches = math.ceil(images * config.data.crops / batch)
-    overhead = START + DECODE * (images + val_images) + LOOKS * val_images * (look + SCORE)
-    return NetPace(batches * min(steps[1:]), overhead)
+    return Glimpse(math.ceil(images * config.data.crops / batch), min(steps[1:]), look)

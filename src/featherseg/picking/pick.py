@@ -25,7 +25,7 @@ from .devices import DeviceTimings
 from .files import CandidateFiles
 from .finals import Finals, Judged, ways_to_judge
 from .layer_costs import net_cost
-from .pace import NetPace, measure_pace
+from .pace import net_paces
 from .page import write_page
 from .plan import Plan, last_epochs, make_plan, survivors
 from .question import Question
@@ -206,17 +206,18 @@ class Pick:
 
     def _planned(self) -> Plan:
         order = self._worth_training()
-        paces: dict[str, NetPace] = {}
-        images, val_images = len(self.train_set), len(self.val_set)
+        configs: dict[str, Config] = {}
         failures: dict[str, str] = {}
-        with counting("time steps", len(order)) as progress:
+        with counting("plan", len(order)) as progress:
             for done, net in enumerate(order, start=1):
                 try:
-                    config = self.configs.get(net)
-                    paces[net.slug] = measure_pace(config, len(self.val_set.classes), images, val_images, self.frame)
+                    configs[net.slug] = self.configs.get(net)
                 except FeathersegError as error:
                     failures[net.slug] = f"cannot be trained: {error}"
                 progress(done, len(order))
+        classes, budget = len(self.val_set.classes), self.question.budget
+        paces, untimed = net_paces(configs, classes, len(self.train_set), self.frame, budget)
+        failures |= untimed
         if not paces:
             raise ConfigError(f"nothing that is in time can be trained: {next(iter(failures.values()))}")
         left = self.question.budget - self.study.clock.spent() - self._judging()
