@@ -27,6 +27,19 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def adds_bytes_in_16_bits() -> bool:
+    """Return whether this is an x86 processor without VNNI (before 2019), as far as the system tells it, as Linux does.
+
+    Its sums of products of bytes overflow without a word, in kernels that do not take care.
+    """
+    info = Path("/proc/cpuinfo")
+    if platform.machine().lower() not in ("x86_64", "amd64") or not info.is_file():
+        return False
+    lines = info.read_text(errors="replace").splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "vnni")
+    return "vnni" not in flags
+
+
 def available_threads() -> int:
     """Return the number of processor threads this process may use (its affinity, where the system has one)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -120,7 +120,7 @@ class OpenVinoSession(Session):
     def divided(self) -> OpenVinoSession:
         """Return a session of the same file for several images at once; see :meth:`Session.divided`."""
         streams, _ = shares(self.threads)
-        if streams == 1:
+        if streams == 1 or self.streams > 1:
             return self
         other = copy.copy(self)
         other._idle, other.streams = deque(), streams
