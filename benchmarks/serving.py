@@ -4,7 +4,7 @@ The tutorial's server (serving_tutorial.py) is FastAPI with ONNX Runtime as it c
 the masks' PNGs, and NumPy's arg max. Both run the same ONNX file; each
 server is a process of its own, and so are the clients, which send the same JPEGs on connections that stay open.
 
-    python benchmarks/serving.py street.onnx photos/ --seconds 5
+    python benchmarks/serving.py street.onnx photos/ --variant "" --variant "--backend openvino net=street_int8.onnx"
 
 Then the load: four times as many clients as keep the queue full send pictures without a pause, and what the server
 refuses with 503 they send again after half a second.
@@ -79,7 +79,8 @@ def ours(model: str, port: int, size: tuple[int, int] | None, words: tuple[str, 
     from featherseg.cli.main import main
 
     chosen = ("--size", f"{size[0]}x{size[1]}") if size else ()
-    main(["serve", f"net={model}", "--port", str(port), "--quiet", *chosen, *words])
+    served = () if any(word.startswith("net=") for word in words) else (f"net={model}",)
+    main(["serve", *served, "--port", str(port), "--quiet", *chosen, *words])
 
 
 def free_port() -> int:
@@ -174,7 +175,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns")
     parser.add_argument("--clients", type=int, nargs="*", default=CLIENTS)
-    parser.add_argument("--variant", action="append", default=[], help="further words for featherseg serve")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        help="further words for featherseg serve; net=FILE serves another file, such as the int8 one",
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     size = tuple(int(side) for side in given.size.split("x")) if given.size else None

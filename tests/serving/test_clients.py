@@ -1,6 +1,6 @@
 """Others' clients, unchanged, against a server: what the protocol's documents leave open shows only here.
 
-They are in the dependency group ``clients``.
+They are in the dependency group ``clients``, but for KServe's: ``uv run --with kserve pytest -m slow tests/serving``.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def test_what_tritonclient_asks_besides(server: Running) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("binary", [True, False])
 def test_the_client_of_kserve(server: Running, binary: bool) -> None:
-    kserve = pytest.importorskip("kserve", reason="needs the dependency group clients: kserve")
+    kserve = pytest.importorskip("kserve", reason="needs KServe's client: uv run --with kserve")
     config = kserve.inference_client.RESTConfig(protocol="v2", retries=0)
     address = f"http://127.0.0.1:{server.port}"
 

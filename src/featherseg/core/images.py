@@ -30,6 +30,9 @@ DARK = 1 << 14
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded: more than a 150-megapixel camera's, and what Pillow takes for a bomb above."""
 
+_ORIENTATION = 0x0112
+"""EXIF's tag of how a picture is turned; 1 is upright."""
+
 # MAX_PIXELS is our limit. Set once, since warnings.catch_warnings is not safe in the threads that decode.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -125,7 +128,8 @@ def rgb_of(image: Image.Image, path: Path | None = None) -> ImageArray:
     if image.mode == "F":
         named = f"image {path}" if path else "the image"
         raise DataError(f"{named} holds float greys of unknown range; save it with 8 or 16 bits")
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # of upright pictures, Pillow would make a copy
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         deep = np.asarray(image, np.int32)
         if 255 < (peak := int(deep.max())) < DARK:
@@ -138,7 +142,7 @@ def rgb_of(image: Image.Image, path: Path | None = None) -> ImageArray:
 def upright_size(path: str | Path) -> tuple[int, int]:
     """Return (height, width) of a picture as :func:`read_image` would, without decoding it."""
     with open_image(Path(path)) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF's orientations that exchange the two
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # those that exchange the two
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
