@@ -124,7 +124,7 @@ class TestSegmenting:
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "torn.png").write_bytes(b"torn")
         model = write_pooled(tmp_path / "m.onnx")
-        ended = run("predict", model, tmp_path / "photos", "-o", tmp_path / "out", "--ray")
+        ended = run("predict", model, tmp_path / "photos", "-o", tmp_path / "out", "--ray", "-q")
         assert ended.refused("no picture could be segmented", "torn.png")
 
     def test_a_full_disk_stops_it(self, tmp_path: Path, run: Callable[..., Ended]) -> None:
@@ -134,7 +134,7 @@ class TestSegmenting:
         run("predict", model, tmp_path / "photos" / "p0.png", "-o", out, "--ray")
         shutil.rmtree(out / "masks")
         (out / "masks").write_text("in the way")
-        ended = run("predict", model, tmp_path / "photos", "-o", out, "--ray", "--resume")
+        ended = run("predict", model, tmp_path / "photos", "-o", out, "--ray", "--resume", "-q")
         assert ended.refused("cannot write to")
 
 
@@ -160,7 +160,7 @@ class TestEvaluating:
             mask[0] = 0
             Image.fromarray(mask).save(folder / "masks" / f"s{i}.png")
         (folder / "classes.toml").write_text('names = ["green", "blue", "red"]\n')
-        words = ("eval", model, "--data", folder, "--kind", "folder", "--split", "all", "--json")
+        words = ("eval", model, "--data", folder, "--kind", "folder", "--split", "all", "--json", "-q")
         alone, shared = run(*words), run(*words, "--ray", "--workers", 2)
         assert shared.code == 0, shared.err
         assert shared.out == alone.out
