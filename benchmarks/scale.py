@@ -11,12 +11,15 @@ starting processes takes seconds however many pictures there are. The start is r
 the rounds; the order changes from round to round. Memory is what all worker processes hold, a quarter of the way into
 the largest turn and at its end.
 
-Other work on the machine takes its cores from the larger pool first: look at the load that is printed.
+Other work on the machine takes its cores from the larger pool first: look at the load that is printed. What it does
+not change much is the processor time of a picture, that of the workers and that of all else (this program, and Ray's own
+processes): from it follows the most that two workers can be worth on two cores, 2 x workers' / (workers' + all else's).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -24,6 +27,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+import ray
 from PIL import Image
 
 from featherseg.batch import segment_dataset
@@ -47,6 +51,8 @@ class Turn(NamedTuple):
     rate: float  # pictures/s from then on
     early: int  # bytes of the workers a quarter of the way
     late: int  # and at the end
+    worked: float  # ms of processor time of the workers for each picture
+    beside: float  # of all else
 
 
 class Clock:
@@ -54,12 +60,13 @@ class Clock:
 
     def __init__(self, total: int) -> None:
         self.total, self.begin = total, time.perf_counter()
-        self.marks: list[tuple[float, int]] = []
+        self.marks: list[tuple[float, int, float, float]] = []
         self.early = self.late = 0
 
     def __call__(self, done: int, total: int) -> None:
         """Note that so many are done."""
-        self.marks.append((time.perf_counter(), done))
+        if len(self.marks) < 2 or done >= self.total:  # only the first and the last count, and it takes milliseconds
+            self.marks.append((time.perf_counter(), done, *processor_time()))
         if not self.early and done >= self.total / 4:
             self.early = held()
         if done >= self.total:
@@ -67,8 +74,10 @@ class Clock:
 
     def turn(self) -> Turn:
         """Return what the notes say."""
-        (first, before), (last, after) = self.marks[0], self.marks[-1]
-        return Turn(first - self.begin, (after - before) / (last - first), self.early, self.late)
+        (first, before, *then), (last, after, *now) = self.marks[0], self.marks[-1]
+        pictures = after - before
+        worked, beside = (1000 * (b - a) / pictures for a, b in zip(then, now, strict=True))
+        return Turn(first - self.begin, pictures / (last - first), self.early, self.late, worked, beside)
 
 
 def held() -> int:
@@ -82,6 +91,23 @@ def held() -> int:
         except (OSError, StopIteration):  # it ended meanwhile
             continue
     return total
+
+
+def processor_time() -> tuple[float, float]:
+    """Return the seconds of processor time of Ray's workers, and of this process and all others of Ray's, on Linux."""
+    session = getattr(ray._private.worker._global_node, "get_session_dir_path", str)()
+    workers = others = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes()
+            if b"MapWorker" not in words and session.encode() not in words and process.name != str(os.getpid()):
+                continue
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        workers, others = (workers + seconds, others) if b"MapWorker" in words else (workers, others + seconds)
+    return workers, others
 
 
 def draw(folder: Path, count: int, size: tuple[int, int]) -> Path:
@@ -145,10 +171,21 @@ def main() -> None:
             f"{statistics.median(turn.start for turn in turns[pool]):.1f}",
             f"{statistics.median(turn.early for turn in turns[pool]) / 1e6:.0f}",
             f"{statistics.median(turn.late for turn in turns[pool]) / 1e6:.0f}",
+            f"{statistics.median(turn.worked for turn in turns[pool]):.1f}",
+            f"{statistics.median(turn.beside for turn in turns[pool]):.1f}",
         )
         for pool in pools
     ]
-    heads = ("workers of one thread", "pictures/s", "times one", "start, s", "MB at a quarter", "MB at the end")
+    heads = (
+        "workers of one thread",
+        "pictures/s",
+        "times one",
+        "start, s",
+        "MB at a quarter",
+        "at the end",
+        "CPU ms",
+        "beside",
+    )
     print_table(f"{count} pictures, medians of {options.rounds} rounds in turns", heads, rows)
     shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     print_text(f"{options.workers} workers against 1, round by round: {shown}; median {statistics.median(ratios):.2f}")
