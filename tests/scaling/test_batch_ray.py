@@ -25,6 +25,7 @@ from conftest import Ended, Trained
 from featherseg.batch import evaluate_dataset, segment_dataset
 from featherseg.core.types import ClassSet
 from featherseg.data.datasets import create_dataset
+from featherseg.evaluation.opening import open_segmenter
 from featherseg.evaluation.scores import evaluate
 from featherseg.scaling.index import Index, Row
 from featherseg.scaling.places import place_of
@@ -124,7 +125,7 @@ class TestSegmenting:
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "torn.png").write_bytes(b"torn")
         model = write_pooled(tmp_path / "m.onnx")
-        ended = run("predict", model, tmp_path / "photos", "-o", tmp_path / "out", "--ray")
+        ended = run("predict", model, tmp_path / "photos", "-o", tmp_path / "out", "--ray", "-q")
         assert ended.refused("no picture could be segmented", "torn.png")
 
     def test_a_full_disk_stops_it(self, tmp_path: Path, run: Callable[..., Ended]) -> None:
@@ -134,7 +135,7 @@ class TestSegmenting:
         run("predict", model, tmp_path / "photos" / "p0.png", "-o", out, "--ray")
         shutil.rmtree(out / "masks")
         (out / "masks").write_text("in the way")
-        ended = run("predict", model, tmp_path / "photos", "-o", out, "--ray", "--resume")
+        ended = run("predict", model, tmp_path / "photos", "-o", out, "--ray", "--resume", "-q")
         assert ended.refused("cannot write to")
 
 
@@ -144,7 +145,7 @@ class TestEvaluating:
         data = create_dataset("synthetic", split="val", val_count=21, size=(64, 96))
         thin = data.classes.names[:2]
         for options in ({"thin": thin}, {"scales": (0.75, 1.0), "flip": True}):
-            alone = evaluate(trained.file, data, **options)
+            alone = evaluate(open_segmenter(trained.file, threads=1), data, **options)
             shared = evaluate_dataset(trained.file, data, workers=2, **options)
             assert np.array_equal(alone.matrix, shared.matrix)
             ours, theirs = json.dumps(shared.to_dict()), json.dumps(alone.to_dict())
@@ -160,7 +161,7 @@ class TestEvaluating:
             mask[0] = 0
             Image.fromarray(mask).save(folder / "masks" / f"s{i}.png")
         (folder / "classes.toml").write_text('names = ["green", "blue", "red"]\n')
-        words = ("eval", model, "--data", folder, "--kind", "folder", "--split", "all", "--json")
+        words = ("eval", model, "--data", folder, "--kind", "folder", "--split", "all", "--json", "-q")
         alone, shared = run(*words), run(*words, "--ray", "--workers", 2)
         assert shared.code == 0, shared.err
         assert shared.out == alone.out
@@ -186,14 +187,13 @@ def test_gone_on_with_after_a_kill(tmp_path: Path) -> None:
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     environment.pop("RAY_ADDRESS", None)
     words = [sys.executable, "-m", "featherseg", "predict", model, photos, "-o", out, "--ray", "--workers", "2", "-q"]
-    first = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
-    limit = time.monotonic() + 300
-    while len(list(out.glob("index/part-*"))) < 3:
-        assert first.poll() is None, first.stderr and first.stderr.read().decode()
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    with subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL) as first:
+        limit = time.monotonic() + 300
+        while len(list(out.glob("index/part-*"))) < 3:
+            assert first.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        first.send_signal(signal.SIGKILL)
     _settled(out)
     rows = index_of(out)
     assert 3 * 8 <= len(rows) < 400

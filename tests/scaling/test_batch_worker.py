@@ -183,14 +183,18 @@ class TestTheFolderOfResults:
         )
 
     def test_so_are_results_of_another_network(self, tmp_path: Path) -> None:
+        photos = tmp_path / "photos"
         job = make_job(tmp_path, tmp_path / "out")
+        work(job, pictures(photos, paint_many(photos, 1)))
         file = Path(job.model.path)
         file.write_bytes(file.read_bytes() + b"\x00")
         line = error_line(ConfigError, make_job, tmp_path, tmp_path / "out")
         assert "holds results of another network: pooled.onnx (" in line
 
     def test_and_of_other_settings(self, tmp_path: Path) -> None:
-        make_job(tmp_path, tmp_path / "out")
+        photos = tmp_path / "photos"
+        make_job(tmp_path, tmp_path / "out", size=(32, 48))  # nothing was done with it
+        work(make_job(tmp_path, tmp_path / "out"), pictures(photos, paint_many(photos, 1)))
         line = error_line(ConfigError, make_job, tmp_path, tmp_path / "out", size=(64, 96))
         assert "holds results made with size None, not [64, 96]; name another folder" in line
 

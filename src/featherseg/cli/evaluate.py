@@ -87,7 +87,7 @@ def eval_(
                 model,
                 dataset,
                 workers=workers,
-                threads=threads or 1,
+                threads=1 if threads is None else threads,
                 size=parse_size(size),
                 progress=progress,
                 **options,

@@ -100,7 +100,7 @@ def predict(
             model_and_images[-len(images) :],  # as they were written: a path would garble an address
             out,
             workers=workers,
-            threads=threads or 1,
+            threads=1 if threads is None else threads,
             size=parse_size(size),
             fit=fit,
             overlays=bool(overlays),

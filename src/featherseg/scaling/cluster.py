@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,9 +45,7 @@ def cluster(workers: int | None, threads: int) -> Iterator[int]:
         MachineError: Ray does not start.
         MissingExtraError: Ray is not installed.
     """
-    for name, number in (("workers", workers), ("threads", threads)):
-        if number is not None and number < 1:
-            raise ConfigError(f"{name} is {number}; give at least 1")
+    check_numbers(workers, threads)
     with _variables():
         ray = _import()
         if started := not ray.is_initialized():
@@ -59,6 +58,17 @@ def cluster(workers: int | None, threads: int) -> Iterator[int]:
                 ray.shutdown()
 
 
+def check_numbers(workers: int | None, threads: int) -> None:
+    """Refuse numbers of processes and threads that are none.
+
+    Raises:
+        ConfigError: one is less than 1.
+    """
+    for name, number in (("workers", workers), ("threads", threads)):
+        if number is not None and number < 1:
+            raise ConfigError(f"{name} is {number}; give at least 1")
+
+
 def is_shared() -> bool:
     """Return whether work goes to a cluster, whose machines lack this one's files."""
     if os.environ.get(ADDRESS):
@@ -69,6 +79,8 @@ def is_shared() -> bool:
 def _import() -> Any:
     ray = require("ray", "ray", "Working with Ray")
     require("ray.data", "ray", "Working with Ray")
+    # Of its own deprecations, and that few pictures do not occupy all workers. Set once: threads of Ray's warn.
+    warnings.filterwarnings("ignore", module=r"ray\.")
     return ray
 
 

@@ -19,7 +19,7 @@ from ..evaluation.metrics import BoundaryF1, ConfusionMatrix
 from ..evaluation.result import EvalResult
 from ..evaluation.scores import Counts, Prepared, prepare
 from ..runtime.fitting import Fit
-from .cluster import cluster, flow, is_shared
+from .cluster import check_numbers, cluster, flow, is_shared
 from .worker import Model
 
 MOST = 32
@@ -71,6 +71,7 @@ def evaluate_dataset(
         MissingExtraError: Ray is not installed.
         MachineError: Ray does not start, or ends.
     """
+    check_numbers(workers, threads)
     path = Path(model).expanduser().absolute() if Path(model).expanduser().exists() else Path(model)
     network = Model(str(path), path.read_bytes() if is_shared() and path.suffix == ".onnx" else None)
     job = _Job(network, dataset, threads, size, fit, tuple(scales), flip, boundary, thin, class_map)

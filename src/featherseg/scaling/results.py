@@ -125,6 +125,9 @@ class Results:
             raise ConfigError(
                 f"{where}/{RECORD} is not of such results ({error}); name another folder with -o"
             ) from error
+        if difference and not self.index.names():  # a call that ended before its first block
+            (self.place / RECORD).write(record.to_json())
+            return
         if difference:
             raise ConfigError(f"{where} holds results {difference}; name another folder with -o")
         if not resume and any(name.startswith("part-") for name in self.index.names()):

@@ -13,7 +13,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.progress import OnProgress, logger, no_progress
 from ..runtime.draw import ALPHA, check_alpha
 from ..runtime.fitting import Fit
-from .cluster import cluster, flow, is_shared
+from .cluster import check_numbers, cluster, flow, is_shared
 from .index import Index, Tally
 from .listing import Picture, Sources, blocks, sources_of, unseen
 from .places import Options, require_writable
@@ -110,6 +110,7 @@ def segment_dataset(
         MachineError: Ray does not start, or ends.
     """
     check_alpha(alpha)
+    check_numbers(workers, threads)
     if block < 1:
         raise ConfigError(f"block is {block}; give at least 1")
     path = Path(model).expanduser().absolute()
