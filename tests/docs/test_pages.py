@@ -14,11 +14,11 @@ import pytest
 
 from conftest import Ended
 from featherseg.cli.app import app
+from featherseg.compress import proven
 from featherseg.compress.quantize import quantize
 from featherseg.core.images import read_image
 from featherseg.core.recipes import config_from_dict
 from featherseg.exporting.verdict import Tolerance
-from featherseg.shipping import files
 from featherseg.shipping.context import ShipContext
 from pages_world import QUICK, ROOT, make_world
 
@@ -66,7 +66,7 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         ShipContext, "tolerance", lambda self, precision: wide if precision == "int8" else usual(self, precision)
     )
-    monkeypatch.setattr(files, "quantize", lambda *given: quantize(*given[:-1], replace(given[-1], max_drop=0.99)))
+    monkeypatch.setattr(proven, "quantize", lambda *given: quantize(*given[:-1], replace(given[-1], max_drop=0.99)))
 
 
 @pytest.mark.slow
