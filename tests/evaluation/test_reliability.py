@@ -45,32 +45,41 @@ def pixels_of(logits: NDArray[np.float32], targets: NDArray[np.int64], images: i
 @pytest.mark.parametrize("factor", [0.4, 1.0, 3.0])
 def test_the_temperature_undoes_a_factor(factor: float) -> None:
     logits, targets = honest(0)
-    assert scalar_temperature(logits * np.float32(factor), targets) == pytest.approx(factor, rel=0.04)
+    assert scalar_temperature(logits * np.float32(factor), targets) == pytest.approx(factor, rel=0.06)
 
 
-def test_no_other_temperature_makes_the_truth_more_probable() -> None:
+def test_no_other_temperature_says_better_which_pixels_are_right() -> None:
     logits, targets = honest(1, 3000)
     logits[:500] *= 6
     found = scalar_temperature(logits, targets)
+    right = logits.argmax(1) == targets
 
     def loss(temperature: float) -> float:
-        scaled = logits.astype(np.float64) / temperature
-        scaled -= scaled.max(1, keepdims=True)
-        return float((np.log(np.exp(scaled).sum(1)) - scaled[np.arange(len(targets)), targets]).mean())
+        confidence = judged(logits, targets, temperature)[0].astype(np.float64).clip(1e-6, 1 - 1e-6)
+        return float(-np.log(np.where(right, confidence, 1 - confidence)).sum())
 
-    assert loss(found) <= min(loss(temperature) for temperature in np.geomspace(0.1, 20, 400)) + 1e-6
+    assert loss(found) <= min(loss(temperature) for temperature in np.geomspace(0.1, 20, 400)) * 1.0001
+
+
+def test_what_does_not_help_elsewhere_is_not_used() -> None:
+    logits, targets = honest(6)
+    logits[:10_000] *= 3  # the halves disagree
+    logits[10_000:] /= 3
+    found = fitted(pixels_of(logits, targets), "x val")
+    assert found.temperature == 1.0
+    assert found.after.ece == pytest.approx(found.before.ece)
 
 
 def test_the_temperature_stays_in_its_range() -> None:
     logits = np.eye(3, dtype=np.float32)[np.arange(30) % 3]
-    assert scalar_temperature(logits, np.arange(30) % 3) == pytest.approx(0.1, rel=1e-3)
-    assert scalar_temperature(logits, (np.arange(30) + 1) % 3) == pytest.approx(20, rel=1e-3)
+    assert scalar_temperature(logits, np.arange(30) % 3) == pytest.approx(0.1, rel=0.01)
+    assert scalar_temperature(logits, (np.arange(30) + 1) % 3) == pytest.approx(20, rel=0.01)
 
 
 def test_calibration_mends_what_a_factor_spoilt_and_keeps_the_masks() -> None:
     logits, targets = honest(2)
     found = fitted(pixels_of(logits * 3, targets), "x val")
-    assert found.temperature == pytest.approx(3, rel=0.04)
+    assert found.temperature == pytest.approx(3, rel=0.06)
     assert found.before.ece > 0.1
     assert found.after.ece < 0.02
     confidence, right = judged(logits * 3, targets, found.temperature)
@@ -83,7 +92,8 @@ def test_calibration_mends_what_a_factor_spoilt_and_keeps_the_masks() -> None:
 
 def test_classes_have_temperatures_of_their_own_where_that_pays() -> None:
     logits, targets = honest(3)
-    assert isinstance(fitted(pixels_of(logits, targets), "x val").temperature, float)
+    assert fitted(pixels_of(logits, targets), "x val").temperature == 1.0
+    assert isinstance(fitted(pixels_of(logits * 2, targets), "x val").temperature, float)
     uneven = logits.copy()
     winners = logits.argmax(1)
     for k, factor in ((0, 4.0), (1, 0.5)):

@@ -90,7 +90,10 @@ def test_verified_export(
     assert result.tolerance == (tolerance or Tolerance())
     stored = read_artifact(path)
     assert stored.verification == result.to_dict()
-    assert replace(stored, verification={}) == replace(read_artifact(source), verification={})
+    assert result.calibration is not None
+    assert stored.calibration == result.calibration.to_dict()
+    unproven: dict[str, Any] = {"verification": {}, "calibration": {}}
+    assert replace(stored, **unproven) == replace(read_artifact(source), **unproven)
     assert {p.stem for p in path.parent.iterdir()} == {"net"}
     again = verify(checkpoint.model, path, scenes, sizes=QUICK["sizes"])
     assert again.agreement == result.agreement
