@@ -1,13 +1,18 @@
 """Frames per second from file to file, against each stage of the pipeline alone: what running side by side is worth.
 
-    python benchmarks/video.py VIDEO [--model FILE] [--threads 1 2] [--frames 60] [--rounds 7] [--smooth 0.5] [--json]
+    python benchmarks/video.py VIDEO [--model FILE ...] [--ways 1 2 1+1] [--frames 60] [--rounds 7] [--json]
 
-In each round the stages are timed alone, one after the other, and then the pipeline, over the same first frames;
-figures are medians of rounds, and shares those of each round's own figures, as other work on the machine changes from
-one to the next. A stage's CPU time is that of all threads of the process. No pipeline is faster than its slowest stage,
-nor than all cores together get through the CPU time of all stages: the bound is the smaller of the two. How much of its
-cores the slowest stage got when it was alone says how busy the machine was: well below 1 those shares vary widely. How
-much of the pipeline's time its slowest stage was at work does not depend on that: the rest it waited for the others.
+A way is how many engine threads there are, and how many of them share a frame: ``2`` has two threads on each frame, and
+``1+1``, which is what ``featherseg video`` does, two with a frame each. Models and ways take turns: in each round every
+one's stages are timed alone, one after the other, and then its pipeline, over the same first frames; figures are
+medians of rounds, and shares those of each round's own figures, as other work on the machine changes from one to the
+next. A stage's CPU time is that of all threads of the process.
+
+What the cores allow: no pipeline is faster than its slowest stage alone, nor than all cores together get through the
+CPU time of all stages. The bound is the larger of these two times; the CPU time that counts is the least that any way
+takes for its stages, since threads that spin while they wait are no work. How much of its cores the slowest stage got
+when it was alone says how busy the machine was: well below 1 all shares vary widely. The ratio of CPU times does not
+depend on that.
 
 Then the whole video is segmented, the output decoded again, its frames counted and their times compared with the
 source's. Flicker is the share of pixels whose class is another than in the frame before, without and with smoothing.
@@ -29,6 +34,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import islice, pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import av
@@ -43,6 +49,7 @@ from featherseg.runtime.prediction import Prediction
 from featherseg.runtime.video.pipeline import segment_video
 from featherseg.runtime.video.smoothing import Smoothed
 from featherseg.runtime.video.sources import Frame, Sound, open_source
+from featherseg.runtime.video.stages import in_order
 from featherseg.runtime.video.writer import VideoWriter
 
 STAGES = ("decode", "segment", "draw", "encode")
@@ -78,13 +85,49 @@ def encode(pictures: list[ImageArray], frames: list[Frame], out: Path) -> None:
     writer.close()
 
 
-def time_alone(segmenter: Callable[[ImageArray], Prediction], video: Path, count: int, out: Path) -> dict[str, Pace]:
+def time_alone(way: Way, video: Path, count: int, out: Path) -> dict[str, Pace]:
+    """Return what each stage takes where it has the machine to itself."""
     pace, frames = timed(lambda: decode(video, count), count)
     paces = {"decode": pace}
-    paces["segment"], predictions = timed(lambda: [segmenter(frame.image) for frame in frames], count)
+    paces["segment"], predictions = timed(lambda: way.segment_all([frame.image for frame in frames]), count)
     paces["draw"], pictures = timed(lambda: [prediction.overlay() for prediction in predictions], count)
     paces["encode"] = timed(lambda: encode(pictures, frames, out), count)[0]
     return paces
+
+
+class Way:
+    """A model, and how the engine's threads share the frames.
+
+    Args:
+        model: the file.
+        text: ``"2"`` for two threads on each frame, ``"1+1"`` for two with a frame each.
+    """
+
+    def __init__(self, model: Path, text: str) -> None:
+        self.name = f"{model.stem}, threads {text}"
+        self.shared = "+" not in text
+        self.threads = sum(map(int, text.split("+")))
+        self.segmenter = open_segmenter(model, threads=self.threads)
+        self.rounds: list[Round] = []
+
+    @property
+    def called(self) -> Callable[[ImageArray], Prediction]:
+        """What the pipeline calls: a function has nothing that it could divide."""
+        return (lambda image: self.segmenter(image)) if self.shared else self.segmenter
+
+    def segment_all(self, images: list[ImageArray]) -> list[Prediction]:
+        """Segment images as the pipeline does."""
+        if self.shared:
+            return [self.segmenter(image) for image in images]
+        divided = self.segmenter.divided()
+        return [found for _, found in in_order(divided, images, divided.streams, Event())]
+
+    def measure(self, video: Path, count: int, out: Path) -> None:
+        """Add a round."""
+        alone = time_alone(self, video, count, out)
+        pace, result = timed(lambda: segment_video(self.called, video, out, limit=count), count)
+        beside = {stage: statistics.mean(laps) for stage, laps in result.latency.stages.items()}
+        self.rounds.append(Round(alone, Pace(1000 / result.fps, pace.cpu_ms), beside))
 
 
 class Round(NamedTuple):
@@ -100,30 +143,43 @@ class Round(NamedTuple):
         return max(self.alone, key=lambda stage: self.alone[stage].ms)
 
     @property
-    def bound(self) -> float:
-        """The ms a frame that no pipeline can do better than."""
-        return max(self.alone[self.slowest].ms, sum(pace.cpu_ms for pace in self.alone.values()) / available_threads())
+    def work(self) -> float:
+        """CPU time of all stages in ms a frame."""
+        return sum(pace.cpu_ms for pace in self.alone.values())
 
 
 def median(values: Iterable[float]) -> float:
     return float(statistics.median(values))
 
 
-def measure(options: argparse.Namespace, threads: int, out: Path) -> dict[str, Any]:
-    """Return the figures with `threads` threads for the engine."""
-    segmenter = open_segmenter(options.model, threads=threads)
+def measure(options: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
+    """Return the figures of each model and way, in turns."""
+    ways = {model: [Way(model, text) for text in options.ways] for model in options.model}
+    every = [way for group in ways.values() for way in group]
     count = min(options.frames, len(decode(options.video, options.frames)))
-    rounds: list[Round] = []
-    for _ in range(options.rounds + 1):  # the first warms up
-        alone = time_alone(segmenter, options.video, count, out)
-        pace, result = timed(lambda: segment_video(segmenter, options.video, out, limit=count), count)
-        beside = {stage: statistics.mean(laps) for stage, laps in result.latency.stages.items()}
-        rounds.append(Round(alone, Pace(1000 / result.fps, pace.cpu_ms), beside))
-    rounds = rounds[1:]
+    for _ in range(options.rounds + 1):
+        for way in every:
+            way.measure(options.video, count, out)
+        every.reverse()
+    figures = []
+    for group in ways.values():
+        for way in group:
+            del way.rounds[0]  # it warmed up
+        least = [min(each.work for each in same) for same in zip(*(way.rounds for way in group), strict=True)]
+        figures += [summary(way, least, count) for way in group]
+    return figures
+
+
+def summary(way: Way, least_work: list[float], frames: int) -> dict[str, Any]:
+    """Return a way's figures; `least_work` is each round's least CPU time in ms a frame."""
+    rounds = way.rounds
     slowest = statistics.mode(each.slowest for each in rounds)
+    cores = available_threads()
+    bounds = [max(each.alone[each.slowest].ms, work / cores) for each, work in zip(rounds, least_work, strict=True)]
     return {
-        "threads": threads,
-        "frames": count,
+        "way": way.name,
+        "threads": way.threads,
+        "frames": frames,
         "alone": {
             stage: Pace(*(median(each.alone[stage][i] for each in rounds) for i in (0, 1)))._asdict()
             for stage in STAGES
@@ -134,11 +190,12 @@ def measure(options: argparse.Namespace, threads: int, out: Path) -> dict[str, A
         "best_fps": 1000 / min(each.together.ms for each in rounds),
         "slowest": slowest,
         "of_slowest": [each.alone[each.slowest].ms / each.together.ms for each in rounds],
-        "of_bound": [each.bound / each.together.ms for each in rounds],
-        "at_work": median(each.beside[each.slowest] / each.together.ms for each in rounds),
+        "of_bound": [bound / each.together.ms for bound, each in zip(bounds, rounds, strict=True)],
+        "of_cores": [work / cores / each.together.ms for work, each in zip(least_work, rounds, strict=True)],
+        "cores_allow_fps": 1000 * cores / median(least_work),
         "one_after_the_other_fps": 1000 / median(sum(p.ms for p in each.alone.values()) for each in rounds),
-        "core_share": median(each.alone[slowest].cpu_ms / each.alone[slowest].ms for each in rounds) / threads,
-        "device": segmenter.session.device,
+        "core_share": median(each.alone[slowest].cpu_ms / each.alone[slowest].ms for each in rounds) / way.threads,
+        "device": way.segmenter.session.device,
     }
 
 
@@ -212,12 +269,12 @@ def show(case: dict[str, Any]) -> None:
         for stage, pace in case["alone"].items()
     ]
     rows.append(["all, side by side", f"{case['pipeline']['ms']:.2f}", f"{case['pipeline']['cpu_ms']:.2f}", ""])
-    print_table(case["device"], ["ms a frame", "alone", "CPU", "in the pipeline"], rows)
+    print_table(f"{case['way']}: {case['device']}", ["ms a frame", "alone", "CPU", "in the pipeline"], rows)
     print_text(
         f"{case['fps']:.1f} frames/s end to end (best round {case['best_fps']:.1f}; one stage after the other "
         f"{case['one_after_the_other_fps']:.1f}): {shares(case['of_slowest'])} of the slowest stage alone "
-        f"({case['slowest']}), {shares(case['of_bound'])} of the bound; at work {100 * case['at_work']:.0f} % of the "
-        f"time; alone it got {case['core_share']:.2f} of its cores"
+        f"({case['slowest']}), {shares(case['of_cores'])} of the {case['cores_allow_fps']:.1f} that all cores allow, "
+        f"{shares(case['of_bound'])} of the bound; alone the slowest got {case['core_share']:.2f} of its cores"
     )
 
 
@@ -229,8 +286,8 @@ def shares(values: list[float]) -> str:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
-    parser.add_argument("--model", type=Path, default=STREET)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of the engine")
+    parser.add_argument("--model", type=Path, nargs="+", default=[STREET], help="files that take turns")
+    parser.add_argument("--ways", nargs="+", default=["1", "2", "1+1"], help="engine threads, with + where they divide")
     parser.add_argument("--frames", type=int, default=60, help="of each round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--smooth", type=float, default=0.5)
@@ -243,17 +300,16 @@ def main() -> None:
     options = parse()
     facts = (
         f"{date.today()}, {available_threads()} cores of {cpu_name()}, load {load()}, "
-        f"{options.video.name}, {options.model.name}, PyAV {av.__version__}, OpenCV {cv2.__version__}, "
+        f"{options.video.name}, PyAV {av.__version__}, OpenCV {cv2.__version__}, "
         f"Python {platform.python_version()}; {options.rounds} rounds of {options.frames} frames"
     )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.mp4"
-        cases = []
-        for threads in options.threads:
-            cases.append(measure(options, threads, out))
-            if not options.json:
-                show(cases[-1])
-        segmenter = open_segmenter(options.model, threads=1)
+        cases = measure(options, out)
+        if not options.json:
+            for case in cases:
+                show(case)
+        segmenter = open_segmenter(options.model[0], threads=1)
         frames = decode(options.video, options.frames)
         segment_video(segmenter, options.video, out)
         report = {

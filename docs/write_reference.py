@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import featherseg
+from featherseg import batch
 from featherseg.cli.app import app
 from featherseg.cli.main import main  # noqa: F401 (brings in the commands)
 
@@ -42,8 +43,9 @@ def python_page() -> str:
         "The public names of `featherseg`. Importing it imports no torch before one of them needs it.",
         "",
     ]
-    for name in featherseg.__all__:
-        thing = getattr(featherseg, name)
+    public = {name: getattr(featherseg, name) for name in featherseg.__all__}
+    public |= {f"batch.{name}": getattr(batch, name) for name in batch.__all__}
+    for name, thing in public.items():
         parts += [f"## {name}", "", *_about(name, thing)]
         for method, member in _methods(thing):
             parts += [f"### {name}.{method}", "", *_about(method, member)]

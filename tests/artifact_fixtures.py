@@ -23,6 +23,7 @@ EVERY_FIELD = Artifact(
     params=133_301,
     training={"dataset": "camvid", "epochs": 40},
     verification={"agreement": 0.99999, "iou": {"road": None}},
+    calibration={"temperature": [1.5, 0.75, 2.0], "dataset": "camvid val"},
 )
 """An artifact none of whose fields is as it would be by itself."""
 STRIDE = 8

@@ -26,7 +26,7 @@ from trainings import tiny_config
 
 torch.set_num_threads(1)
 
-pytest_plugins = ["artifact_fixtures", "export_fixtures", "int8_graphs", "model_folders", "video_fixtures"]
+pytest_plugins = ["artifact_fixtures", "browsers", "export_fixtures", "int8_graphs", "model_folders", "video_fixtures"]
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

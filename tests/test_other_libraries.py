@@ -64,7 +64,7 @@ def test_from_a_module_to_a_proven_int8_file(
     run = featherseg.fit(photos, model=module, train={"epochs": 2, "precision": "fp32", "device": "cpu"}, **quick)
     # What is hardly trained loses more to rounding than a network may.
     wide = ["ship.int8=true", "ship.max_drop=0.95", "ship.calibration=6", "ship.threads=1"]
-    wide.append("ship.tolerances.int8={min_agreement=0.05, max_logit_error=20.0}")
+    wide.append("ship.tolerances.int8={min_agreement=0.05, max_logit_error=20.0, max_confidence_error=1.0}")
     report = featherseg.ship(run.path, "dist", featherseg.load_config(None, wide).ship, model=module)
     assert [(file.name, file.passed) for file in report.files] == [("photos.onnx", True), ("photos_int8.onnx", True)]
     fp32, int8 = (file.bytes for file in report.files)

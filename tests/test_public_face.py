@@ -29,10 +29,10 @@ PUBLIC = [
     "FeathersegError", "FocalLoss", "JetNet", "LEDNet", "LightweightSegmentationModel", "ModelFacts",
     "ModelOptimizer", "OHEMLoss", "Prediction", "QuantizeConfig", "RealtimeSegmentation", "ResNetUNet",
     "SegmentationModel", "SegmentationTrainer", "Segmenter", "ShipConfig", "TensorRTOptimizer", "count_parameters",
-    "create_dataset", "create_model", "evaluate", "export", "export_verified", "fit", "label", "list_datasets",
-    "list_models", "load_checkpoint", "load_config", "open_segmenter", "predict", "prune", "quantize",
+    "create_dataset", "create_model", "evaluate", "export", "export_verified", "fit", "label",
+    "list_datasets", "list_models", "load_checkpoint", "load_config", "open_segmenter", "predict", "prune", "quantize",
     "register_dataset", "register_loss", "register_model", "resume_run", "return_model", "segment_video", "ship",
-    "show_progress", "verify", "visualize_results", "wrap",
+    "show_progress", "verify", "visualize_results", "wrap", "write_page",
 ]
 # fmt: on
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .training.losses import FocalLoss as FocalLoss
     from .training.losses import OHEMLoss as OHEMLoss
     from .training.losses import register_loss as register_loss
+    from .web.page import write_page as write_page
 
 _HOMES = {
     "BoundaryLoss": "training.losses",
@@ -112,6 +113,7 @@ _HOMES = {
     "verify": "exporting.verify",
     "visualize_results": "facades",
     "wrap": "models.foreign",
+    "write_page": "web.page",
 }
 
 __all__ = sorted(_HOMES)

@@ -30,6 +30,20 @@ class TestEval:
         with Image.open(tmp_path / "new" / "confusion.png") as picture:
             assert picture.mode == "RGB"
 
+    def test_how_sure_and_how_right(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
+        page = tmp_path / "new" / "evaluation.html"
+        file = run("eval", trained.file, "--json", "--report", page).json["reliability"]
+        (folder,) = run("eval", trained.run, "--json").json["reliability"]
+        assert folder["ece"] == pytest.approx(file[0]["ece"], abs=0.005)
+        assert sum(count for _, _, count in folder["bins"]) == 4 * 64 * 96
+        assert len(file) == 2
+        assert "Confidence" in page.read_text()
+        assert page.read_text().count('class="curve"') == 3
+        assert "no temperature was fitted" in run("eval", trained.run).out
+        assert "after calibration" in run("eval", trained.file).out
+        assert run("eval", trained.file, "--report", "page.pdf").refused("--report is page.pdf")
+        assert run("eval", trained.file, "--flip", "--json").json["reliability"] == []
+
     def test_table_names_classes_and_protocol(self, run: Callable[..., Ended], trained: Trained) -> None:
         ended = run("eval", trained.file)
         assert "road" in ended.out

@@ -41,6 +41,51 @@ class TestPredict:
             with Image.open(out / "overlays" / f"photo{i}.jpg") as picture:
                 assert picture.size == image.shape[1::-1]
 
+    def test_confidence_thresholds_and_lines(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        out, file = tmp_path / "out", tmp_path / "new" / "out.jsonl"
+        words = ("predict", trained.file, photos, "-o", out, "--confidence", "--json", file, "--polygons", "-q")
+        segmenter = Segmenter(trained.file, confidence=True)
+        name = segmenter.artifact.classes.names[1]
+        ended = run(*words, "--threshold", "0.4", "--threshold", f"{name}=0.6")
+        assert ended.code == 0
+        assert f"a line for each image in {file}" in ended.out
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        assert [line["image"] for line in lines] == ["photo0.png", "photo1.png"]
+        for i, line in enumerate(lines):
+            found = segmenter(photos / f"photo{i}.png")
+            least = dict.fromkeys(found.classes.names, 0.4) | {name: 0.6}
+            with Image.open(line["mask"]) as mask:
+                np.testing.assert_array_equal(np.array(mask), found.masked(least))
+            with Image.open(out / "confidence" / f"photo{i}.png") as grey:
+                assert grey.mode == "L"
+                assert found.confidence is not None
+                np.testing.assert_array_equal(np.array(grey), np.rint(found.confidence * 255).astype(np.uint8))
+            assert line["size"] == list(found.mask.shape)
+            assert all(each["polygon"] for each in line["instances"])
+        # Gone on with, it writes what is missing again; without the lines, all of it.
+        kept = (out / "masks" / "photo0.png").stat().st_mtime_ns
+        more = (*words, "--resume", "--threshold", "0.4", "--threshold", f"{name}=0.6")
+        assert run(*more).code == 0
+        assert (out / "masks" / "photo0.png").stat().st_mtime_ns == kept
+        assert [json.loads(line) for line in file.read_text().splitlines()] == lines
+
+    def test_mistakes_about_confidence(
+        self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
+    ) -> None:
+        name = Segmenter(trained.file).artifact.classes.names[0]
+        begin = ("predict", trained.file, photos, "-o", tmp_path / "out", "-q")
+        assert run(*begin, "--threshold", f"{name}x=0.5").refused(f"unknown class '{name}x'", name)
+        assert run(*begin, "--threshold", "2").refused("threshold 2.0 is no probability")
+        assert run(*begin, "--threshold", "sure").refused("--threshold is 'sure'")
+        assert run(*begin, "--polygons").refused("--json out.jsonl")
+        mine = tmp_path / "mine.jsonl"
+        mine.write_text("{}\n")
+        assert run(*begin, "--json", mine).refused("mine.jsonl", "not as featherseg wrote it")
+        assert mine.read_text() == "{}\n"
+        assert not (tmp_path / "out").exists()
+
     def test_masks_alone_and_a_table(
         self, run: Callable[..., Ended], trained: Trained, photos: Path, tmp_path: Path
     ) -> None:

@@ -13,12 +13,13 @@ from onnx import helper
 from featherseg.compress.graph import FloatGraph
 from featherseg.compress.plan import plan
 from featherseg.compress.qdq import calibrate, quantize_onnx
+from featherseg.core.types import IMAGENET_MEAN
 from featherseg.runtime.artifact import read_artifact
 from int8_graphs import SCALE, SHIFT, STREETS, Draw, arrays, conv, logits, noise, operators, optimised, write_graph
 
 
 def test_first_convolution_is_integer_arithmetic_on_the_image_bytes(draw: Draw, tmp_path: Path) -> None:
-    """NumPy computes it in int64, the shift as a fourth channel; its edge is where padding would go wrong."""
+    """NumPy computes it in int64, with the byte that is nearest to the mean for zero: it is what padding is."""
     kernel, bias, eye = draw(4, 3, 3, 3), draw(4), np.eye(4, dtype=np.float32)[:, :, None, None]
     nodes = [
         conv("add", "stem", "s", pads=[1] * 4),
@@ -30,8 +31,10 @@ def test_first_convolution_is_integer_arithmetic_on_the_image_bytes(draw: Draw, 
     path = quantize_onnx(source, tmp_path / "int8.onnx", STREETS)
     image = STREETS[0]
 
-    codes = np.concatenate([image, np.full((*image.shape[:2], 1), 255, np.uint8)], axis=2).astype(np.int64)
-    full = np.concatenate([kernel * SCALE * 255, (kernel * SHIFT).sum(axis=1, keepdims=True)], axis=1)
+    zero = round(255 * float(np.mean(IMAGENET_MEAN)))
+    codes = image.astype(np.int64) - zero
+    full = kernel * SCALE * 255
+    bias = bias + (kernel * (SHIFT + SCALE * zero)).sum(axis=(1, 2, 3))
     steps = np.abs(full).max(axis=(1, 2, 3)) / 127
     integers = np.rint(full / steps[:, None, None, None]).astype(np.int64)
     padded = np.pad(codes, ((1, 1), (1, 1), (0, 0)))

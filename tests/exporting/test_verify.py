@@ -65,12 +65,21 @@ def test_verified_export_carries_its_figures(
     assert "passed" in str(result)
     assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
     stored = read_artifact(path)
-    assert replace(stored, verification={}) == artifact
+    assert replace(stored, verification={}, calibration={}) == artifact
+    assert result.calibration is not None
+    assert stored.calibration == result.calibration.to_dict()
+    assert stored.temperature == pytest.approx(result.calibration.temperature, abs=1e-5)
+    assert result.confidence_error < 1e-4
     figures = stored.verification
     assert figures == json.loads(json.dumps(result.to_dict()))
     assert figures["dataset"] == "scenes val"
     assert (figures["images"], figures["sizes"]) == (4, [[64, 96], [77, 101]])
-    assert figures["tolerance"] == {"max_logit_error": 1e-3, "min_agreement": 0.9995, "max_miou_drop": 0.001}
+    assert figures["tolerance"] == {
+        "max_logit_error": 1e-3,
+        "min_agreement": 0.9995,
+        "max_miou_drop": 0.001,
+        "max_confidence_error": 0.001,
+    }
     assert figures["miou_torch"] == 1.0
 
 
@@ -188,6 +197,9 @@ def test_limits_name_figure_limit_and_place() -> None:
     (failure,) = result_with(file=Quality(0.525, (0.5, 0.9, 0.7, 0.0), 0.6)).failures
     assert failure.endswith("worst in class car: absent to 0.00")
     assert result_with(file=Quality(0.9, (0.9,) * 4, 0.9)).passed, "a gain is no failure"
+    assert result_with(confidence_error=0.001).passed
+    (failure,) = result_with(confidence_error=0.02).failures
+    assert failure == "confidence differs by 0.0200 on average (limit 0.0010)"
     nan = Parity((64, 64), math.nan, math.nan, "n")
     assert "image n" in result_with(parity=(nan, *beyond)).failures[0]
     text = str(result_with(file=Quality(0.69, (0.5, 0.87, 0.7, math.nan), 0.6)))

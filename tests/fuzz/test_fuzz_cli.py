@@ -35,6 +35,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "soup": ("--greedy", "--out", "--data", "--kind", "--split", "--quiet", "--json"),
     "ship": ("--to", "--int8", "--prune", "--epochs", "--max-drop", "--out", "--data", "--kind", "--terms", "--golden"),
     "doctor": ("--kind", "--classes", "--html", "--fix", "--stride", "--json"),
+    "web": ("--out", "-o", "--golden", "--runtime", "--title", "--threads", "--json"),
     "bench": ("--size", "--image", "--threads", "--runs", "--memory", "--json"),
 }
 """Commands and their options. demo and models work for seconds without any words, so they are not called."""

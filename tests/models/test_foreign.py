@@ -198,7 +198,7 @@ def test_train_resume_and_ship(tmp_path: Path) -> None:
     assert more.epochs == 2
     # What is hardly trained loses much to rounding.
     wide = ["ship.int8=true", "ship.max_drop=0.9", "ship.calibration=8", "ship.threads=1", "ship.pictures=0"]
-    wide.append("ship.tolerances.int8={min_agreement=0.1, max_logit_error=10.0}")
+    wide.append("ship.tolerances.int8={min_agreement=0.1, max_logit_error=10.0, max_confidence_error=1.0}")
     settings = featherseg.load_config(None, wide).ship
     report = featherseg.ship(run.path, tmp_path / "dist", settings, model=net(form="torchvision"))
     assert [file.passed for file in report.files] == [True, True]

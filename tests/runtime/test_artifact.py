@@ -52,6 +52,15 @@ def test_metadata_round_trip() -> None:
         EVERY_FIELD.stride = 4  # type: ignore[misc]
 
 
+def test_the_temperature_is_one_for_all_or_one_for_each_class() -> None:
+    assert EVERY_FIELD.temperature == (1.5, 0.75, 2.0)
+    assert replace(EVERY_FIELD, calibration={"temperature": 2}).temperature == 2.0
+    assert replace(EVERY_FIELD, calibration={}).temperature == 1.0
+    older = json.loads(EVERY_FIELD.to_metadata()[METADATA_KEY])
+    del older["calibration"]
+    assert Artifact.from_metadata({METADATA_KEY: json.dumps(older)}).temperature == 1.0
+
+
 def test_an_int8_file_with_the_words_of_0_1_0_is_read() -> None:
     old = {"miou_float": 0.75, "miou": 0.74, "float_layers": ["stem.0"], "float_bytes": 9, "float_latency_ms": 2.5}
     read = Artifact.from_metadata(entries(training={"dataset": "street", "quantization": old})).training
@@ -91,6 +100,12 @@ def test_file_round_trip_reads_what_onnx_wrote(tmp_path: Path) -> None:
         ({"stride": True}, "stride"),
         ({"stride": 8.0}, "stride"),
         ({"params": None}, "params"),
+        ({"calibration": [1]}, "calibration"),
+        ({"calibration": {"temperature": 0}}, "temperature"),
+        ({"calibration": {"temperature": [1.0, 2.0]}}, "temperature"),
+        ({"calibration": {"temperature": [1.0, 2.0, "3"]}}, "temperature"),
+        ({"calibration": {"temperature": 1e9}}, "temperature"),
+        ({"calibration": {"temperature": True}}, "temperature"),
         ({"network": ["x"]}, "network"),
         ({"training": "long"}, "training"),
         ({"output": "boxes"}, "boxes"),

@@ -18,13 +18,13 @@ from PIL import Image
 
 from featherseg.core.errors import ArtifactError, ConfigError, FeathersegError, VerificationError
 from featherseg.core.images import read_ids, read_image
+from featherseg.core.plain_png import plain_png
 from featherseg.core.types import ClassSet
 from featherseg.data.readers.synthetic import render_street
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.fitting import resized
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.shipping.folder import plain_png
 from featherseg.shipping.report.page import read_report
 from model_folders import CONTENT, SIZE, digest, names, shipped_street, street_report, write_street
 

@@ -13,11 +13,11 @@ from PIL import Image
 
 import featherseg
 from featherseg.core.images import read_ids
+from featherseg.core.plain_png import plain_png
 from featherseg.data.readers.synthetic import render_street
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.shipping.folder import plain_png
 from model_folders import CONTENT, digest, names, run_program
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,6 @@ import pytest
 
 from featherseg.core.errors import ConfigError
 from featherseg.evaluation.opening import STREET
-from featherseg.shipping import folder as module
 from model_folders import CONTENT, names, run_program, shipped_street, street_report, write_street
 
 
@@ -73,14 +72,16 @@ def test_foreign_folders_and_files_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [False, True])
-@pytest.mark.parametrize("broken", ["write_report", "plain_png", "_swap"])
+@pytest.mark.parametrize(
+    "broken", ["shipping.folder.write_report", "shipping.folder.plain_png", "core.whole_folders.swap"]
+)
 def test_a_failure_halfway_leaves_everything_as_it_was(
     dist_copy: Path, monkeypatch: pytest.MonkeyPatch, broken: str, there: bool
 ) -> None:
     def fail(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, broken, fail)
+    monkeypatch.setattr(f"featherseg.{broken}", fail)
     folder = dist_copy if there else dist_copy.parent / "new"
     with pytest.raises(OSError, match="No space"):
         write_street(folder)

@@ -119,6 +119,22 @@ def test_folds_are_one_line_and_come_first(trained: Trained, tmp_path: Path) -> 
     assert f"; epochs {', '.join(3 * [str(first['best_epoch'])])};" in page
 
 
+def test_a_folder_of_folds_is_one_line(trained: Trained, tmp_path: Path) -> None:
+    first, together = json.loads((trained.run / "result.json").read_text()), tmp_path / "mine"
+    for k, score in enumerate((0.2, 0.6), start=1):
+        run = Path(shutil.copytree(trained.run, together / f"fold_{k}"))
+        config = load_config(run / "config.toml", [f"name=fold_{k}"])
+        data = msgspec.structs.replace(config.data, name="fold", options={"of": "x", "fold": k, "folds": 2})
+        (run / "config.toml").write_text(config_to_toml(msgspec.structs.replace(config, data=data)))
+        (run / "result.json").write_text(json.dumps(first | {"miou": score}))
+    (together / "folds.json").write_text("{}")
+    page = results_markdown([together])
+    row = cells(page, "mine")
+    assert (row[5], row[8]) == ("2 folds", "40.0")
+    assert [cells(page, f"IoU, fold {k} of 2")[1] for k in (1, 2)] == ["20.0", "60.0"]
+    assert "judged on images never trained on (fold 1 of 2, 4 images, trained on the other folds; fold 2" in page
+
+
 def test_the_start_is_told(trained: Trained, copy: Path) -> None:
     config = (copy / "config.toml").read_text()
     config = config.replace('teacher = ""', 'teacher = "runs/big"').replace('init = ""', 'init = "runs/first"')

@@ -59,6 +59,12 @@ Data = Annotated[str | None, Parameter(name="--data", help="Folder of the data; 
 Kind = Annotated[str | None, Parameter(name="--kind", help="Dataset kind; by default the one it was trained on.")]
 Split = Annotated[str | None, Parameter(name="--split", help="Split; by default the validation split.")]
 Threads = Annotated[int | None, Parameter(name="--threads", help="Threads of the engine; by default all.")]
+RayFlag = Annotated[
+    bool, Parameter(name="--ray", help="Share the work among processes, here or on a cluster.", show_default=False)
+]
+Workers = Annotated[
+    int | None, Parameter(name="--workers", help="With --ray: processes; one for each processor by default.")
+]
 ALPHA = 0.6
 """As in :mod:`featherseg.runtime.draw`, which takes a while to import."""
 Alpha = Annotated[float, Parameter(name="--alpha", help="Share of the colours in overlays, 0 to 1.")]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from ..core.errors import ConfigError
-from .app import Json, Quiet, Threads, app
+from .app import Json, Quiet, Threads, app, need_training
+
+if TYPE_CHECKING:
+    from ..core.types import ImageArray
 
 BENCH_SIZE = "512x1024"
+BUNDLE_CLASSES = 19
 STAGES = ("pre", "net", "post", "draw")
 SLOWEST = 15
 """Layers that are shown where not all are asked for."""
@@ -18,7 +22,7 @@ SLOWEST = 15
 
 @app.command
 def bench(
-    models: Annotated[list[str], Parameter(help="Exported files, run folders, weights: one or several.")],
+    models: Annotated[list[str] | None, Parameter(help="Exported files, run folders, weights: one or several.")] = None,
     /,
     *,
     size: Annotated[str, Parameter(name="--size", help="HxW of the frame.")] = BENCH_SIZE,
@@ -27,15 +31,21 @@ def bench(
     runs: Annotated[int, Parameter(help="Measured runs of each.")] = 30,
     compile: Annotated[bool, Parameter(help="torch.compile too, for weights.", show_default=False)] = False,
     memory: Annotated[bool, Parameter(negative="--no-memory", help="Measure each one's peak memory.")] = True,
+    bundle: Annotated[Path | None, Parameter(help="Write a folder that times networks on another device.")] = None,
+    networks: Annotated[str, Parameter(help="Of a bundle, commas between; all by default.")] = "",
+    classes: Annotated[int | None, Parameter(help="Of a bundle's networks; 19 by default.")] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Time every engine here that runs a model, in turns in one run: each stage, frames per second, memory.
 
+    Or write a folder of candidates with a program that times them where there is no featherseg, for featherseg pick.
+
     For example:
 
         featherseg bench street.onnx
         featherseg bench street.onnx street_int8.onnx runs/camvid_fastsegnet --size 360x480 --threads 1
+        featherseg bench --bundle pi --size 360x480 --classes 11
     """
     from ..core.images import read_image
     from ..core.progress import counting, show_progress
@@ -56,6 +66,16 @@ def bench(
         frame = resized(read_image(image), frame_size)
     else:
         frame = create_dataset("synthetic", split="test", size=frame_size).read(0)[0]
+    if bundle is not None:
+        if models:
+            raise ConfigError(f"--bundle holds candidates of its own; leave {models[0]} out")
+        _write_bundle(bundle, frame, classes, networks, json=json)
+        return
+    if not models:
+        raise ConfigError("there is nothing to time; give exported files, run folders or weights, or --bundle FOLDER")
+    if networks or classes is not None:
+        given = "--networks" if networks else "--classes"
+        raise ConfigError(f"{given} is of a --bundle, which is not asked for; leave it out")
     found = contenders(models, frame_size=frame_size, threads=threads, compiled=compile, memory=memory)
     warmup = 5
     with counting("bench", len(found) + warmup + runs) as progress:
@@ -85,6 +105,22 @@ def bench(
     )
     for note in result.notes:
         print_text(f"note: {note}")
+
+
+def _write_bundle(folder: Path, frame: ImageArray, classes: int | None, networks: str, *, json: bool) -> None:
+    """Write a bundle, and say what to do with it."""
+    need_training("Exporting candidates")
+    from ..core.progress import counting
+    from ..picking.bundle import PROGRAM, write_bundle
+    from .tables import print_json, print_text
+
+    names = [word.strip() for word in networks.split(",") if word.strip()]
+    with counting("export") as progress:
+        write_bundle(folder, frame, BUNDLE_CLASSES if classes is None else classes, networks=names, progress=progress)
+    if json:
+        print_json({"bundle": str(folder), "program": PROGRAM, "size": list(frame.shape[:2])})
+        return
+    print_text(f"{folder}: copy it to the device, and run there: python {PROGRAM} -o device.json")
 
 
 @app.command

@@ -70,12 +70,14 @@ def label(
     programs = check_programs(to)
     found = find_images(images, out)
     segmenter = open_segmenter(model, size=parse_size(size), fit=fit, threads=threads)
+    least = parse_thresholds((str(THRESHOLD), *threshold), segmenter.artifact.classes)
+    assert least is not None  # THRESHOLD is one
     with counting("label", len(found)) as progress:
         result = label_images(
             segmenter,
             found,
             out,
-            threshold=parse_thresholds((str(THRESHOLD), *threshold), segmenter.artifact.classes),
+            threshold=least,
             by=by,
             to=programs,
             polygons=polygons,

@@ -29,10 +29,13 @@ from . import (  # noqa: F401
     export,
     info,
     label,
+    pick,
     predict,
+    serve,
     ship,
     soup,
     train,
+    web,
     weights,
 )
 from .app import app

@@ -16,7 +16,9 @@ def ship(
     run: Path,
     /,
     *,
-    to: Annotated[str | None, Parameter(help="Targets with commas between, such as onnx,openvino.")] = None,
+    to: Annotated[
+        str | None, Parameter(help="Targets with commas between, such as onnx,openvino,web,triton,ovms.")
+    ] = None,
     int8: Annotated[bool | None, Parameter(help="Quantised files too.", show_default=False)] = None,
     prune: Annotated[float | None, Parameter(help="Share of channels to remove, such as 0.3.")] = None,
     epochs: Annotated[int | None, Parameter(help="How long a pruned network is trained again.")] = None,

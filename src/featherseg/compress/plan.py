@@ -16,11 +16,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..core.errors import ArtifactError, ConfigError, did_you_mean
 from .graph import FloatGraph, NormalizedImage
 
 PASSING = ("MaxPool", "Resize", "Reshape", "Transpose", "Split", "Slice", "Gather", "Expand", "Squeeze", "Unsqueeze")
 """Operators that move values but make none beyond their range: what goes in and comes out has one scale."""
+
+
+MAX_REST = 0.5
+"""Of a normalised image's values, in standard deviations: how far from 0 the byte may be that stands for it where a
+convolution pads, beyond the image's edge."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +169,9 @@ def _root(name: str, passed: dict[str, str]) -> str:
 
 
 def _byte_image(graph: FloatGraph, nodes: dict[str, Any], roots: dict[str, str]) -> NormalizedImage | None:
-    """Return the normalised image if all that reads it are integer convolutions."""
+    """Return the normalised image if all that reads it are integer convolutions, and one byte can be its zero."""
     image = graph.normalized_image()
     integer = {node.name for node in nodes.values() if node.op_type == "Conv"}
-    if image is None or image.name not in roots:
+    if image is None or image.name not in roots or np.abs(image.rest).max() > MAX_REST:
         return None
     return image if all(reader.name in integer for reader in graph.readers[image.name]) else None

@@ -90,16 +90,13 @@ def _rounded_weight(weight: Tensor) -> Tensor:
 
 
 def _rounded_for_bytes(weight: Tensor, image: NormalizedImage) -> tuple[Tensor, Tensor]:
-    """Return weights as rounding those for bytes, and their fourth channel, leaves them; see :mod:`.qdq`.
+    """Return weights as rounding those for bytes leaves them, and one value per channel that is added then.
 
-    Also, a channel each, what the fourth channel's own rounding adds to the sum away from the edge.
+    That is what the file's bias has of the weights before they were rounded; see :mod:`.qdq`.
     """
-    scale, shift = (torch.tensor(values).to(weight).view(3, 1, 1) for values in (image.scale * 255, image.shift))
-    whole = torch.cat([weight * scale, (weight * shift).sum(dim=1, keepdim=True)], dim=1)
-    rounded = _rounded_weight(whole)
-    ours = rounded[:, :3] / scale
-    error = (rounded[:, 3] - (ours * shift).sum(dim=1)).sum(dim=(1, 2))
-    return ours, error
+    scale, rest = (torch.tensor(values).to(weight).view(3, 1, 1) for values in (image.scale * 255, image.rest))
+    ours = _rounded_weight(weight * scale) / scale
+    return ours, ((weight - ours) * rest).sum(dim=(1, 2, 3))
 
 
 def fake_quantize(

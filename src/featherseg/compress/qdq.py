@@ -22,7 +22,7 @@ from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray
 from ..exporting.onnx import atomic_path, onnx_path, write_artifact
 from .calibration import check_calibration
-from .graph import FloatGraph, NormalizedImage, matching
+from .graph import FloatGraph, matching
 from .plan import Plan, plan
 from .ranges import METHOD, TINY, Histogram, Range, check_method, observe, step
 from .weights_int8 import quantize_array
@@ -163,7 +163,9 @@ class _Writer:
             root = self.chosen.roots[name]
             parts = [f"{root}_scale", f"{root}_zero"]
             if self.chosen.image is not None and name == self.chosen.image.name:
-                found += self._byte_image(f"{name}_q")
+                # Bytes are codes already, whose scale the weights have taken in and whose shift the bias.
+                bytes_in = self.chosen.graph.proto.graph.input[0].name
+                found.append(self._make("Transpose", [bytes_in], f"{name}_q", perm=[0, 3, 1, 2]))
             else:
                 found.append(self._make("QuantizeLinear", [name, *parts], f"{name}_q"))
             found.append(self._make("DequantizeLinear", [f"{name}_q", *parts], f"{name}_dq"))
@@ -202,12 +204,13 @@ class _Writer:
         name, weight = node.input[1], graph.array(node.input[1])
         if len(graph.readers[name]) > 1:
             name = f"{node.name}_weight"  # each sharer has codes of its own, for its bias may want a wider scale
+        bias = graph.array(node.input[2]) if self.chosen.flavour.bias and len(node.input) > 2 else None
         if image is not None and node.input[0] == image.name:
-            weight = _with_shift_channel(weight, image)
+            bias = (weight * image.rest[:, None, None]).sum(axis=(1, 2, 3)) + (0 if bias is None else bias)
+            weight = weight * (image.scale * 255)[:, None, None]
         codes, scale = quantize_array(weight, axis)
         if self.reduce_range:
             scale *= np.float32(127 / 63)
-        bias = graph.array(node.input[2]) if self.chosen.flavour.bias and len(node.input) > 2 else None
         input_step = self.steps[self.chosen.roots[node.input[0]]]
         if bias is not None:
             # A channel of next to no weights, as training leaves some, has a scale its bias would overflow.
@@ -224,7 +227,7 @@ class _Writer:
         self, node: Any, place: int, name: str, codes: NDArray[Any], scale: NDArray[np.float32], axis: int
     ) -> list[Any]:
         """Store codes and scales of a constant, let the node read them, return what makes them float again."""
-        node.input[place] = f"{name}_dq"
+        node.input[place:] = [f"{name}_dq", *node.input[place + 1 :]]
         parts = {f"{name}_q": codes, f"{name}_scale": scale}
         for part, values in parts.items():
             self._store(part, values)
@@ -233,24 +236,12 @@ class _Writer:
     def _store_step(self, root: str, bounds: Range) -> None:
         """Store scale and zero point of an activation."""
         image = self.chosen.image
-        if image is not None and root == image.name:
-            bounds = 0.0, 1.0  # bytes over 255
         scale, zero = step(bounds, self.chosen.flavour.symmetric)
+        if image is not None and root == image.name:
+            scale, zero = float(np.float32(1 / 255)), image.zero
         self.steps[root] = scale
         self._store(f"{root}_scale", np.array(scale, np.float32))
         self._store(f"{root}_zero", np.array(zero, np.int8 if self.chosen.flavour.symmetric else np.uint8))
-
-    def _byte_image(self, name: str) -> list[Any]:
-        """Return what makes the image's bytes (B, H, W, 3) codes (B, 4, H, W) whose fourth channel is one everywhere.
-
-        That channel carries the normalisation's shift, which so ends at the image's edge as it does in the fp32 file:
-        folded into the bias it would go on into the convolution's padding.
-        """
-        image = self.chosen.graph.proto.graph.input[0].name
-        self._store(f"{name}_pads", np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64))
-        self._store(f"{name}_one", np.array(255, np.uint8))
-        pad = self._make("Pad", [image, f"{name}_pads", f"{name}_one"], f"{name}_rgb1")
-        return [pad, self._make("Transpose", [f"{name}_rgb1"], name, perm=[0, 3, 1, 2])]
 
     def _store(self, name: str, values: NDArray[Any]) -> None:
         self.tensors.append(self.onnx.numpy_helper.from_array(values, name))
@@ -258,10 +249,3 @@ class _Writer:
     def _make(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> Any:
         # Without names: nobody asks for these nodes, and names take room.
         return self.onnx.helper.make_node(operator, inputs, [output], **attributes)
-
-
-def _with_shift_channel(weight: NDArray[Any], image: NormalizedImage) -> NDArray[np.float32]:
-    """Return weights (O, 4, h, w) for bytes over 255 and a channel of ones, from those for the normalised image."""
-    scaled = weight * (image.scale * 255)[:, None, None]
-    shifted = (weight * image.shift[:, None, None]).sum(axis=1, keepdims=True)
-    return np.concatenate([scaled, shifted], axis=1).astype(np.float32)

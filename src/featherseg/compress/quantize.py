@@ -338,7 +338,7 @@ def _check_path(path: Path, config: QuantizeConfig) -> None:
 
 def _hopeless(path: Path, fp32_eval: EvalResult, last: _Round, max_drop: float) -> str:
     return (
-        f"{path} was not written: with {len(last.kept)} layers in fp32 int8 still loses "
+        f"{path.name} was not written: with {len(last.kept)} layers in fp32 int8 still loses "
         f"{(fp32_eval.miou - last.scores.miou) * 100:.2f} points of mIoU (limit {max_drop * 100:.2f}); calibrate "
         "with more of your own images, or train on with fake quantisation"
     )

@@ -121,16 +121,26 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
     return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def scatter(points: Sequence[Point], x_title: str, y_title: str) -> str:
+def scatter(
+    points: Sequence[Point],
+    x_title: str,
+    y_title: str,
+    *,
+    limit: tuple[float, str] | None = None,
+    unscored: Sequence[tuple[float, str]] = (),
+) -> str:
     """Draw points with their keys, the front of the best (left and high is good), and labelled axes.
 
     Args:
         points: with finite figures; at least one.
         x_title: name and unit of what is across.
         y_title: name and unit of what is upwards.
+        limit: a figure across that a line is drawn at, with what it is called.
+        unscored: of what has no figure upwards: that across, and what is shown when it is pointed at. They are strokes
+            at the foot.
     """
     height, left, top, right, bottom = 460, 70, 16, WIDTH - 20, 404
-    x0, x1 = _span([p.x for p in points], from_zero=True)
+    x0, x1 = _span([*(p.x for p in points), *(x for x, _ in unscored), *((limit[0],) if limit else ())], from_zero=True)
     y0, y1 = _span([p.y for p in points], from_zero=False)
 
     def place(p: Point) -> tuple[float, float]:
@@ -146,6 +156,15 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str) -> str:
         if p.shape == "target":
             x, y = place(p)
             parts.append(f'<path class="guide" d="M{left} {y:.1f}H{right}M{x:.1f} {top}V{bottom}"/>')
+    for x, title in unscored:
+        across = left + (x - x0) / (x1 - x0) * (right - left)
+        stroke = f'<path class="stroke" d="M{across:.1f} {bottom}v-10"/>'
+        parts.append(f"<g><title>{html.escape(title)}</title>{stroke}</g>")
+    if limit is not None:
+        across = left + (limit[0] - x0) / (x1 - x0) * (right - left)
+        parts.append(f'<path class="limit" d="M{across:.1f} {top}V{bottom}"/>')
+        end = across + 6 + text_width(limit[1]) < right
+        parts.append(_text(across + (6 if end else -6), top + 14, limit[1], "ink", "start" if end else "end"))
     parts += [_mark(p, *place(p)) for p in points]
     labels = _labels([(place(p), p.key) for p in points], (left + 2, top + 2, right - 2, bottom - 2))
     for p, (x, y) in zip(points, labels, strict=True):

@@ -8,7 +8,8 @@ exits with code 2; a traceback always means a defect of featherseg.
     FeathersegError
     ├── ConfigError          a setting, name or argument
     ├── DataError            a file or folder of images and masks
-    │   └── UndecidedError       several things that a folder may mean; ``details`` lists them
+    │   ├── UndecidedError       several things that a folder may mean; ``details`` lists them
+    │   └── TooLargeError        a picture of more pixels than are taken
     ├── CheckpointError      a run folder or its weights
     │   └── UnfitWeightsError    weights of another network
     ├── ArtifactError        an exported file
@@ -62,6 +63,10 @@ class UndecidedError(DataError):
     def __init__(self, message: str, details: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.details = tuple(details)
+
+
+class TooLargeError(DataError):
+    """A picture has more pixels than are taken."""
 
 
 class CheckpointError(FeathersegError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections import Counter
 from contextlib import suppress
@@ -44,10 +45,15 @@ def formats_of(path: Path) -> tuple[str, ...]:
     return (*FORMATS, "HEIF")
 
 
-def reason(path: Path) -> str:
-    """Return why a file cannot be identified, from its first bytes; empty where they say nothing either."""
+def reason(path: Path, data: bytes | None = None) -> str:
+    """Return why a file cannot be identified, from its first bytes; empty where they say nothing either.
+
+    Args:
+        path: the file.
+        data: all of it, where it was read already.
+    """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if data is None else io.BytesIO(data) as file:
             head = file.read(12)
             if head[:4] in (b"II*\0", b"MM\0*"):
                 return _tiff_reason(file, head)

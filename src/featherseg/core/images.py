@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import DataError, MissingExtraError, first_line
+from .errors import DataError, MissingExtraError, TooLargeError, first_line
 from .files import write_atomically
+from .formats import FORMATS, formats_of, reason
 from .formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from .formats import formats_of, reason
 from .mask_files import LOSSY as LOSSY
 from .mask_files import MaskFile, mask_of
 from .order import natural
@@ -29,6 +29,9 @@ DARK = 1 << 14
 """Greys of 16 bits that stay below this hold data of fewer bits, which would come out nearly black."""
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded: more than a 150-megapixel camera's, and what Pillow takes for a bomb above."""
+
+_ORIENTATION = 0x0112
+"""EXIF's tag of how a picture is turned; 1 is upright."""
 
 # MAX_PIXELS is our limit. Set once, since warnings.catch_warnings is not safe in the threads that decode.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -43,10 +46,15 @@ def list_images(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open a picture for reading; whatever goes wrong in opening or decoding is one :class:`DataError`."""
+def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a picture for reading; whatever goes wrong in opening or decoding is one :class:`DataError`.
+
+    Args:
+        path: the file.
+        data: all of it, where it was read already, such as from an object store.
+    """
     try:
-        with Image.open(path, formats=formats_of(path)) as image:
+        with Image.open(path if data is None else io.BytesIO(data), formats=formats_of(path)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; make it smaller"
@@ -59,23 +67,56 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        why = reason(path) if isinstance(error, UnidentifiedImageError) else ""
+        why = reason(path, data) if isinstance(error, UnidentifiedImageError) else ""
+        if data is not None and isinstance(error, UnidentifiedImageError):  # whose words give an address in memory
+            why = why or f"its bytes are none of {', '.join(FORMATS)}"
         if why:
             raise DataError(f"{path} cannot be read as an image: {why}") from error
         why = shortened(first_line(error), 200)
         raise DataError(f"{path} cannot be read as an image ({why}); replace or remove the file") from error
 
 
-def read_image(path: str | Path) -> ImageArray:
+def read_image(path: str | Path, data: bytes | None = None) -> ImageArray:
     """Read a picture of any common kind as RGB, uint8 (H, W, 3), turned upright as its EXIF data says.
 
     Sixteen-bit greys are scaled to 8 bits by their type's range; transparency is dropped.
 
+    Args:
+        path: the file.
+        data: all of it, where it was read already; `path` then only names it.
+
     Raises:
         DataError: the file is missing, unreadable, truncated, too large, or holds floats, whose range it does not say.
     """
-    with open_image(Path(path)) as image:
+    with open_image(Path(path), data) as image:
         return rgb_of(image, Path(path))
+
+
+def decode_image(data: bytes | bytearray, most: int = MAX_PIXELS) -> ImageArray:
+    """Decode a picture's bytes as :func:`read_image` does a file, of the formats that no suffix is needed for.
+
+    Args:
+        data: the whole file.
+        most: pixels that it may have. Its size is known from its first bytes; of a larger one no pixel is decoded.
+
+    Raises:
+        TooLargeError: it has more pixels.
+        DataError: it is unreadable, truncated, or holds floats, whose range it does not say.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > most:
+                raise TooLargeError(f"the picture has {image.width}x{image.height} pixels, more than {most:,}")
+            return rgb_of(image)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooLargeError(f"the picture has more than {most:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"the bytes are no picture; send one as {', '.join(FORMATS)}") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …
+        why = shortened(first_line(error), 200)
+        raise DataError(f"the picture cannot be read ({why}); send it whole") from error
 
 
 def rgb_of(image: Image.Image, path: Path | None = None) -> ImageArray:
@@ -87,7 +128,8 @@ def rgb_of(image: Image.Image, path: Path | None = None) -> ImageArray:
     if image.mode == "F":
         named = f"image {path}" if path else "the image"
         raise DataError(f"{named} holds float greys of unknown range; save it with 8 or 16 bits")
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # of upright pictures, Pillow would make a copy
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         deep = np.asarray(image, np.int32)
         if 255 < (peak := int(deep.max())) < DARK:
@@ -100,7 +142,7 @@ def rgb_of(image: Image.Image, path: Path | None = None) -> ImageArray:
 def upright_size(path: str | Path) -> tuple[int, int]:
     """Return (height, width) of a picture as :func:`read_image` would, without decoding it."""
     with open_image(Path(path)) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF's orientations that exchange the two
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # those that exchange the two
         return (image.width, image.height) if turned else (image.height, image.width)
 
 

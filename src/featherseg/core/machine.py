@@ -27,6 +27,19 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def adds_bytes_in_16_bits() -> bool:
+    """Return whether this is an x86 processor without VNNI (before 2019), as far as the system tells it, as Linux does.
+
+    Its sums of products of bytes overflow without a word, in kernels that do not take care.
+    """
+    info = Path("/proc/cpuinfo")
+    if platform.machine().lower() not in ("x86_64", "amd64") or not info.is_file():
+        return False
+    lines = info.read_text(errors="replace").splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "vnni")
+    return "vnni" not in flags
+
+
 def available_threads() -> int:
     """Return the number of processor threads this process may use (its affinity, where the system has one)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -42,15 +55,27 @@ def peak_resident_bytes() -> int | None:
 
     On Linux not from ``getrusage``: there a process starts with the peak of the one that started it.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
-        return int(line.split()[1]) * 1024 if line else None
+    if (peak := _memory("VmHWM:")) is not None:
+        return peak
     if sys.platform == "darwin":
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return None
+
+
+def resident_bytes() -> int | None:
+    """Return this process's resident memory in bytes, where the system tells it, as Linux does."""
+    return _memory("VmRSS:")
+
+
+def _memory(entry: str) -> int | None:
+    """Return an entry of Linux's account of this process in bytes; None on other systems."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    line = next((line for line in status.read_text().splitlines() if line.startswith(entry)), None)
+    return int(line.split()[1]) * 1024 if line else None
 
 
 def versions(packages: Iterable[str], missing: str = "") -> dict[str, str]:

@@ -11,6 +11,7 @@ that someone corrected, and a refusal costs one more word on the command line.
 from __future__ import annotations
 
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,10 +26,14 @@ RECORD_NAME = ".featherseg-outputs"
 
 
 class Outputs:
-    """The files that one call may write. Records are read once, so that a hundred thousand masks stay cheap."""
+    """The files that one call may write. Records are read once, so that a hundred thousand masks stay cheap.
+
+    Several threads may write at once.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Path, dict[str, set[str]]] = {}
+        self._reading = threading.Lock()
 
     def require(self, paths: Iterable[Path]) -> None:
         """Refuse files that would be lost; worth asking for all of them before the first is written.
@@ -69,17 +74,10 @@ class Outputs:
     def _record(self, folder: Path) -> dict[str, set[str]]:
         """Return the digests of what was written to a folder, by name: all of them, since a rename may have failed."""
         home = folder.resolve()
-        if home not in self._known:
-            known: dict[str, set[str]] = defaultdict(set)
-            try:
-                lines = (home / RECORD_NAME).read_text(encoding="ascii", errors="replace").splitlines()
-            except OSError:
-                lines = []
-            for line in filter(None, lines):
-                digest, _, name = line.partition("  ")
-                known[name.encode("ascii", "replace").decode("unicode_escape", "replace")].add(digest)
-            self._known[home] = known
-        return self._known[home]
+        with self._reading:
+            if home not in self._known:
+                self._known[home] = _read_record(home / RECORD_NAME)
+            return self._known[home]
 
     def _note(self, path: Path, digest: str) -> None:
         """Add a line to a folder's record, in one write to its end: two programs at once spoil nothing."""
@@ -91,6 +89,18 @@ class Outputs:
         with os.fdopen(handle, "ab") as file:
             file.write(f"\n{digest}  {name}".encode())  # the line end first: a full disk may have cut the last line
         digests.add(digest)
+
+
+def _read_record(path: Path) -> dict[str, set[str]]:
+    known: dict[str, set[str]] = defaultdict(set)
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in filter(None, lines):
+        digest, _, name = line.partition("  ")
+        known[name.encode("ascii", "replace").decode("unicode_escape", "replace")].add(digest)
+    return known
 
 
 @contextmanager

@@ -66,6 +66,18 @@ def config_from_dict(tree: dict[str, Any]) -> Config:
         raise ConfigError(_explain(tree, place.rstrip("`").lstrip("."), reason)) from error
 
 
+def without_folders(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose paths are names alone: folders of one machine say nothing on another."""
+
+    def names(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: names(value) for key, value in node.items()}
+        return Path(node).name if isinstance(node, str) and ("/" in node or "\\" in node) else node
+
+    portable: dict[str, Any] = names(tree)
+    return portable
+
+
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Return a configuration as a nested dictionary without the settings that are None."""
 

@@ -33,7 +33,7 @@ PIXELS = 2000
 """Labelled pixels of an image that are looked at: neighbours say the same."""
 MOST_NUMBERS = 6_000_000
 """Logits that a fit looks at, of all images together."""
-RANGE = (0.05, 20.0)
+RANGE = (0.1, 20.0)
 """Temperatures that are tried: at either end a network's confidence has nothing to do with it being right."""
 FEWEST = 1000
 """Pixels on which a class has to win for a temperature of its own."""
@@ -174,19 +174,20 @@ class Pixels:
         self._targets.append(targets)
 
     def halves(self) -> tuple[tuple[Logits, NDArray[np.int64]], tuple[Logits, NDArray[np.int64]]]:
-        """Return logits (n, C) and true classes (n,) of the first and the second half of the images."""
+        """Return :meth:`whole` of the first and of the second half of the images."""
         middle = (len(self._targets) + 1) // 2
         first, second = (slice(0, middle), slice(middle, None))
         return self._part(first), self._part(second)
 
     def whole(self) -> tuple[Logits, NDArray[np.int64]]:
-        """Return logits (n, C) and true classes (n,)."""
+        """Return logits (n, C) and true classes (n,), without pixels whose logits are not all finite."""
         return self._part(slice(None))
 
     def _part(self, which: slice) -> tuple[Logits, NDArray[np.int64]]:
-        logits = [np.zeros((0, self.classes), np.float32), *self._logits[which]]
-        targets = [np.zeros(0, np.uint8), *self._targets[which]]
-        return np.concatenate(logits), np.concatenate(targets).astype(np.int64)
+        logits = np.concatenate([np.zeros((0, self.classes), np.float32), *self._logits[which]])
+        targets = np.concatenate([np.zeros(0, np.uint8), *self._targets[which]]).astype(np.int64)
+        finite = np.isfinite(logits).all(axis=1)
+        return logits[finite], targets[finite]
 
 
 def calibrate_confidence(

@@ -13,6 +13,7 @@ from ..data.class_maps import open_mapped
 from ..data.datasets import SegmentationDataset, create_dataset, datasets
 from ..runtime.choose import fastest_engine
 from ..runtime.fitting import Fit
+from ..runtime.model_folder import is_model_folder, main_file
 from ..runtime.segmenter import Segmenter
 from ..runtime.sessions.base import artifact_suffixes, open_session
 from ..runtime.sessions.weights import open_weights
@@ -25,7 +26,7 @@ MODEL_SUFFIXES = (*artifact_suffixes(), ".safetensors", ".pth", ".pt")
 def split_model(words: Sequence[str | Path]) -> tuple[Path, list[Path]]:
     """Return the model that the first of `words` names, or the one that comes with featherseg, and the rest."""
     first = Path(words[0])
-    named = first.suffix.lower() in MODEL_SUFFIXES or (first / "config.toml").is_file()
+    named = first.suffix.lower() in MODEL_SUFFIXES or (first / "config.toml").is_file() or is_model_folder(first)
     return (first, [Path(word) for word in words[1:]]) if named else (STREET, [Path(word) for word in words])
 
 
@@ -42,8 +43,9 @@ def open_segmenter(
     """Open an exported file, or a run folder or weights file, as a segmenter.
 
     Args:
-        source: exported file (``.onnx``, ``.xml``, …), run folder, ``.safetensors`` or ``.pth``; published weights such
-            as ``fddwnet:cityscapes``; the street network that comes with featherseg where left out.
+        source: exported file (``.onnx``, ``.xml``, …), model folder, run folder, ``.safetensors`` or ``.pth``;
+            published weights such as ``fddwnet:cityscapes``; the street network that comes with featherseg where left
+            out.
         size: (height, width) for the network; images' own where left out.
         fit: how images come to `size`; see :class:`featherseg.runtime.segmenter.Segmenter`.
         backend: engine for an exported file: "auto" for its own, "fastest" for what
@@ -65,6 +67,8 @@ def open_segmenter(
         (64, 96)
     """
     path = Path(source)
+    if is_model_folder(path):
+        path = main_file(path)
     if path.suffix.lower() not in artifact_suffixes():
         session = open_weights(path, backend=backend, threads=threads, device=device, precision=precision)
         return Segmenter(session, size=size, fit=fit)

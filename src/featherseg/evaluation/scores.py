@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -18,7 +19,7 @@ from ..data.datasets import SegmentationDataset
 from ..runtime.prediction import Prediction
 from ..runtime.segmenter import Segmenter
 from .calibration import Reliability
-from .centerline import CenterlineDice, take_widths
+from .centerline import CenterlineDice, Widths, take_widths
 from .matching import match_classes
 from .metrics import BoundaryF1, ConfusionMatrix
 from .result import EvalResult
@@ -28,6 +29,8 @@ RULE = "classes absent from masks and predictions left out"
 Segment = Callable[[ImageArray], MaskArray]
 Watch = Callable[[int, ImageArray, MaskArray, MaskArray], None]
 """Called with a sample's index, image, target and prediction, as they are scored."""
+Counts = tuple[ConfusionMatrix, BoundaryF1 | None, CenterlineDice | None]
+"""What is counted; counts over parts of a dataset merge into those over all of it."""
 
 
 def score(
@@ -40,7 +43,7 @@ def score(
     others: bool = False,
     watch: Watch | None = None,
     progress: OnProgress = no_progress,
-) -> tuple[ConfusionMatrix, BoundaryF1 | None, CenterlineDice | None]:
+) -> Counts:
     """Segment a dataset's images and count; memory does not grow with their number.
 
     Args:
@@ -103,45 +106,22 @@ def evaluate(
         >>> 0 <= result.miou <= 1, result.protocol["resolution"]
         (True, 'original resolution')
     """
-    if not hasattr(segmenter, "segment"):
-        segmenter = Segmenter(segmenter, classes=dataset.classes)
-    matched = match_classes(segmenter.artifact.classes, dataset, class_map)
-    if matched.rule:
-        logger.info(matched.rule)
-    if not scales or min(scales) <= 0:
-        raise ConfigError(f"scales are {list(scales)}; give one or more numbers over 0")
-    if segmenter.size is not None and tuple(scales) != (1.0,):
-        fixed = "x".join(map(str, segmenter.size))
-        raise ConfigError(f"scales are {list(scales)}, but all images are resized to {fixed}; leave out size or scales")
-    single = tuple(scales) == (1.0,) and not flip
-    segment = segmenter.segment if single else averaged(segmenter, scales, flip)
-    sureness = (
-        _Sureness(segmenter, dataset.classes.ignore_index) if single and isinstance(segmenter, Segmenter) else None
-    )
-    if sureness is not None:
-        segment = sureness.segment
-    if (table := matched.predictions) is not None:
-        plain, segment = segment, lambda image: table[plain(image)]
-    widths = take_widths(matched.dataset) if boundary else None
-    lean = () if widths is None else widths.thin if thin is None else widths.chosen(thin)
-    confusion, borders, lines = score(
-        segment,
-        matched.dataset,
+    ready = prepare(
+        segmenter,
+        dataset,
+        scales=scales,
+        flip=flip,
         boundary=boundary,
-        thin=lean,
-        others=table is not None,
-        watch=sureness.watch if sureness else None,
-        progress=progress,
+        thin=thin,
+        class_map=class_map,
+        reliability=True,
     )
-    rules = protocol(
-        dataset, segmenter.size, scales, flip, segmenter.fit, long_side=segmenter.artifact.input_spec.long_side
-    )
-    rules["rule"] = f"{rules['rule']}; {matched.rule}" if matched.rule else rules["rule"]
-    found = EvalResult.from_metrics(confusion, borders, rules, lines, widths)
-    return replace(found, reliability=sureness.found) if sureness else found
+    if ready.rule:
+        logger.info(ready.rule)
+    return ready.result(ready.score(progress=progress))
 
 
-class _Sureness:
+class Sureness:
     """Segments and remembers how sure it was, to be told what would have been right.
 
     Args:
@@ -169,6 +149,115 @@ class _Sureness:
         for reliability in self.found[1:]:
             confidence = self._last.parts.confidence(mask.shape, self._temperature)
             reliability.update(target, mask, confidence, self._ignored)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An evaluation that is checked and ready, here or in any of several processes that share the images.
+
+    Args:
+        segment: RGB uint8 (H, W, 3) to class ids of the data, uint8 (H, W).
+        dataset: images and masks, as they are scored.
+        others: whether `segment` may give ids that are no class.
+        boundary: measure boundary F1, and clDice of thin classes.
+        thin: names of these; where None, their width and shape in the masks decide.
+        rules: see :func:`protocol`.
+        rule: what was done to match the classes; empty where it was nothing.
+        sureness: what `segment` goes through to be asked how sure it was; None where it is not.
+    """
+
+    segment: Segment
+    dataset: SegmentationDataset
+    others: bool
+    boundary: bool
+    thin: Sequence[str] | None
+    rules: Mapping[str, object]
+    rule: str
+    sureness: Sureness | None = None
+
+    @cached_property
+    def widths(self) -> Widths | None:
+        """How wide the classes are; None where boundaries are not measured."""
+        return take_widths(self.dataset) if self.boundary else None
+
+    @cached_property
+    def lean(self) -> tuple[int, ...]:
+        """Ids of the classes whose clDice is measured."""
+        if self.widths is None:
+            return ()
+        return self.widths.thin if self.thin is None else self.widths.chosen(self.thin)
+
+    def score(
+        self,
+        indices: Sequence[int] | None = None,
+        lean: Sequence[int] | None = None,
+        progress: OnProgress = no_progress,
+    ) -> Counts:
+        """Return the counts over samples; see :func:`score`.
+
+        Args:
+            indices: of these; all where left out.
+            lean: :attr:`lean`, where another process found it already.
+            progress: called with the numbers of images done and of all.
+        """
+        return score(
+            self.segment,
+            self.dataset,
+            indices=indices,
+            boundary=self.boundary,
+            thin=self.lean if lean is None else lean,
+            others=self.others,
+            watch=self.sureness.watch if self.sureness else None,
+            progress=progress,
+        )
+
+    def result(self, counts: Counts) -> EvalResult:
+        """Return the scores that counts over all samples mean."""
+        confusion, borders, lines = counts
+        found = EvalResult.from_metrics(confusion, borders, self.rules, lines, self.widths)
+        return replace(found, reliability=self.sureness.found) if self.sureness else found
+
+
+def prepare(
+    segmenter: Segmenter | Any,
+    dataset: SegmentationDataset,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    boundary: bool = True,
+    thin: Sequence[str] | None = None,
+    class_map: ClassMap | None = None,
+    reliability: bool = False,
+) -> Prepared:
+    """Check what :func:`evaluate` is given, and return it ready to be scored; the arguments are those.
+
+    With `reliability`, the scores say how far a single view's confidence can be trusted, too; only where one process
+    sees all images.
+
+    Raises:
+        ConfigError: see there.
+    """
+    if not hasattr(segmenter, "segment"):
+        segmenter = Segmenter(segmenter, classes=dataset.classes)
+    matched = match_classes(segmenter.artifact.classes, dataset, class_map)
+    if not scales or min(scales) <= 0:
+        raise ConfigError(f"scales are {list(scales)}; give one or more numbers over 0")
+    if segmenter.size is not None and tuple(scales) != (1.0,):
+        fixed = "x".join(map(str, segmenter.size))
+        raise ConfigError(f"scales are {list(scales)}, but all images are resized to {fixed}; leave out size or scales")
+    single = tuple(scales) == (1.0,) and not flip
+    segment = segmenter.segment if single else averaged(segmenter, scales, flip)
+    sureness = None
+    if reliability and single and isinstance(segmenter, Segmenter):
+        sureness = Sureness(segmenter, dataset.classes.ignore_index)
+        segment = sureness.segment
+    if (table := matched.predictions) is not None:
+        plain, segment = segment, lambda image: table[plain(image)]
+    rules = protocol(
+        dataset, segmenter.size, scales, flip, segmenter.fit, long_side=segmenter.artifact.input_spec.long_side
+    )
+    rules["rule"] = f"{rules['rule']}; {matched.rule}" if matched.rule else rules["rule"]
+    return Prepared(segment, matched.dataset, table is not None, boundary, thin, rules, matched.rule, sureness)
 
 
 def protocol(

@@ -257,7 +257,8 @@ def _compare_masks(
 
 def _compare_confidence(ours: Pixels, theirs: Pixels, dataset: SegmentationDataset) -> tuple[Calibration | None, float]:
     """Return the file's calibration, and the mean difference of both sides' confidence, each at its own temperature."""
-    if not len(ours.whole()[1]):
+    counts = {len(pixels.whole()[1]) for pixels in (ours, theirs)}
+    if counts == {0} or len(counts) > 1:  # nothing is labelled, or logits are no numbers, which other limits are for
         return None, math.nan
     name = f"{dataset.name} {dataset.split}"
     sides = []

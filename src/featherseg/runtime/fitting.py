@@ -184,6 +184,12 @@ def at_least_smallest(size: Size) -> Size:
     return max(size[0], MIN_SIZE), max(size[1], MIN_SIZE)
 
 
+def whole_cells(size: Size) -> Size:
+    """Return the (height, width) next to `size` of which the deepest maps of a network cover the whole, and no more."""
+    height, width = (max(round(side / GRID), 1) * GRID for side in size)
+    return height, width
+
+
 def resized(frame: ImageArray, size: Size) -> ImageArray:
     """Return an RGB frame (H, W, 3) as the network gets it at another (height, width), its shape not kept."""
     height, width = frame.shape[:2]

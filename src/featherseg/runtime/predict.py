@@ -1,11 +1,16 @@
-"""Many images through one segmenter, and their masks and overlays as files."""
+"""Many images through one segmenter, and their masks and overlays as files.
+
+Where the engine works on several images at once, a thread has each image from reading to writing: none then waits for
+another's disk or compression, and no core idles while images are read.
+"""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from os.path import realpath
 from pathlib import Path, PurePath
@@ -22,6 +27,10 @@ from ..core.progress import OnProgress, logger, no_progress
 from .draw import ALPHA, check_alpha
 from .prediction import Prediction, coverage, thresholds
 from .segmenter import Segmenter
+from .video.stages import in_order
+
+READERS = 2
+"""Threads that read and write images beside an engine that works on one at a time."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +77,11 @@ def find_images(sources: Iterable[str | Path], out: str | Path | None = None) ->
     Raises:
         DataError: a source does not exist, a folder holds none, or two files would share an output's name.
     """
-    results = set() if out is None else {realpath(folder) for folder in (Path(out), *_result_folders(Path(out)))}
+    results = set() if out is None else result_folders(out)
     found: dict[tuple[str, str], Found] = {}
     for source in map(Path, sources):
         if source.is_dir():
-            folders = list(_folders(source, results))
+            folders = list(folders_below(source, results))
             images = [
                 ((real, path.name), Found(path, path.relative_to(source)))
                 for folder, real in folders
@@ -97,7 +106,7 @@ def find_images(sources: Iterable[str | Path], out: str | Path | None = None) ->
     return list(found.values())
 
 
-def _folders(root: Path, left_out: set[str]) -> Iterator[tuple[Path, str]]:
+def folders_below(root: Path, left_out: set[str]) -> Iterator[tuple[Path, str]]:
     """Yield a folder and those below it, each with its real path, and none twice: links may go round in circles.
 
     Hidden ones are left out, and those whose real path is in `left_out`; real folders come before links to them.
@@ -114,6 +123,11 @@ def _folders(root: Path, left_out: set[str]) -> Iterator[tuple[Path, str]]:
         for each in sorted(folder.iterdir()):
             if not each.name.startswith(".") and each.is_dir():
                 (links if each.is_symlink() else folders).append(each)
+
+
+def result_folders(out: str | Path) -> set[str]:
+    """Return the real paths of the folders that results go to."""
+    return {realpath(folder) for folder in (Path(out), *_result_folders(Path(out)))}
 
 
 def _result_folders(out: Path) -> tuple[Path, Path, Path]:
@@ -177,40 +191,50 @@ def predict(
     if file is not None:
         kept = {job.image for job in jobs if job.image in kept and job.name in file.known}
     outputs.require(path for job in jobs for path in (job.results[:1] if job.image in kept else job.results))
+    classes = segmenter.artifact.classes
+    divided = segmenter.divided()
+    workers = divided.streams
+    if workers == 1 and not segmenter.session.thread_safe:
+        workers = READERS
+    lock = nullcontext() if segmenter.session.thread_safe else threading.Lock()
+
+    def work(job: _Job) -> tuple[dict[str, float], dict[str, Any]]:
+        if job.image in kept:
+            shares = coverage(np.asarray(read_ids(job.mask), np.uint8), classes)
+            return shares, file.known[job.name] if file is not None else {}
+        image = read_image(job.image)
+        with lock:
+            prediction: Prediction = divided(image)
+        if threshold is not None:
+            prediction = replace(prediction, mask=prediction.masked(threshold))
+        try:
+            if job.overlay is not None:
+                drawn = prediction.overlay(alpha=alpha, background=background, fade=confidence)
+                write_image(job.overlay, drawn, outputs.write)
+            if job.confidence is not None and prediction.confidence is not None:
+                grey = np.rint(prediction.confidence * 255).astype(np.uint8)
+                write_image(job.confidence, grey, outputs.write)
+            write_mask(job.mask, prediction.mask, prediction.classes, outputs.write)
+        except OSError as error:
+            raise DataError(f"cannot write to {out} ({error.strerror}); choose another folder with -o") from error
+        said = {"image": job.name, "mask": str(job.mask)}
+        return prediction.coverage(), said | prediction.to_dict(polygons=polygons) if file is not None else {}
+
+    finished: list[_Job] = []
     shares: Counter[str] = Counter()
-    with nullcontext() if file is None else file:
-        for done, job in enumerate(jobs, start=1):
-            if job.image in kept:
-                shares.update(coverage(np.asarray(read_ids(job.mask), np.uint8), segmenter.artifact.classes))
-                said = file.known[job.name] if file is not None else {}
-            else:
-                prediction: Prediction = segmenter(read_image(job.image))
-                if threshold is not None:
-                    prediction = replace(prediction, mask=prediction.masked(threshold))
-                try:
-                    if job.overlay is not None:
-                        drawn = prediction.overlay(alpha=alpha, background=background, fade=confidence)
-                        write_image(job.overlay, drawn, outputs.write)
-                    if job.confidence is not None and prediction.confidence is not None:
-                        grey = np.rint(prediction.confidence * 255).astype(np.uint8)
-                        write_image(job.confidence, grey, outputs.write)
-                    write_mask(job.mask, prediction.mask, prediction.classes, outputs.write)
-                except OSError as error:
-                    raise DataError(
-                        f"cannot write to {out} ({error.strerror}); choose another folder with -o"
-                    ) from error
-                shares.update(prediction.coverage())
-                said = {"image": job.name, "mask": str(job.mask)}
-                said |= prediction.to_dict(polygons=polygons) if file is not None else {}
+    with nullcontext() if file is None else file, closing(in_order(work, jobs, workers, threading.Event())) as results:
+        for job, (shown, said) in results:
+            finished.append(job)
+            shares.update(shown)
             if file is not None:
                 file.add(said)
-            progress(done, len(jobs))
-    means = {name: share / len(jobs) for name, share in shares.items()}
+            progress(len(finished), len(jobs))
+    means = {name: share / len(finished) for name, share in shares.items()} if finished else {}
     return PredictResult(
-        tuple(job.mask for job in jobs),
-        tuple(job.overlay for job in jobs if job.overlay is not None),
+        tuple(job.mask for job in finished),
+        tuple(job.overlay for job in finished if job.overlay is not None),
         means,
-        tuple(job.confidence for job in jobs if job.confidence is not None),
+        tuple(job.confidence for job in finished if job.confidence is not None),
     )
 
 

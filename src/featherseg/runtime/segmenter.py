@@ -19,12 +19,14 @@ from ..core.types import ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
 from .confidence import Temperature, scales_of, upsample_confidence
 from .draw import overlay
-from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces
+from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces, whole_cells
 from .postprocess import kernels, upsample_argmax
 from .prediction import Parts, Prediction
 from .sessions.base import Session, open_session
 from .sessions.weights import is_network, is_weights, open_weights
 
+MAX_SCALE = 16.0
+"""More than any network is worth being shown."""
 Frame = ImageArray | str | Path | Image.Image
 """What :class:`Segmenter` takes for a picture: an array, a file, or a picture of Pillow's."""
 
@@ -43,6 +45,8 @@ class Segmenter:
             ``"letterbox"``: resized to fit into it with their shape kept, the rest padded. ``"tile"``: cut into
             overlapping tiles of it, for large frames; memory beyond the mask does not grow with them, but the network
             sees no more than a tile at once.
+        scale: where there is no `size`: how much larger or smaller than usual the network sees frames. It then sees
+            whole multiples of 32 pixels, since others fall between its logits and cost up to a point of mIoU.
         backend: which engine opens a path; see :func:`featherseg.runtime.sessions.base.open_session`.
         threads: threads of that engine; all that the process may use where not given.
         classes: of a network in memory, which does not say what its logits mean; ``class_0``, … where left out.
@@ -71,6 +75,7 @@ class Segmenter:
         *,
         size: tuple[int, int] | None = None,
         fit: Fit | None = None,
+        scale: float = 1.0,
         backend: str = "auto",
         threads: int | None = None,
         classes: ClassSet | None = None,
@@ -79,6 +84,10 @@ class Segmenter:
     ) -> None:
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ConfigError(f"size is {size}; give (height, width) of at least 1 pixel each")
+        if not 0 < scale <= MAX_SCALE or (size is not None and scale != 1):
+            raise ConfigError(
+                f"scale is {scale} and size {size}; give one of them, scales over 0 and up to {MAX_SCALE:g}"
+            )
         options = {} if threads is None else {"threads": threads}
         if classes is not None and not is_network(source):
             raise ConfigError("classes are of a network in memory; files and sessions have their own, so leave it out")
@@ -100,6 +109,9 @@ class Segmenter:
         else:
             self.session = source
         self._fixed = self.session.size is not None
+        if self._fixed and scale != 1:
+            raise ConfigError(f"scale is {scale}, but the file takes images of one size alone; leave it out")
+        self.scale = scale
         self.size = size if size is not None else self.session.size
         self.fit = check_fit(fit, self.size, self.artifact.stride)
         self.confidence = confidence
@@ -124,6 +136,33 @@ class Segmenter:
         other = copy.copy(self)
         other._plan = self._planned_session(canvases.most_common(1)[0][0])
         return other
+
+    def divided(self) -> Segmenter:
+        """Return a segmenter for several threads at once: each has a frame of its own, where the engine can do that.
+
+        Masks are the same, and there are more of them a second; each comes later. :attr:`streams` says how many threads
+        it is for. It is this one itself where there is nothing to divide.
+
+        Raises:
+            ArtifactError: the file has gone in the meantime.
+        """
+        session = self.session.divided()
+        if session is self.session:
+            return self
+        other = copy.copy(self)
+        other.session, other._plan = session, None
+        if self._plan is not None:
+            other._plan = other._planned_session(self._plan[0])
+        return other
+
+    def seen(self, frame_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) at which the network sees frames of a (height, width), or tiles of them."""
+        return self._pieces(frame_size)[0].canvas
+
+    @property
+    def streams(self) -> int:
+        """How many threads it is best called from at once."""
+        return self.session.streams
 
     def surely(self, temperature: Temperature | None = None) -> Segmenter:
         """Return the same segmenter with predictions that say how sure they are, at a temperature of its own."""
@@ -262,12 +301,13 @@ class Segmenter:
     def _pieces(self, frame_size: tuple[int, int], scale: float = 1.0) -> list[Piece]:
         """Return what of frames of a size goes through the network at once."""
         spec = self.artifact.input_spec
+        natural = spec.size(frame_size, scale * self.scale)
         red, green, blue = (min(max(round(255 * part), 0), 255) for part in spec.mean)
         return pieces(
             frame_size,
             self.size,
             self.fit,
-            natural=spec.size(frame_size, scale),
+            natural=natural if self.scale == 1 else whole_cells(natural),
             stride=self.artifact.stride,
             color=(red, green, blue),
             fixed=self._fixed,

@@ -93,10 +93,11 @@ def time_in_turns(
 
     tasks = {name: task(segmenter) for name, segmenter in segmenters.items()}
     turns = take_turns(tasks, runs=runs, warmup=warmup, progress=progress)
-    return {name: _joined(latencies, warmup) for name, latencies in turns.items()}
+    return {name: joined(latencies, warmup) for name, latencies in turns.items()}
 
 
-def _joined(latencies: Sequence[Latency], warmup: int) -> Latency:
+def joined(latencies: Sequence[Latency], warmup: int) -> Latency:
+    """Return the runs of several measurements of one thing as one, in the order given."""
     names = latencies[0].stages
     stages = {stage: tuple(ms for latency in latencies for ms in latency.stages[stage]) for stage in names}
     return Latency(stages, warmup, latencies[0].device)

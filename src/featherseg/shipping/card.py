@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..core import formatting
 from ..runtime.artifact import Artifact
@@ -16,7 +16,15 @@ MAX_FILES = 4
 _PICTURES = "Pictures in the reports and golden.png may be of this data; the same terms then hold for them."
 
 
-def model_card(artifact: Artifact, report: ShipReport, main: str, *, data: str, terms: str) -> str:
+def model_card(
+    artifact: Artifact,
+    report: ShipReport,
+    main: str,
+    *,
+    data: str,
+    terms: str,
+    folders: Mapping[str, str] | None = None,
+) -> str:
     """Return a Markdown page.
 
     Args:
@@ -25,10 +33,11 @@ def model_card(artifact: Artifact, report: ShipReport, main: str, *, data: str, 
         main: name of the main ONNX file.
         data: what the model was trained on, a few formatting.
         terms: the data's terms of use, as its owners word them.
+        folders: what each folder that goes along is, by name.
     """
     sections = [
         f"# {_plain(report.name)}\n\n{_about(artifact, report)}",
-        f"## Files\n\n{_files(report)}\n{_protocol(report)}",
+        f"## Files\n\n{_files(report)}\n{_folders(folders or {})}{_protocol(report)}",
         f"## Run it\n\n{_run(artifact, main)}",
         f"## Classes\n\n{_classes(artifact, report)}",
         f"## Data and its terms\n\n{_plain(data)}\n\n{_quote(terms)}\n\n{_PICTURES}",
@@ -80,6 +89,11 @@ def _files(report: ShipReport) -> str:
         )
     )
     return _table(head, rows)
+
+
+def _folders(folders: Mapping[str, str]) -> str:
+    lines = "".join(f"- `{name}/`: {_plain(says)}\n" for name, says in folders.items())
+    return f"{lines}\n" if lines else ""
 
 
 def _verdict(file: ShippedFile) -> str:

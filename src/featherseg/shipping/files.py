@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compress.quantize import QuantizeConfig, quantize
+from ..compress.proven import quantize_proven
+from ..compress.quantize import QuantizeConfig
 from ..core.config import ShipConfig
-from ..core.errors import ConfigError, VerificationError, require
+from ..core.errors import ConfigError, VerificationError, did_you_mean, require
 from ..core.files import sha256
 from ..core.progress import counting
 from ..core.types import ClassSet, ImageArray, Latency
 from ..evaluation.benchmark import time_in_turns
-from ..exporting.onnx import write_artifact
 from ..exporting.targets import Target, export_target_verified, targets
 from ..exporting.verdict import Quality, VerifyResult
-from ..exporting.verify import verify
 from ..models.checkpoint import Checkpoint
-from ..runtime.artifact import read_artifact
 from ..runtime.containers import file_parts
 from ..runtime.segmenter import Segmenter
 from ..runtime.sessions.cuda import Driver, DriverError
 from .context import ShipContext
+from .folder_targets import FolderTarget, folder_targets
 from .report.figures import ShippedFile, latency_table
 
 INT8_FLAVOURS = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -57,6 +56,24 @@ class BuiltFile:
     def parts(self) -> list[Path]:
         """The file and those that it needs beside it."""
         return file_parts(self.path)
+
+
+def chosen_targets(names: Iterable[str]) -> tuple[list[Target], list[FolderTarget]]:
+    """Return the targets of these names: those that are files, and those that are folders.
+
+    Raises:
+        ConfigError: there is none of such a name.
+    """
+    files: list[Target] = []
+    folders: list[FolderTarget] = []
+    for name in dict.fromkeys(names):
+        if name in folder_targets:
+            folders.append(folder_targets.get(name))
+        elif name in targets:
+            files.append(targets.get(name))
+        else:
+            raise ConfigError(f"unknown target {name!r}; {did_you_mean(name, [*targets, *folder_targets])}")
+    return files, folders
 
 
 def check_targets(chosen: Sequence[Target], config: ShipConfig) -> None:
@@ -141,24 +158,19 @@ def _int8_file(
         max_drop=context.config.max_drop, flavour=INT8_FLAVOURS[target.name], threads=context.threads
     )
     try:
-        result = quantize(source, path, images, context.val_set, settings)
         with counting(f"verify {path.name}", len(context.val_set)) as progress:
-            verified = verify(
-                checkpoint.model,
+            result, verified = quantize_proven(
+                checkpoint,
+                source,
                 path,
+                images,
                 context.val_set,
+                settings,
                 tolerance=context.tolerance("int8"),
-                backend=target.backend,
-                threads=context.threads,
                 progress=progress,
             )
     except VerificationError as error:
         return BuiltFile(path, target.name, "int8", None, str(error))
-    if not verified.passed:
-        for part in BuiltFile(path, target.name, "int8", None).parts:
-            part.unlink()
-        return BuiltFile(path, target.name, "int8", None, verified.explanation)
-    write_artifact(path, verified.stamped(read_artifact(path)))
     stayed = f"{len(result.fp32_layers)} of {result.layers} layers stayed fp32"
     return BuiltFile(path, target.name, "int8", verified, note=stayed)
 
@@ -207,6 +219,7 @@ def shipped(
         latency_ms=latency_table(latency),
         twin_latency_ms=twin_ms,
         slower=latency.percentile(50) > twin_ms,  # false where it has no twin
+        calibration=file.verified.calibration.to_dict() if file.verified.calibration else {},
         timing=f"{latency.runs} runs in turns with the others, after {latency.warmup}; {sizes}",
     )
 

@@ -8,40 +8,38 @@
     labels.json                 classes, colours, ignored id, and the main file's name
     golden.png, golden_mask.png an image and its mask by the main file
     run.py                      runs and checks the main file with onnxruntime and NumPy
+    web/, triton/, ovms/        and other targets that are folders, see :mod:`.folder_targets`
     SHA256SUMS                  of all of these, for sha256sum -c
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import struct
-import tempfile
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.errors import ArtifactError, ConfigError, VerificationError
-from ..core.files import TEMPORARY, sha256
-from ..core.types import MIN_SIZE, ClassSet, ImageArray
+from ..core.files import sha256
+from ..core.plain_png import plain_png
+from ..core.types import MIN_SIZE, ImageArray
+from ..core.whole_folders import SUMS, check_untouched, read_sums, whole_folder
 from ..runtime.artifact import Artifact
 from ..runtime.fitting import resized
+from ..runtime.model_folder import LABELS
 from ..runtime.segmenter import Segmenter
 from .card import model_card
+from .folder_targets import FolderSource, FolderTarget
 from .report.figures import ShipReport
 from .report.page import read_report, write_report
 
-CARD, LABELS, RUN, SUMS = "README.md", "labels.json", "run.py", "SHA256SUMS"
+CARD, RUN = "README.md", "run.py"
 GOLDEN, GOLDEN_MASK = "golden.png", "golden_mask.png"
 REPORT = ("report.json", "report.html")
 OWN_NAMES = frozenset({CARD, LABELS, RUN, SUMS, GOLDEN, GOLDEN_MASK, *REPORT})
-LITTER = frozenset({"__pycache__", ".DS_Store"})
-"""What programs leave in folders without being asked; it may go with the folder."""
 
 _EXAMPLE = Path(__file__).with_name("onnxruntime_only.py.txt")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -59,6 +57,7 @@ def write_model_folder(
     terms: str,
     main: str | None = None,
     threads: int | None = None,
+    folders: Sequence[FolderTarget] = (),
 ) -> Path:
     """Write a model folder: whole, or not at all.
 
@@ -76,6 +75,7 @@ def write_model_folder(
         terms: the data's terms of use.
         main: name of the ONNX file that others shall run; the first of `files` where not given.
         threads: threads to make the golden mask with.
+        folders: what goes along as a folder of its own, made from the main file.
 
     Returns:
         `folder`.
@@ -87,7 +87,6 @@ def write_model_folder(
         VerificationError: a file failed its verification.
     """
     folder = Path(folder)
-    place = folder.resolve()  # a link stays a link
     paths = [Path(file) for file in files]
     sources = {path.name: path for path in paths}
     check_replaceable(folder)
@@ -101,11 +100,7 @@ def write_model_folder(
         raise ConfigError(
             f"golden image is {golden.dtype} {golden.shape}; give RGB uint8 (H, W, 3) of at least {MIN_SIZE} a side"
         )
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"{TEMPORARY}{place.name}."))
-    try:
-        built = temporary / "new"
-        built.mkdir()  # with the usual rights, unlike the temporary folder
+    with whole_folder(folder) as built:
         for name, source in sources.items():
             shutil.copyfile(source, built / name)
         _check_sums(built, report)
@@ -120,17 +115,11 @@ def write_model_folder(
         labels = {"model": main, **artifact.classes.to_dict()}
         (built / LABELS).write_text(json.dumps(labels, indent=1) + "\n", encoding="utf-8")
         shutil.copyfile(_EXAMPLE, built / RUN)
-        card = model_card(artifact, report, main, data=data, terms=terms)
+        for target in folders:
+            target(FolderSource(built / main, golden, threads), built)
+        card = model_card(artifact, report, main, data=data, terms=terms, folders={f.name: f.says for f in folders})
         (built / CARD).write_bytes(card.encode("utf-8", "replace"))
         write_report(report, built)
-        sums = "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(built.iterdir()))
-        (built / SUMS).write_bytes(sums.encode())
-        for path in built.iterdir():
-            with path.open("rb+") as stream:
-                os.fsync(stream.fileno())
-        _swap(built, place, temporary / "old")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -147,38 +136,31 @@ def check_replaceable(folder: str | Path) -> None:
         raise ConfigError(f"{folder} is a file; give another name for the model folder")
     try:
         read_report(place)
-        listed = {line.split()[1]: line.split()[0] for line in (place / SUMS).read_text("utf-8").splitlines()}
-    except (ArtifactError, OSError, ValueError, IndexError) as error:
+        read_sums(place)
+    except (ArtifactError, OSError, ValueError) as error:
         raise ConfigError(
             f"{folder} exists and is no whole model folder of featherseg's; give another name or remove it"
         ) from error
-    strangers = {path.name for path in place.iterdir()} - listed.keys() - LITTER - {SUMS}
-    if strangers:
-        raise ConfigError(f"{folder} holds {min(strangers)!r}, which featherseg did not write; move it elsewhere first")
-    edited = [name for name, digest in listed.items() if (place / name).is_file() and sha256(place / name) != digest]
-    if edited:
-        raise ConfigError(f"{folder} holds {min(edited)!r}, which was edited since; move the folder elsewhere first")
+    check_untouched(folder)
 
 
-def plain_png(pixels: NDArray[np.uint8], classes: ClassSet | None = None) -> bytes:
-    """Return a PNG whose rows are not filtered and whose pixels are one chunk, so that ten lines can read it.
+def read_model_folder(folder: str | Path) -> tuple[Path, Path]:
+    """Return the main file and the golden image of a model folder.
 
-    Args:
-        pixels: RGB (H, W, 3), or class ids (H, W).
-        classes: colours of ids.
+    Raises:
+        ConfigError: it is none.
     """
-    height, width = pixels.shape[:2]
-    kind = 2 if pixels.ndim == 3 else 3  # RGB or palette; PNG specification, table 11.1
-    rows = np.zeros((height, 1 + pixels[0].size), np.uint8)  # each begins with its filter: none
-    rows[:, 1:] = pixels.reshape(height, -1)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))]
-    if classes is not None:
-        chunks.append((b"PLTE", classes.palette().tobytes()))
-    chunks += [(b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")]
-    parts = [
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    folder = Path(folder)
+    try:
+        name = json.loads((folder / LABELS).read_text("utf-8"))["model"]
+        found = folder / str(name), folder / GOLDEN
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(
+            f"{folder} is no folder that featherseg ship wrote; give that, or an .onnx file (featherseg export RUN)"
+        ) from error
+    if missing := next((path for path in found if not path.is_file()), None):
+        raise ConfigError(f"{missing} does not exist; ship the network again")
+    return found
 
 
 def _check_files(sources: dict[str, Path], count: int, report: ShipReport) -> None:
@@ -213,16 +195,3 @@ def _check_sums(built: Path, report: ShipReport) -> None:
             raise ArtifactError(
                 f"{file.name} is not the file that the report is about: its SHA-256 differs; verify it again"
             )
-
-
-def _swap(built: Path, place: Path, old: Path) -> None:
-    """Put a finished folder in its place; if that fails, what was there is there again."""
-    if not place.exists():
-        built.rename(place)
-        return
-    place.rename(old)
-    try:
-        built.rename(place)
-    except BaseException:
-        old.rename(place)
-        raise

@@ -26,7 +26,6 @@ from ..core.images import read_image
 from ..core.progress import counting, logger
 from ..core.types import ImageArray, Latency
 from ..evaluation.scores import protocol
-from ..exporting.targets import targets
 from ..exporting.verdict import VerifyResult
 from ..exporting.verify import export_verified
 from ..models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -37,7 +36,7 @@ from ..runtime.segmenter import Segmenter
 from ..training.fit import fit
 from ..training.run_folder import RunFolder, environment
 from .context import ShipContext
-from .files import BuiltFile, build_files, by_class, check_targets, shipped, time_files
+from .files import BuiltFile, build_files, by_class, check_targets, chosen_targets, shipped, time_files
 from .folder import check_replaceable, write_model_folder
 from .report.figures import ShipReport, Step, WorstImage
 from .report.worst import worst_images
@@ -107,7 +106,7 @@ def ship(
     source = open_source(run, model, data, kind)
     run, checkpoint, whole, val_set = source.run, source.checkpoint, source.whole, source.val_set
     config = config or (whole.ship if whole else ShipConfig())
-    chosen = [targets.get(name) for name in dict.fromkeys(("onnx", *config.to))]
+    chosen, folders = chosen_targets(("onnx", *config.to))
     check_targets(chosen, config)
     check_replaceable(out)
     if config.prune and whole is None:
@@ -138,6 +137,7 @@ def ship(
             terms=terms or "Not stated. Ask whoever made the images before giving this model away.",
             main=best.path.name,
             threads=context.threads,
+            folders=folders,
         )
     failed = [f"{file.path.name}: {file.failure}" for file in built if file.failure]
     if failed:

@@ -32,8 +32,8 @@ from .failures import go_on
 from .fit import fit, with_lasting_paths, with_pruned_start
 from .results import markdown_table, read_run, spread
 from .run_folder import RunFolder
+from .run_groups import FOLDS_FILE
 
-FILE = "folds.json"
 PAGE = "folds.md"
 
 NOTE = (
@@ -101,7 +101,7 @@ def fit_folds(config: Config, folds: int, *, quiet: bool = False) -> FoldsResult
     if folds < 2:
         raise ConfigError(f"folds is {folds}; give 2 or more")
     path = Path(config.out) / config.name
-    if (path / FILE).exists():
+    if (path / FOLDS_FILE).exists():
         raise ConfigError(
             f"{path} holds folds already; go on with them by --resume {quoted(path)}, or choose another name or out"
         )
@@ -112,7 +112,7 @@ def fit_folds(config: Config, folds: int, *, quiet: bool = False) -> FoldsResult
     images = [[dataset.stem(i) for i in range(len(dataset))] for dataset in sets]
     with folder_lock(path):
         plan = {"folds": folds, "config": config_to_dict(config), "images": images}
-        _write(path / FILE, json.dumps(plan, indent=1))
+        _write(path / FOLDS_FILE, json.dumps(plan, indent=1))
         return _train(path, config, folds, quiet)
 
 
@@ -128,12 +128,12 @@ def resume_folds(folder: str | Path, *, quiet: bool = False) -> FoldsResult:
     """
     path = Path(folder)
     if not holds_folds(path):
-        raise CheckpointError(f"{path} is no folder of folds: it holds no {FILE}")
+        raise CheckpointError(f"{path} is no folder of folds: it holds no {FOLDS_FILE}")
     try:
-        plan = parse_json(read_text(path / FILE, 64 << 20))
+        plan = parse_json(read_text(path / FOLDS_FILE, 64 << 20))
         config, folds = config_from_dict(plan["config"]), int(plan["folds"])
     except (ValueError, KeyError, TypeError, FeathersegError) as error:
-        raise CheckpointError(f"{path / FILE} is damaged ({first_line(error)}); restore it") from error
+        raise CheckpointError(f"{path / FOLDS_FILE} is damaged ({first_line(error)}); restore it") from error
     config = msgspec.structs.replace(config, out=str(path.parent), name=path.name)
     with folder_lock(path):
         return _train(path, config, folds, quiet)
@@ -141,7 +141,7 @@ def resume_folds(folder: str | Path, *, quiet: bool = False) -> FoldsResult:
 
 def holds_folds(folder: str | Path) -> bool:
     """Return whether a folder is one of folds."""
-    return (Path(folder) / FILE).is_file()
+    return (Path(folder) / FOLDS_FILE).is_file()
 
 
 def fold_config(config: Config, fold: int, folds: int) -> Config:
@@ -175,8 +175,8 @@ def _train(path: Path, config: Config, folds: int, quiet: bool) -> FoldsResult:
         with _told(path):
             fit(fold_config(config, k, folds), resume=(run.path / "config.toml").is_file(), quiet=quiet)
     result = _collect(path, config, folds)
-    plan = parse_json(read_text(path / FILE, 64 << 20))
-    _write(path / FILE, json.dumps({**plan, "scores": result.to_dict() | {"run": path.name}}, indent=1))
+    plan = parse_json(read_text(path / FOLDS_FILE, 64 << 20))
+    _write(path / FOLDS_FILE, json.dumps({**plan, "scores": result.to_dict() | {"run": path.name}}, indent=1))
     _write(path / PAGE, f"# {path.name}\n\n{markdown_table(result.columns, result.rows)}\n{result.note}.\n")
     return result
 

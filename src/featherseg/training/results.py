@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,9 @@ from ..core.config import Config
 from ..core.errors import CheckpointError, first_line
 from ..core.files import write_atomically
 from ..core.formatting import percent
-from ..core.recipes import config_from_dict, config_to_dict, config_to_toml, load_config
+from ..core.recipes import config_from_dict, config_to_dict, config_to_toml, load_config, without_folders
 from ..core.text_files import parse_json, read_text, shortened
+from .run_groups import Run, by_recipe, fold_suffix, group_name, held_out, runs_in, tell_held_out, trained_on
 from .run_log import read_log
 
 CURVE_EPOCHS = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 400)
@@ -25,7 +25,7 @@ HEADER = """# Results
 
 Written by `featherseg report` from the run folders; do not edit by hand. Every figure is at the masks' original
 resolution, single scale, dataset-level mIoU over the classes that occur. *Folds* come first: each run is judged on
-recordings that it was not trained on, after its last epoch, and the figure is the mean of the folds. Other figures are
+recordings or images that it was not trained on, and the figure is the mean of the folds. Other figures are
 of the validation split on which the best epoch was chosen. Runs that differ in their seed alone are one line: mean ±
 standard deviation (of the sample). Hours (a run's mean) and images/s are of training, with whatever else the machine
 was doing meanwhile.
@@ -38,9 +38,6 @@ Runs that go on another time. Their rates have not come down yet, so the curves 
 
 MORE_SCORES = {"Dice": "dice", "precision": "precision", "recall": "recall", "clDice": "cldice_per_class"}
 """Scores by class that results of today hold, by their titles."""
-
-Run = dict[str, Any]
-"""What :func:`read_run` returns."""
 
 
 def read_run(folder: str | Path) -> Run:
@@ -77,17 +74,19 @@ def read_run(folder: str | Path) -> Run:
 def results_markdown(folders: Iterable[str | Path]) -> str:
     """Return a page of all runs: one table, then each run's classes, curve and recipe; unfinished ones come last.
 
+    A folder of folds stands for the runs in it.
+
     Raises:
         CheckpointError: a folder is no run, or damaged.
     """
-    runs = [read_run(folder) for folder in folders]
-    _tell_held_out(runs)
+    runs = [read_run(run) for folder in folders for run in runs_in(folder)]
+    tell_held_out(runs)
     sections = []
-    for group in _by_recipe(run for run in runs if run["result"] is not None):
+    for group in by_recipe(run for run in runs if run["result"] is not None):
         with damage_named(group):
             score = statistics.fmean(run["result"]["miou"] or 0.0 for run in group)
-            order = (group[0]["config"].data.name, not _folds(group), -score)
-            details = [f"## {_name(group)}\n", _protocol(group), _classes(group), _curve(group), _recipe(group[0])]
+            order = (group[0]["config"].data.name, not held_out(group), -score)
+            details = [f"## {group_name(group)}\n", _protocol(group), _classes(group), _curve(group), _recipe(group[0])]
             sections.append((order, _summary(group), details))
     sections.sort(key=lambda section: section[0])
     columns = (
@@ -119,7 +118,7 @@ def write_scores(folders: Iterable[str | Path], path: str | Path) -> Path:
         CheckpointError: a folder is no run, or damaged.
     """
     best: dict[str, dict[str, dict[str, Any]]] = {}
-    for run in map(read_run, folders):
+    for run in (read_run(run) for folder in folders for run in runs_in(folder)):
         result, config = run["result"], run["config"]
         if result is None or result["miou"] is None:
             continue
@@ -145,74 +144,19 @@ def damage_named(group: Sequence[Run]) -> Iterator[None]:
         raise CheckpointError(f"run {where} has a damaged file: {reason}") from error
 
 
-def _by_recipe(runs: Iterable[Run]) -> list[list[Run]]:
-    """Return the runs in groups that differ in nothing but seed, name and folder, or are folds by recording.
-
-    The names of folds end alike, such as ``_0001TP``, in whatever a recipe names: a fold's teacher is a fold too.
-    """
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        tree = _portable(config_to_dict(run["config"]))
-        recipe = json.dumps({key: value for key, value in tree.items() if key not in ("seed", "name", "out")})
-        if recordings := _recordings(run):
-            recipe = recipe.replace(json.dumps(recordings), "folds").replace(_suffix(run), "")
-        groups.setdefault(recipe, []).append(run)
-    return [sorted(group, key=lambda run: (_recordings(run), run["config"].seed)) for group in groups.values()]
-
-
-def _recordings(run: Run) -> Any:
-    """Return the recordings that a run was trained on, as its recipe gives them; nothing where it has all."""
-    return run["config"].data.options.get("recordings") or ""
-
-
-def _suffix(run: Run) -> str:
-    """Return the end of a fold's name that tells it from the others, with the character before it."""
-    name = str(run["config"].name)
-    return name[name.rfind("_") :] if "_" in name else ""
-
-
-def _tell_held_out(runs: Sequence[Run]) -> None:
-    """Note in each run that was trained on some recordings which others it was judged on: all that any run has."""
-    everything: dict[str, set[str]] = {}
-    for run in runs:
-        everything.setdefault(run["config"].data.name, set()).update(_listed(_recordings(run)))
-    for run in runs:
-        if own := _listed(_recordings(run)):
-            others = sorted(everything[run["config"].data.name].difference(own))
-            run["held_out"] = ", ".join(others) or "other recordings"
-
-
-def _folds(group: Sequence[Run]) -> list[str]:
-    """Return which recordings each run of a group was judged on; nothing where it was a split that recordings share."""
-    return [run["held_out"] for run in group if "held_out" in run]
-
-
-def _listed(recordings: Any) -> list[str]:
-    words = recordings.split(",") if isinstance(recordings, str) else recordings
-    return [word.strip() for word in words if word.strip()]
-
-
-def _name(group: Sequence[Run]) -> str:
-    """Return the runs' name, without the seed or fold at its end if there are several."""
-    name = str(group[0]["config"].name)
-    if _folds(group):
-        return name.removesuffix(_suffix(group[0]))
-    return re.sub(r"[-_.]?(seed|s)?\d+$", "", name) if len(group) > 1 else name
-
-
 def _summary(group: Sequence[Run]) -> tuple[str, ...]:
-    config, result, folds = group[0]["config"], group[0]["result"], _folds(group)
+    config, result, folds = group[0]["config"], group[0]["result"], held_out(group)
     size = "x".join(map(str, config.augment.crop))
     hours = statistics.fmean(sum(row["seconds"] for row in run["log"]) / 3600 for run in group)
     speed = statistics.median(row["images_per_second"] for run in group for row in run["log"])
     return (
-        _name(group),
+        group_name(group),
         config.model.name,
         f"{result['params'] / 1e6:.2f}",
         f"{result['gmacs']:.2f} at {size}",
         f"{result['protocol']['dataset']}",
-        _judged_on(folds) or f"{result['protocol']['split']}",
-        _start(config, _suffix(group[0]) if folds else ""),
+        _judged_on(group) or f"{result['protocol']['split']}",
+        _start(config, fold_suffix(group[0]) if folds else ""),
         f"{max(run['result']['epochs'] for run in group)}",
         (_mean if folds else spread)([run["result"]["miou"] for run in group]),
         (_mean if folds else spread)([run["result"]["boundary_f1"] for run in group]),
@@ -221,8 +165,10 @@ def _summary(group: Sequence[Run]) -> tuple[str, ...]:
     )
 
 
-def _judged_on(folds: Sequence[str]) -> str:
-    return f"{len(folds)} folds by recording" if len(folds) > 1 else "".join(folds)
+def _judged_on(group: Sequence[Run]) -> str:
+    folds = held_out(group)
+    kind = "folds by recording" if group[0]["config"].data.name != "fold" else "folds"
+    return f"{len(folds)} {kind}" if len(folds) > 1 else "".join(folds)
 
 
 def _start(config: Config, fold: str = "") -> str:
@@ -245,12 +191,13 @@ def _protocol(group: Sequence[Run]) -> str:
     where = env["gpu"] or f"{env['cpu']}, threads: {env['threads']}"
     plural = "s" * (len(group) > 1)
     seeds = sorted({run["config"].seed for run in group})
-    if folds := _folds(group):
+    if folds := held_out(group):
         judged = "; ".join(
-            f"{fold}, {run['result']['protocol']['images']} images, trained on {', '.join(_listed(_recordings(run)))}"
+            f"{fold}, {run['result']['protocol']['images']} images, trained on {trained_on(run)}"
             for fold, run in zip(folds, group, strict=True)
         )
-        data = f"{protocol['dataset']}, judged on recordings never trained on ({judged}), {protocol['resolution']}"
+        unseen = "images" if config.data.name == "fold" else "recordings"
+        data = f"{protocol['dataset']}, judged on {unseen} never trained on ({judged}), {protocol['resolution']}"
     else:
         data = f"{protocol['dataset']} {protocol['split']}, {protocol['images']} images, {protocol['resolution']}"
         data += f"; trained on the {config.data.train_split} split"
@@ -273,20 +220,20 @@ def _classes(group: Sequence[Run]) -> str:
     results = [run["result"] for run in group]
     rows = []
     for title, key in (("IoU", "iou"), ("boundary F1", "boundary_f1_per_class")):
-        if folds := _folds(group):
+        if folds := held_out(group):
             mean = key.replace("iou", "miou").removesuffix("_per_class")
             for fold, result in zip(folds, results, strict=True):
                 rows.append((f"{title}, {fold}", percent(result[mean]), *(percent(value) for value in result[key])))
         else:
             columns = zip(*(result[key] for result in results), strict=True)
             rows.append((title, *(spread(value) for value in columns)))
-    if not _folds(group):
+    if not held_out(group):
         for title, key in MORE_SCORES.items():
             if all(key in result for result in results):  # runs of 0.1 have none of them
                 scores = list(zip(*(result[key] for result in results), strict=True))
                 if any(value is not None for by_run in scores for value in by_run):
                     rows.append((title, *map(spread, scores)))
-    means = ("mean",) if _folds(group) else ()
+    means = ("mean",) if held_out(group) else ()
     return markdown_table(("", *means, *results[0]["classes"]["names"]), rows)
 
 
@@ -322,20 +269,8 @@ def _so_far(run: Run) -> str:
 
 
 def _recipe(run: Run) -> str:
-    recipe = config_to_toml(config_from_dict(_portable(config_to_dict(run["config"]))))
+    recipe = config_to_toml(config_from_dict(without_folders(config_to_dict(run["config"]))))
     return f"<details><summary>recipe</summary>\n\n```toml\n{recipe}```\n\n</details>\n"
-
-
-def _portable(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration whose paths are names alone: folders of one machine say nothing on another."""
-
-    def names(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: names(value) for key, value in node.items()}
-        return Path(node).name if isinstance(node, str) and ("/" in node or "\\" in node) else node
-
-    portable: dict[str, Any] = names(tree)
-    return portable
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

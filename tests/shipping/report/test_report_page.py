@@ -140,6 +140,14 @@ def test_pages_of_any_size(files: int, classes: int) -> None:
         assert shown == set(names[-24:])  # those that lose most, of the one file that loses anything
 
 
+def test_the_table_of_classes_has_dice() -> None:
+    classes = ClassSet(("road", "sky", "car"))
+    file = shipped(classes=classes.names, iou={"road": 0.5, "sky": NAN, "car": 1.0})
+    words = Page(render(shipping(classes=classes, files=(file,), fp32_iou={"road": 0.6, "sky": NAN, "car": 1.0}))).words
+    row = words.index("mean", words.index("as a table, with Dice"))
+    assert words[row - 5 : row + 5] == ["car", *["100.0"] * 4, "mean", "80.0", "87.5", "75.0", "83.3"]
+
+
 def test_points_that_were_not_measured_are_named_not_drawn() -> None:
     report = shipping(files=(shipped(latency_ms={}),), steps=(step(latency_p50_ms=NAN),))
     text = render(report)

@@ -37,6 +37,8 @@ class Session(ABC):
     """What layers are computed in that are not integer ones; None where only the engine knows."""
     size: tuple[int, int] | None = None
     """(height, width) of a file that takes no other."""
+    streams: int = 1
+    """How many images it best works on at once, each run by another thread."""
 
     @abstractmethod
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -55,9 +57,23 @@ class Session(ABC):
         """
         return self
 
+    def divided(self) -> Session:
+        """Return a session of the same file whose threads each have an image of their own, where they can.
+
+        That gives more images a second, each of them later: threads that share an image wait for one another in every
+        layer. Itself where there is nothing to divide.
+
+        Raises:
+            ArtifactError: the file has gone in the meantime.
+        """
+        return self
+
 
 MAX_THREADS = 1024
 """More than any processor has; engines would start them all."""
+MAX_STREAMS = 4
+"""Images that a divided session works on at once, at most: each holds its own activations, a hundred megabytes or so,
+and comes as many times as late. From eight threads on, some of them share an image again."""
 
 sessions: Registry[type[Session]] = Registry("backend", home="featherseg.runtime.sessions")
 
@@ -104,6 +120,12 @@ def checked_threads(threads: int | None) -> int:
             f"threads is {threads}; give 1 to {MAX_THREADS}, or leave it out to use all {available_threads()}"
         )
     return threads
+
+
+def shares(threads: int) -> tuple[int, int]:
+    """Return how many images `threads` threads best work on at once, and how many threads each then has."""
+    streams = min(threads, MAX_STREAMS)
+    return streams, threads // streams
 
 
 def logits_artifact(path: str | Path) -> Artifact:

@@ -26,6 +26,7 @@ from .base import (
     refusal,
     run_failure,
     sessions,
+    shares,
 )
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -66,10 +67,12 @@ class OpenVinoSession(Session):
             "INFERENCE_NUM_THREADS": str(threads),
             "PERFORMANCE_HINT": "LATENCY",
         }
+        self.threads = threads
         core = openvino_core(openvino)
         try:
             self._source = core.read_model(str(path))
             pin_batch(openvino, self._source)
+            self._settings = settings
             self._compile: Any = partial(core.compile_model, device_name="CPU", config=settings)
             self._model = self._compile(self._source)
         except RuntimeError as error:
@@ -112,6 +115,19 @@ class OpenVinoSession(Session):
             other._model = self._compile(model)
         except RuntimeError as error:
             raise run_failure("OpenVINO", np.empty((1, *size, 3), np.uint8), error) from error
+        return other
+
+    def divided(self) -> OpenVinoSession:
+        """Return a session of the same file for several images at once; see :meth:`Session.divided`."""
+        streams, _ = shares(self.threads)
+        if streams == 1 or self.streams > 1:
+            return self
+        other = copy.copy(self)
+        other._idle, other.streams = deque(), streams
+        hint = {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}
+        other._compile = partial(self._compile, config=self._settings | hint)
+        other._model = other._compile(self._source)
+        other.device = self.device.replace(", ", f", images at once: {streams}, ", 1)
         return other
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

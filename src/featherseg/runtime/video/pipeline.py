@@ -1,18 +1,20 @@
-"""Segment a video from source to file: decoding, the network, and drawing with encoding, each in its own thread.
+"""Segment a video from source to file: decoding, the network, and drawing with encoding, each in threads of its own.
 
-The network runs in the caller's thread, where Ctrl-C arrives; one thread before it decodes, one after it draws and
-encodes. The queues between them are bounded, so a slow stage holds the others up rather than filling the memory; a
-live source does not wait, so there the oldest frame goes instead. Whichever stage fails, the frames that are through it
-already reach the output, the output is closed, the threads end, and the error is raised in the caller.
+One thread decodes; as many as the segmenter is best called from at once segment a frame each; one draws and encodes,
+and the caller's, where Ctrl-C arrives, passes the frames on in their order. The queues between them are bounded, so a
+slow stage holds the others up rather than filling the memory; a live source does not wait, so there the oldest frame
+goes instead. Whichever stage fails, the frames that are through it already reach the output, the output is closed, the
+threads end, and the error is raised in the caller.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
@@ -24,7 +26,7 @@ from ...core.types import ClassSet, ImageArray, Latency, MaskArray
 from ..draw import colorize
 from . import sources
 from .sources import Frame, Source, open_source
-from .stages import Channel, Lap, LapTable, Stage
+from .stages import Channel, Lap, LapTable, Stage, in_order
 from .writer import VideoWriter
 
 Mode = Literal["overlay", "mask", "side-by-side"]
@@ -57,6 +59,25 @@ class Planning(Protocol):
 
     def planned(self, frame_size: tuple[int, int], /) -> Callable[[ImageArray], Any]:
         """Return what segments frames of one (height, width), and is quicker where the engine can plan ahead."""
+
+
+@runtime_checkable
+class Dividing(Protocol):
+    """What can work on several frames at once, as a ``Segmenter`` can."""
+
+    def divided(self) -> Callable[[ImageArray], Any]:
+        """Return what segments frames in as many threads at once as its ``streams`` says."""
+
+
+@runtime_checkable
+class InTwoParts(Protocol):
+    """What is to see the frames in their order, but not with the heavy part of the work, as ``Smoothed``."""
+
+    def begin(self, frame: ImageArray, /) -> Any:
+        """Do the heavy part, in any thread."""
+
+    def finish(self, frame: ImageArray, begun: Any, /) -> Any:
+        """Return the prediction of the next frame."""
 
 
 @runtime_checkable
@@ -116,7 +137,8 @@ def segment_video(
     Args:
         segment: turns a frame, RGB uint8 (H, W, 3), into a prediction; a ``Segmenter`` does. Called in this thread.
             If it has a method ``planned``, as a ``Segmenter`` has, what that gives for the first frame's (height,
-            width) is called instead.
+            width) is called instead; and if it has ``divided``, what that gives, in as many threads at once as its
+            ``streams`` says.
         source: a video file; a folder of images, which play sorted by name at 25 frames per second in the size of
             the first; a camera's number or device; a URL; or what :func:`open_source` gave, which is closed in the
             end.
@@ -165,12 +187,9 @@ def segment_video(
         # Only a failing writer stops the others at once: what was decoded before an error is still worth writing.
         stages.append(Stage("encode", lambda: _encode(writer, mode, overlay, predicted, laps), stop))
     count = 0
-    with _running(stages, source, stop):
-        for frame in decoded.items(sources.SILENCE_SECONDS + GRACE_SECONDS if source.live else None):
-            if count == 0:
-                segment = _planned(segment, frame.image)
-            with Lap(frame.laps, "segment"):
-                prediction = segment(frame.image)
+    frames = decoded.items(sources.SILENCE_SECONDS + GRACE_SECONDS if source.live else None)
+    with _running(stages, source, stop), closing(_segmented(segment, frames, stop)) as results:
+        for frame, prediction in results:
             if on_frame is not None:
                 on_frame(count, prediction)
             count += 1
@@ -194,9 +213,34 @@ def segment_video(
     return VideoResult(count, seconds, laps.latency(device), target, decoded.dropped, source.skipped, tuple(notes))
 
 
-def _planned(segment: Callable[[ImageArray], P], image: ImageArray) -> Callable[[ImageArray], P]:
-    """Return what segments frames of the first one's size, planned for it where that makes it quicker."""
-    return segment.planned((image.shape[0], image.shape[1])) if isinstance(segment, Planning) else segment
+def _segmented(
+    segment: Callable[[ImageArray], P], frames: Iterator[Frame], stop: threading.Event
+) -> Generator[tuple[Frame, P], None, None]:
+    """Yield frames with their predictions, in their order."""
+    first = next(frames, None)
+    if first is None:
+        return
+    prepared: Any = _prepared(segment, first.image)
+    in_two = isinstance(prepared, InTwoParts)
+    begin = prepared.begin if in_two else prepared
+
+    def work(frame: Frame) -> Any:
+        with Lap(frame.laps, "segment"):
+            return begin(frame.image)
+
+    with closing(in_order(work, chain((first,), frames), getattr(prepared, "streams", 1), stop)) as results:
+        for frame, result in results:
+            if in_two:
+                with Lap(frame.laps, "segment"):
+                    result = prepared.finish(frame.image, result)
+            yield frame, result
+
+
+def _prepared(segment: Any, image: ImageArray) -> Any:
+    """Return what segments frames such as the first most quickly: several at once, and planned for their size."""
+    if isinstance(segment, Dividing):
+        segment = segment.divided()
+    return segment.planned(image.shape[:2]) if isinstance(segment, Planning) else segment
 
 
 @contextmanager

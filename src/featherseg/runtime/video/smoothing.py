@@ -46,6 +46,15 @@ class Smoothed:
         """Return one for frames of a (height, width); see :meth:`featherseg.runtime.segmenter.Segmenter.planned`."""
         return Smoothed(self.segmenter.planned(frame_size), self.share)
 
+    def divided(self) -> Smoothed:
+        """Return one for several threads at once; see :meth:`featherseg.runtime.segmenter.Segmenter.divided`."""
+        return Smoothed(self.segmenter.divided(), self.share)
+
+    @property
+    def streams(self) -> int:
+        """How many threads :meth:`begin` is best called from at once."""
+        return self.segmenter.streams
+
     def __call__(self, frame: ImageArray) -> Prediction:
         """Segment the next frame, RGB uint8 (H, W, 3).
 
@@ -53,7 +62,14 @@ class Smoothed:
             ConfigError: the frame is of another type or shape, or the segmenter fits frames in a way that has no logits
                 of the whole frame.
         """
-        logits = self.segmenter.logits(frame)
+        return self.finish(frame, self.begin(frame))
+
+    def begin(self, frame: ImageArray) -> NDArray[np.float32]:
+        """Return what :meth:`finish` needs of a frame; several threads may do so at once, in any order."""
+        return self.segmenter.logits(frame)
+
+    def finish(self, frame: ImageArray, logits: NDArray[np.float32]) -> Prediction:
+        """Return the prediction of the next frame, from its logits."""
         before = self._average
         if before is not None and before.shape == logits.shape and _same_scene(before, logits):
             logits = np.float32(self.share) * before + np.float32(1 - self.share) * logits

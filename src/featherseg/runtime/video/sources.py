@@ -185,6 +185,9 @@ class StreamSource:
             self.close()
             what = "no video stream" if self._stream is None else "a video stream that PyAV has no decoder for"
             raise DataError(f"{self.name} has {what}; give a video or a folder of images")
+        codec = self._stream.codec_context
+        self.frame_size = codec.height or 480, codec.width or 640
+        """(height, width) as it is stored, before it is turned upright."""
         self._rate = _fraction(self._stream.average_rate) or _fraction(self._stream.guessed_rate) or DEFAULT_RATE
         duration = self._container.duration
         self.live = timeout is not None and not (address.download and duration)

@@ -6,7 +6,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 from ...core.types import Latency
@@ -17,6 +18,7 @@ KEPT_LAPS = 10_000
 """Frames whose times are kept, the last ones: a camera may run for months."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Channel(Generic[T]):
@@ -109,6 +111,49 @@ class Stage(threading.Thread):
                 self._stop_all.set()
 
 
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], count: int, stop: threading.Event
+) -> Generator[tuple[T, R], None, None]:
+    """Yield items with what `work` makes of each, in their order, while threads are at work on those that follow.
+
+    Args:
+        work: called in one of the threads; or in this one, if it is to be the only one.
+        items: read in yet another thread, so that what is done need not wait for the next.
+        count: threads.
+        stop: set where the caller wants no more, or work fails; reading `items` then has to end.
+    """
+    if count == 1:
+        for item in items:
+            yield item, work(item)
+        return
+    begun: Channel[tuple[T, Future[R]]] = Channel(count - 1, stop)
+    pool = ThreadPoolExecutor(count, "featherseg-segment")
+
+    def begin() -> None:
+        try:
+            for item in items:
+                if not begun.put((item, pool.submit(work, item))):
+                    return
+        finally:
+            begun.close()
+
+    reader = Stage("begin", begin)
+    reader.start()
+    try:
+        for item, future in begun.items():
+            while not future.done():
+                wait((future,), POLL_SECONDS)  # for ever would let no Ctrl-C through on Windows
+            yield item, future.result()
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        reader.join()
+        pool.shutdown(cancel_futures=True)
+    if reader.error is not None:
+        raise reader.error
+
+
 class Lap:
     """Adds the milliseconds of a ``with`` block to `laps`; a block that raises is not counted."""
 
@@ -120,7 +165,7 @@ class Lap:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            self._laps[self._stage] = (time.perf_counter() - self._start) * 1000
+            self._laps[self._stage] = self._laps.get(self._stage, 0.0) + (time.perf_counter() - self._start) * 1000
 
 
 class LapTable:

@@ -88,6 +88,8 @@ class ShippedFile:
         passed: whether its verification passed.
         failures: one sentence for each limit it is past.
         timing: how the latency was measured: runs, warm-up, sizes.
+        calibration: its temperature and how reliable its confidence is, see
+            :class:`featherseg.evaluation.calibration.Calibration`; empty where it was not fitted.
     """
 
     name: str
@@ -107,6 +109,7 @@ class ShippedFile:
     passed: bool = True
     failures: tuple[str, ...] = ()
     timing: str = ""
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         scores = {"miou": self.miou, "boundary_f1": self.boundary_f1, "agreement": self.agreement}

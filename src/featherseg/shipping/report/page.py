@@ -11,6 +11,7 @@ from ...core.files import write_atomically
 from . import sections
 from .figures import ShipReport
 from .html import document, section
+from .reliability import CAPTION
 
 JSON_NAME, HTML_NAME = "report.json", "report.html"
 
@@ -52,6 +53,8 @@ def render(report: ShipReport) -> str:
         section("Size", sections.size_chart(report), "With the files beside a file that it needs; 1 MB is 10⁶ bytes."),
         section("IoU by class", sections.class_chart(report), rules),
     ]
+    if calibrated := [(file.name, file.calibration) for file in report.files if file.calibration]:
+        parts.append(section("Confidence", sections.confidence(calibrated), CAPTION))
     if report.worst:
         parts.append(section("Worst images", sections.worst_panels(report), rules))
     parts.append(section("Protocol", sections.protocol_table(report), ""))

@@ -6,15 +6,20 @@ Whatever comes from outside (names of classes, files, steps) is escaped where it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
 
 from ...core import formatting
 from ...core.charts import Bar, Group, Point, bars, scatter
+from ...evaluation.metrics import dice_of, mean_of
 from .figures import LATENCY_PARTS, ShippedFile, ShipReport, Step, WorstImage
 from .html import heads, key, keys, number, pictures, swatches, table
 from .panels import IGNORED
+from .reliability import calibration_table, reliability_diagram
 from .worst import DIFFERENCES
 
 MAX_CLASSES = 24
@@ -68,6 +73,17 @@ def _verdict(file: ShippedFile) -> tuple[str, str]:
     if not file.passed:
         return "bad", "✗ failed"
     return ("warn", "! slower than fp32: not recommended") if file.slower else ("good", "✓ passed")
+
+
+def confidence(files: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return what is known of how sure each file is, by name: a table, and a diagram of the first."""
+    name, said = files[0]
+    ways = (("as its logits say", said["before"]), ("at its temperature", said["after"]))
+    lines = [(f"{name}, {way}", each["bins"]) for way, each in ways]
+    legend = (
+        f"Fitted on {said['dataset']}. After: each half of its images with what was fitted on the other; before: all."
+    )
+    return f'{calibration_table(files)}<p class="soft">{escape(legend)}</p>{reliability_diagram(lines)}'
 
 
 def steps_table(report: ShipReport) -> str:
@@ -179,11 +195,29 @@ def class_chart(report: ShipReport) -> str:
     legend = keys(
         [("fp32", 0, "fp32 network")] * bool(report.fp32_iou) + [(file_key(i), i + 1, f.name) for i, f in measured]
     )
+    numbers = f"<details><summary>as a table, with Dice</summary>{_class_table(names, series)}</details>"
     if len(names) <= MAX_CLASSES:
-        return legend + chart(names)
+        return legend + chart(names) + numbers
     worst = sorted(names, key=lambda name: -_loss(report, name))[:MAX_CLASSES]
     first = f"<p>The {MAX_CLASSES} of {len(names)} classes that lose most in any file:</p>"
-    return f"{legend}{first}{chart(worst)}<details><summary>all {len(names)} classes</summary>{chart(names)}</details>"
+    rest = f"<details><summary>all {len(names)} classes</summary>{chart(names)}</details>"
+    return f"{legend}{first}{chart(worst)}{rest}{numbers}"
+
+
+def _class_table(names: Sequence[str], series: Sequence[tuple[str, int, Mapping[str, float]]]) -> str:
+    """Return IoU and Dice of each class, for the network and each file; the last row has their means."""
+    columns = []
+    for owner, _, iou in series:
+        values = np.array([iou.get(name, math.nan) for name in names])
+        columns += [(f"IoU {owner}", values), (f"Dice {owner}", dice_of(values))]
+    rows = [_class_row(escape(names[c]), [values[c] for _, values in columns]) for c in range(len(names))]
+    rows.append(_class_row("<b>mean</b>", [mean_of(values) for _, values in columns]))
+    return table(f"<th>class</th>{heads(title for title, _ in columns)}", "".join(rows))
+
+
+def _class_row(name: str, scores: Iterable[float]) -> str:
+    cells = "".join(number(formatting.percent(score, absent="absent")) for score in scores)
+    return f'<tr><td class="name">{name}</td>{cells}</tr>'
 
 
 def _iou_text(key: str, value: float) -> str:

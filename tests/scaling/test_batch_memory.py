@@ -1,0 +1,55 @@
+"""However many pictures there are, nobody holds them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pooled_jobs import make_job, paint, rows_of
+
+from featherseg.scaling.listing import Picture, blocks, unseen
+from featherseg.scaling.seen import Seen
+from featherseg.scaling.worker import Worker
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def resident() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def many(count: int) -> Iterator[Picture]:
+    for i in range(count):
+        yield Picture(f"s3://bucket/photos/{i // 1000:05}/picture_{i:09}.jpg", f"{i // 1000:05}/picture_{i:09}")
+
+
+@pytest.mark.parametrize("count", [200_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_listing_holds_eight_bytes_of_each_path_and_name(count: int) -> None:
+    paths, names = Seen(), Seen()
+    listed = sum(map(len, blocks(unseen(many(1000), paths, names), 128, 4)))
+    before = resident()
+    listed = sum(map(len, blocks(unseen(many(count), paths, names), 128, 4)))
+    assert listed == count - 1000
+    # 65,536 digests of each are Python's numbers for a while; sorting needs as much again as is sorted.
+    assert resident() - before < 2 * (2 * 8 * count) + (16 << 20)
+
+
+@pytest.mark.parametrize("count", [600, pytest.param(6000, marks=pytest.mark.slow)])
+def test_a_worker_holds_memory_flat(tmp_path: Path, count: int) -> None:
+    picture = paint(tmp_path / "photos" / "p.png", "red", (240, 320))
+    job = make_job(tmp_path, tmp_path / "out")
+    worker = Worker(job)
+    marks = []
+    for first in range(0, count, 50):
+        for i in range(first, first + 50):
+            (picture.parent / f"{i}.png").hardlink_to(picture)
+        done = worker([Picture(str(picture.parent / f"{i}.png"), f"{i}") for i in range(first, first + 50)])
+        assert done.done == 50
+        marks.append(resident())
+    assert len(rows_of(job)) == count
+    assert marks[-1] - marks[3] < 16 << 20
