@@ -1,7 +1,8 @@
 """What images without labels are worth, and the order in which `label` would have them labelled, on CamVid.
 
     FEATHERSEG_WEIGHTS=WEIGHTS python benchmarks/label_loop.py data/CamVid --out runs/label_loop
-        [--parts eighth order] [--hold-out 0001TP 0006R0 0016E5] [--seeds 0 1 2] [--steps 1000] [--threads 1]
+        [--parts eighth order] [--hold-out 0001TP 0006R0 0016E5] [--seeds 0 1 2] [--sizes 10 20 40 80]
+        [--steps 1000] [--threads 1]
 
 FastSegNet from ImageNet's encoder, folds by recording: two of CamVid's three are trained on, and the third, which no
 training saw, labelled or not, is what the last epoch is judged on. All trainings take the same steps of as many
@@ -136,19 +137,19 @@ def eighth(plan: Plan, held_out: str, seed: int, variant: str) -> dict[str, floa
     return {"an eighth alone": alone, f"an eighth and the rest{f' ({variant})' if variant else ''}": rest}
 
 
-def order(plan: Plan, held_out: str, seed: int) -> dict[str, float]:
+def order(plan: Plan, held_out: str, seed: int, sizes: Sequence[int]) -> dict[str, float]:
     """Return mIoU by how many images are labelled, and which."""
     scores: dict[str, float] = {}
     home = plan.out / held_out / f"seed{seed}"
     home.mkdir(parents=True, exist_ok=True)
     every, _ = labelled_images(plan.config(held_out, seed, "all", 1).data, seed)
     assert isinstance(every, FileDataset)
-    config = plan.config(held_out, seed, f"first_{SIZES[0]}", SIZES[0], f"data.labelled={SIZES[0]}")
+    config = plan.config(held_out, seed, f"first_{sizes[0]}", sizes[0], f"data.labelled={sizes[0]}")
     first, _ = labelled_images(config.data, seed)
     chosen = [first.stem(i) for i in range(len(first))]
-    scores[f"{SIZES[0]} drawn"] = plan.train(config)
+    scores[f"{sizes[0]} drawn"] = plan.train(config)
     before = Path(config.out) / config.name
-    for size in SIZES[1:]:
+    for size in sizes[1:]:
         drawn = plan.config(held_out, seed, f"drawn_{size}", size, f"data.labelled={size}")
         scores[f"{size} drawn"] = plan.train(drawn)
         names = home / f"ordered_{size}.txt"
@@ -181,6 +182,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=("eighth", "order"), default=("eighth", "order"))
     parser.add_argument("--hold-out", nargs="+", choices=RECORDINGS, default=RECORDINGS)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop", type=int, nargs=2, default=(256, 320), metavar=("HEIGHT", "WIDTH"))
@@ -201,7 +203,7 @@ def main() -> None:
     for seed in given.seeds:
         for held_out in given.hold_out:
             scores = eighth(plan, held_out, seed, given.variant) if "eighth" in given.parts else {}
-            scores |= order(plan, held_out, seed) if "order" in given.parts else {}
+            scores |= order(plan, held_out, seed, given.sizes) if "order" in given.parts else {}
             for name, score in scores.items():
                 found[name][held_out].append(score)
             (out / "scores.json").write_text(json.dumps(found, indent=1))

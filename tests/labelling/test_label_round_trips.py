@@ -82,7 +82,7 @@ def test_predictions_are_no_labels_unless_they_are_asked_for(
     assert all(0 < guess["score"] < 1 and guess["model_version"] == "featherseg" for guess in guesses)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pycocotools makes arrays as NumPy 1 did
 def test_pycocotools_reads_the_same_pixels(written: tuple[Path, Path, dict[str, np.ndarray]]) -> None:
     _, out, expected = written
     coco = COCO(out / "coco.json")
