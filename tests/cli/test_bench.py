@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Ended, Trained
+from conftest import Ended, Tiny, Trained
 from featherseg.cli import bench as cli_timing
 from featherseg.evaluation import candidates
 from featherseg.evaluation.profiling import layers
@@ -104,3 +104,20 @@ class TestProfile:
         assert run("profile", tmp_path / "none.onnx").refused("no such file")
         assert run("profile", trained.file, "--size", "32x32").refused("size is 32x32")
         assert run("profile", trained.file, "--precision", "bf16").refused("ONNX Runtime computes in fp32")
+
+
+class TestBundle:
+    def test_a_folder_for_another_device(self, run: Callable[..., Ended], tiny: Tiny, tmp_path: Path) -> None:
+        ended = run("bench", "--bundle", tmp_path / "pi", "--networks", "tiny", "--size", "64x96", "--classes", 3, "-q")
+        assert ended.code == 0, ended.err
+        assert "python time_here.py" in ended.out
+        assert (tmp_path / "pi" / "time_here.py").is_file()
+        assert run("bench", "--bundle", tmp_path / "pi").refused("is not empty")
+
+    def test_mistakes(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
+        assert run("bench").refused("there is nothing to time")
+        assert run("bench", trained.file, "--bundle", tmp_path / "pi").refused("leave")
+        assert run("bench", "--bundle", tmp_path / "pi", "--networks", "nosuch").refused("names 'nosuch'")
+        assert run("bench", "--bundle", tmp_path / "pi", "--classes", 0).refused("--classes is 0")
+        assert run("bench", trained.file, "--classes", 3).refused("--classes is of a --bundle")
+        assert not (tmp_path / "pi").exists()

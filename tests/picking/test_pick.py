@@ -85,9 +85,7 @@ class TestWholeWay:
         assert again.report["trained"] == report["trained"]
 
     def test_killed_and_begun_again_it_is_the_same_study(self, photos_folder: Path, tmp_path: Path) -> None:
-        asked = question(photos_folder)
-        whole = answer(asked, tmp_path / "whole")
-        place = tmp_path / "killed"
+        asked, place, seen = question(photos_folder, budget=240.0), tmp_path / "study", []
         for sign in ("screening.json", "steps/*/rung0/log.jsonl", "last_rung.json"):
             process = multiprocessing.get_context("spawn").Process(target=answer, args=(asked, place))
             process.start()
@@ -97,9 +95,13 @@ class TestWholeWay:
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)
             process.join()
+            seen.append({file.name: file.read_bytes() for file in place.glob("*.json")})
         ended = answer(asked, place)
         assert ended.report["state"] == "complete"
-        assert {row["net"] for row in ended.report["trained"]} == {row["net"] for row in whole.report["trained"]}
+        for before in seen:  # nothing that was found out is found out again
+            assert {name: (place / name).read_bytes() for name in before} == before
+        assert {"screening.json", "question.json"} <= set(seen[0])
+        assert "last_rung.json" in seen[2]
         for row in ended.report["trained"]:
             assert [each["rung"] for each in row["rungs"]] == list(range(len(row["rungs"])))
 
