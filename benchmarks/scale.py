@@ -12,7 +12,7 @@ the rounds; the order changes from round to round. Memory is what all worker pro
 the largest turn and at its end.
 
 Other work on the machine takes its cores from the larger pool first: look at the load that is printed. What it does
-not change much is the processor time of a picture, that of the workers and that of all else (this program, and Ray's own
+not change much is the processor time of a picture, the workers' and that of all else (this program, and Ray's own
 processes): from it follows the most that two workers can be worth on two cores, 2 x workers' / (workers' + all else's).
 """
 
