@@ -59,8 +59,7 @@ def test_errors_come_in_the_place_of_their_result() -> None:
 
     stop, found = threading.Event(), []
     with pytest.raises(ValueError, match="the fourth"):
-        for item, _ in in_order(work, range(9), 2, stop):
-            found.append(item)
+        found.extend(item for item, _ in in_order(work, range(9), 2, stop))
     assert found == [0, 1, 2]
     assert stop.is_set()
     assert not names_of_threads()
@@ -71,10 +70,9 @@ def test_errors_of_the_source_come_after_what_it_gave() -> None:
         yield from range(3)
         raise OSError("unplugged")
 
-    found = []
+    found: list[int] = []
     with pytest.raises(OSError, match="unplugged"):
-        for item, _ in in_order(lambda item: item, items(), 2, threading.Event()):
-            found.append(item)
+        found.extend(item for item, _ in in_order(lambda item: item, items(), 2, threading.Event()))
     assert found == [0, 1, 2]
 
 
