@@ -26,7 +26,7 @@ pytest.importorskip("av", reason="the pages run videos too")
 pytest.importorskip("ray", reason='the page on scale needs pip install "featherseg[ray]"')
 
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "reference" not in p.parts)]
-NOT_OURS = ("pip install", "npm install", "uv run", "sha256sum", "python ")
+NOT_OURS = ("pip install", "npm install", "uv run", "sha256sum", "python ", "openssl ", "curl ")
 """How lines begin that are others' commands, or ours in another process."""
 NOT_HERE = re.compile(
     r"--source (0|rtsp:)|--to tensorrt|--time \d+m|--runtime node_modules|s3://|featherseg serve|featherseg pick "

@@ -56,7 +56,7 @@ def read_token(path: str | Path | None) -> str | None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
+    """Return a socket that has its port, and listens once the server runs: clients can wait for it until then.
 
     Args:
         host: name or address of the interface.
@@ -69,7 +69,15 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigError(f"--port is {port}; give 0 (any free one) to 65535")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if os.name == "posix":  # elsewhere it would let two programs have one port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+        except BaseException:
+            listener.close()
+            raise
+        return listener
     except socket.gaierror as error:
         raise ConfigError(f"--host is {host!r}, which is no address of this machine ({first_line(error)})") from error
     except OSError as error:
@@ -117,6 +125,7 @@ def make_server(app: Front) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
