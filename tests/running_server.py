@@ -98,10 +98,12 @@ def running(*models: ServedModel, limits: Limits | None = None, **options: Any) 
     """Serve while the block runs."""
     app = create_app(Models(models or [served()]), limits or Limits(workers=2), **options)
     with bind("127.0.0.1", 0) as listener:
-        server = make_server(app)
+        ready = threading.Event()
+        server = make_server(app, ready.set)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
         found = Running(listener.getsockname()[1], app.service, server, thread)
         thread.start()
+        assert ready.wait(60)
         try:
             yield found
         finally:

@@ -70,10 +70,10 @@ def serve(
         require(module, "serve", "Serving")
     from ..serving.app import create_app
     from ..serving.limits import Limits
-    from ..serving.logs import note, write_logs
+    from ..serving.logs import write_logs
     from ..serving.models import open_models
     from ..serving.page import page_of
-    from ..serving.server import address, bind, read_token, run, warn_if_open
+    from ..serving.server import bind, read_token, run, warn_if_open
 
     write_logs(log_json, each_request=not quiet)
     for option, value in (("--workers", workers), ("--max-bytes", max_bytes)):
@@ -93,6 +93,4 @@ def serve(
         with page_of(opened, page) as shown:
             application = create_app(opened, limits, token=token, page=shown)
             warn_if_open(host, token)
-            names = [model.name for model in opened]
-            note(f"serving {', '.join(names)} at {address(listener)}", address=address(listener), models=names)
             run(application, listener)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -109,11 +110,12 @@ def warn_if_open(host: str, token: str | None) -> None:
         )
 
 
-def make_server(app: Front) -> uvicorn.Server:
+def make_server(app: Front, on_ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Return what answers requests with an application, within the limits of its service.
 
     Args:
         app: of :func:`featherseg.serving.app.create_app`.
+        on_ready: called once it listens, and knows what to do when it is told to end.
     """
     service = app.service
     config = uvicorn.Config(
@@ -133,7 +135,11 @@ def make_server(app: Front) -> uvicorn.Server:
     own.setLevel(logging.CRITICAL)  # what it tells of is answered, and logged, here
 
     class Server(uvicorn.Server):
-        """Tells those who watch that it is ending before it does."""
+        """Tells those who watch when it is ready, and that it is ending before it does."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             service.draining = True
@@ -150,8 +156,13 @@ def run(app: Front, listener: socket.socket) -> None:
         app: of :func:`featherseg.serving.app.create_app`.
         listener: of :func:`bind`.
     """
+
+    def ready() -> None:
+        names, place = [model.name for model in app.service.models], address(listener)
+        note(f"serving {', '.join(names)} at {place}", address=place, models=names)
+
     # uvicorn sends itself the signal again once it has ended, which the command line would take for an interruption.
     with suppress(KeyboardInterrupt):
-        asyncio.run(make_server(app).serve(sockets=[listener]))
+        asyncio.run(make_server(app, ready).serve(sockets=[listener]))
     app.service.gate.close()
     note("ended")
