@@ -51,6 +51,7 @@ def pick(
     """
     need_training("Picking a network")
     from ..core.durations import parse_duration
+    from ..core.formatting import DASH, percent, size
     from ..core.progress import show_progress
     from ..picking.devices import read_device
     from ..picking.pick import PAGE, Pick
@@ -86,11 +87,12 @@ def pick(
         return
     rows = []
     for each in sorted(result.report["judged"], key=lambda row: -(row["miou"] or 0.0)):
-        timing = each["timing"] or {"p50": 0.0, "p95": 0.0}
+        timing = each["timing"] or {}
         verdict = "the pick" if each["candidate"] == result.report["choice"]["pick"] else each["failure"]
-        figures = (100 * (each["miou"] or 0.0), 100 * (each["boundary_f1"] or 0.0), timing["p50"], timing["p95"])
-        rows.append((each["name"], *(f"{figure:.1f}" for figure in figures), f"{each['bytes'] / 1e6:.2f}", verdict))
-    print_table("finalists", ("candidate", "mIoU", "boundary F1", "p50 ms", "p95 ms", "MB", ""), rows)
+        times = [f"{timing[q]:.1f}" if timing else DASH for q in ("p50", "p95")]
+        scores = [percent(each[score]) for score in ("miou", "boundary_f1")]
+        rows.append((each["name"], *scores, *times, size(each["bytes"]), verdict))
+    print_table("finalists", ("candidate", "mIoU", "boundary F1", "p50 ms", "p95 ms", "size", ""), rows)
     print_text(" ".join(result.choice.reasons))
     print_text(f"page {result.folder / PAGE}")
     print_text(f"recipe {result.folder / NAME}")

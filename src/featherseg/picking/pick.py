@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -223,11 +224,15 @@ class Pick:
         left = self.question.budget - self.study.clock.spent() - self._judging()
         plan = make_plan(paces, left)
         plan.left_out.update(failures)
+        plan.batches.update({slug: self._batches(configs[slug]) for slug in plan.nets})
         logger.info(
             f"{len(plan.nets)} networks are trained in {len(plan.sizes)} rungs ({', '.join(map(str, plan.sizes))}), "
             f"{duration(max(left, 0))} for it"
         )
         return plan
+
+    def _batches(self, config: Config) -> int:
+        return math.ceil(len(self.train_set) * config.data.crops / config.data.batch_size)
 
     def _worth_training(self) -> list[Net]:
         """Return the networks that are quick enough, those first that shall be trained in any case.

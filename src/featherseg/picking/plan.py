@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..core.durations import duration
@@ -33,6 +33,7 @@ class Plan:
         sizes: networks in each rung.
         epochs: of a network in each rung but the last.
         paces: what each network's training takes, by a few steps of it.
+        batches: of an epoch of each.
     """
 
     nets: tuple[str, ...]
@@ -40,6 +41,7 @@ class Plan:
     sizes: tuple[int, ...]
     epochs: tuple[int, ...]
     paces: dict[str, NetPace]
+    batches: dict[str, int] = field(default_factory=dict)
 
     @property
     def last(self) -> int:
@@ -54,7 +56,9 @@ class Plan:
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """Rebuild it from what :meth:`to_dict` gave."""
         paces = {slug: NetPace(**pace) for slug, pace in data["paces"].items()}
-        return cls(tuple(data["nets"]), dict(data["left_out"]), tuple(data["sizes"]), tuple(data["epochs"]), paces)
+        listed = (tuple(data[key]) for key in ("nets", "sizes", "epochs"))
+        nets, sizes, epochs = listed
+        return cls(nets, dict(data["left_out"]), sizes, epochs, paces, dict(data["batches"]))
 
 
 def rung_sizes(count: int) -> tuple[int, ...]:

@@ -14,6 +14,12 @@ from .plan import Plan, survivors
 from .steps import Step, step_folder, train_step
 from .study import POLL, Study
 
+LONG = 400
+"""Steps of a run that are enough to learn from another network. In fewer that is in the way: of 48 generated streets
+JetNet learnt in 48 steps to 36.2 % mIoU by itself, and to 26.4 % with a teacher of 31.2 %."""
+LEAD = 0.03
+"""mIoU, 0–1, by which a teacher has to be better."""
+
 
 class Rungs:
     """Trains what is planned.
@@ -81,15 +87,16 @@ class Rungs:
         if not rung:
             return Step(slug, name, rung, epochs, minutes)
         start = self.folder(slug, rung - 1)
-        return Step(slug, name, rung, epochs, minutes, self._teacher(slug, rung - 1), str(start))
+        teacher = self._teacher(slug, rung - 1) if epochs * self.plan.batches.get(slug, 0) >= LONG else ""
+        return Step(slug, name, rung, epochs, minutes, teacher, str(start))
 
     def _teacher(self, slug: str, rung: int) -> str:
-        """Return the run folder of the best network of a rung, if it is another and sees pictures at the same size."""
+        """Return the run folder of the best network of a rung, if it knows clearly more, at the same size of pictures."""
         miou = {name: result["miou"] for name, result in self.study.results(rung).items()}
         best = survivors(miou, 1, list(self.plan.nets))
-        if not best or best[0] == slug or not self.same_size(best[0], slug):
+        if not best or miou.get(slug) is None or not self.same_size(best[0], slug):
             return ""
-        return str(self.folder(best[0], rung))
+        return str(self.folder(best[0], rung)) if miou[best[0]] - miou[slug] >= LEAD else ""
 
     def _one_of(self, steps: Iterable[Step]) -> bool:
         """Train the first of several steps that no other process is at; return whether there was one."""

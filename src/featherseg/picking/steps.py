@@ -15,10 +15,16 @@ import msgspec
 from ..core.config import Config, DistillConfig
 from ..core.errors import FeathersegError, MachineError, first_line
 from ..core.progress import hidden, logger
-from ..shipping.pipeline import TEACHING
 from ..training.fit import fit
 from ..training.run_folder import RunFolder
 from ..training.run_log import read_log
+
+TEACHING: tuple[dict[str, Any], ...] = (
+    {"name": "kl", "temperature": 2.0, "use_ignored": True, "decay": True},
+    {"name": "cwd", "weight": 3.0, "use_ignored": True, "decay": True},
+)
+"""What a network learns from its teacher; as recipes/camvid_fastsegnet_half_distilled.toml, but less and less of it: the
+teacher is not at its best yet either."""
 
 
 @dataclass(frozen=True)
