@@ -176,3 +176,18 @@ def test_a_segmenter_is_calibrated_by_a_dataset() -> None:
 def test_without_labels_there_is_nothing_to_fit() -> None:
     with pytest.raises(DataError, match="no labelled pixel"):
         calibrate_confidence(Segmenter(PooledSession()), Streets(labelled=False))
+
+
+def test_counts_add_up_to_the_same_bits_however_they_are_shared() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.05, 1, (6, 40, 50)).astype(np.float32)
+    target, mask = rng.integers(0, 3, (2, 6, 40, 50), dtype=np.uint8)
+    whole, first, second = Reliability(), Reliability(), Reliability()
+    for i in range(6):
+        for found in (whole, second if i % 3 else first):
+            found.update(target[i], mask[i], confidence[i])
+    for own, its in zip(second.totals(), first.totals(), strict=True):
+        own += its
+    assert second.to_dict() == whole.to_dict()
+    assert np.array_equal(second.sums, whole.sums)
+    assert whole.sums.sum() == pytest.approx(float(confidence.sum(dtype=np.float64)), abs=1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,11 +33,16 @@ def many(count: int) -> Iterator[Picture]:
 def test_listing_holds_eight_bytes_of_each_path_and_name(count: int) -> None:
     paths, names = Seen(), Seen()
     listed = sum(map(len, blocks(unseen(many(1000), paths, names), 128, 4)))
-    before = resident()
-    listed = sum(map(len, blocks(unseen(many(count), paths, names), 128, 4)))
+    tracemalloc.start()
+    try:
+        listed = sum(map(len, blocks(unseen(many(count), paths, names), 128, 4)))
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert listed == count - 1000
-    # 65,536 digests of each are Python's numbers for a while; sorting needs as much again as is sorted.
-    assert resident() - before < 2 * (2 * 8 * count) + (16 << 20)
+    few = 16 << 20  # 65,536 digests of each are Python's numbers for a while
+    assert held < 2 * 8 * count + few
+    assert peak < 2 * (2 * 8 * count) + few  # sorting takes as much again as is sorted
 
 
 @pytest.mark.parametrize("count", [600, pytest.param(6000, marks=pytest.mark.slow)])

@@ -49,6 +49,8 @@ LEAST = 1e-6
 """Probability of being right, or wrong, that is told from none: as much as confidence is exact to."""
 SURE = 0.9
 """The threshold of which reports say how many pixels above it are right."""
+UNIT = 1 << 24
+"""Parts of 1 that confidence is counted in: a sum of whole numbers does not depend on who adds up what first."""
 
 
 class Reliability:
@@ -61,8 +63,27 @@ class Reliability:
     def __init__(self, bins: int = BINS) -> None:
         self.bins = bins
         self.counts, self.right = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
-        self.sums = np.zeros(bins)
-        self.above, self.right_above = 0, 0
+        self._sums = np.zeros(bins, np.int64)  # of confidence, in units of UNIT
+        self._above = np.zeros(2, np.int64)  # pixels that are at least SURE, and those of them that are right
+
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """Sums of confidence by bin, float64 (bins,)."""
+        return self._sums / UNIT
+
+    @property
+    def above(self) -> int:
+        """Number of pixels that are at least ``SURE``."""
+        return int(self._above[0])
+
+    @property
+    def right_above(self) -> int:
+        """Number of those that are right."""
+        return int(self._above[1])
+
+    def totals(self) -> tuple[NDArray[np.int64], ...]:
+        """Return the arrays that several processes' counts are added up by, in place: whole numbers, so exactly."""
+        return self.counts, self.right, self._sums, self._above
 
     def update(
         self, target: MaskArray, mask: MaskArray, confidence: NDArray[np.float32], ignore_index: int = IGNORE_INDEX
@@ -76,10 +97,11 @@ class Reliability:
         places = np.minimum((confidence * self.bins).astype(np.int64), self.bins - 1)
         self.counts += np.bincount(places, minlength=self.bins)
         self.right += np.bincount(places[right], minlength=self.bins)
-        self.sums += np.bincount(places, confidence, self.bins)
+        # Of one image's pixels float64 adds these exactly.
+        parts = np.bincount(places, np.rint(confidence * np.float32(UNIT)), self.bins)
+        self._sums += parts.astype(np.int64)
         above = confidence >= SURE
-        self.above += int(above.sum())
-        self.right_above += int(right[above].sum())
+        self._above += (above.sum(), right[above].sum())
 
     @property
     def ece(self) -> float:

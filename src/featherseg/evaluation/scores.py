@@ -231,8 +231,7 @@ def prepare(
 ) -> Prepared:
     """Check what :func:`evaluate` is given, and return it ready to be scored; the arguments are those.
 
-    With `reliability`, the scores say how far a single view's confidence can be trusted, too; only where one process
-    sees all images.
+    With `reliability`, the scores say how far a single view's confidence can be trusted, too.
 
     Raises:
         ConfigError: see there.

@@ -85,7 +85,7 @@ def evaluate_dataset(
         shares = partial(_shares, len(dataset), count)
         done = 0
         for number, sums in flow(shares, partial(_Scorer, job, lean), workers=count, threads=threads):
-            for own, its in zip(_arrays(counts), sums, strict=True):
+            for own, its in zip(_arrays(here, counts), sums, strict=True):
                 own += its
             done += number
             progress(done, len(dataset))
@@ -116,6 +116,7 @@ class _Job:
             boundary=self.boundary,
             thin=self.thin,
             class_map=self.class_map,
+            reliability=True,
         )
 
 
@@ -133,7 +134,11 @@ class _Scorer:
         self.lean = lean
 
     def __call__(self, share: range) -> tuple[int, Sums]:
-        return len(share), _arrays(self.ready.score(share, self.lean))
+        if self.ready.sureness is not None:  # which goes on counting
+            for reliability in self.ready.sureness.found:
+                for array in reliability.totals():
+                    array[:] = 0
+        return len(share), _arrays(self.ready, self.ready.score(share, self.lean))
 
 
 def _shares(total: int, workers: int) -> Iterator[range]:
@@ -152,6 +157,8 @@ def _no_counts(ready: Prepared) -> Counts:
     )
 
 
-def _arrays(counts: Counts) -> Sums:
+def _arrays(ready: Prepared, counts: Counts) -> Sums:
     """Return the arrays of all counts, which are added up in place."""
-    return [array for metric in counts if metric is not None for array in metric.counts()]
+    arrays = [array for metric in counts if metric is not None for array in metric.counts()]
+    reliabilities = ready.sureness.found if ready.sureness is not None else ()
+    return [*arrays, *(array for reliability in reliabilities for array in reliability.totals())]

@@ -91,7 +91,8 @@ class Place:
     def _fetched(self, end: int | None) -> bytes:
         for wait in (*WAITS, None):
             try:
-                return bytes(self.system.cat_file(self.path, 0 if end is not None else None, end))
+                # By keyword: s3fs has another argument between.
+                return bytes(self.system.cat_file(self.path, **({} if end is None else {"start": 0, "end": end})))
             except Exception as error:  # stores have errors of their own, such as aiohttp's
                 status = getattr(error, "status", 0)
                 refused = isinstance(status, int) and 400 <= status < 500 and status != 429
