@@ -32,14 +32,14 @@ WARM_UP_SIZE = (256, 512)
 class ServedModel:
     """A network under its name, open twice: for one request among others, and for one alone.
 
-    With a thread for each of several pictures a machine segments more of them than with all threads for one after the
-    other (``benchmarks/serving.py`` measures by how much); a picture that is alone is done sooner with all threads.
+    Threads that share a picture wait for one another: with a thread for each of several pictures a machine segments
+    more of them (docs/tutorials/server.md has figures). A picture that is alone is done sooner with all threads.
 
     Args:
         name: in addresses.
         source: what was opened.
         shared: the segmenter that workers use at once.
-        alone: the segmenter of a picture that no other is beside of.
+        alone: the segmenter of a picture that nothing else is segmented beside.
     """
 
     name: str
