@@ -57,10 +57,12 @@ def test_errors_come_in_the_place_of_their_result() -> None:
             raise ValueError("the fourth")
         return number
 
-    stop, found = threading.Event(), []
-    with pytest.raises(ValueError, match="the fourth"):
-        found.extend(item for item, _ in in_order(work, range(9), 2, stop))
+    stop = threading.Event()
+    results = in_order(work, range(9), 2, stop)
+    found = [next(results)[0] for _ in range(3)]
     assert found == [0, 1, 2]
+    with pytest.raises(ValueError, match="the fourth"):
+        next(results)
     assert stop.is_set()
     assert not names_of_threads()
 
@@ -70,10 +72,10 @@ def test_errors_of_the_source_come_after_what_it_gave() -> None:
         yield from range(3)
         raise OSError("unplugged")
 
-    found: list[int] = []
+    results = in_order(lambda item: item, items(), 2, threading.Event())
+    assert [next(results)[0] for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="unplugged"):
-        found.extend(item for item, _ in in_order(lambda item: item, items(), 2, threading.Event()))
-    assert found == [0, 1, 2]
+        next(results)
 
 
 def test_who_has_enough_leaves_no_thread() -> None:

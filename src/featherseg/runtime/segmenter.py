@@ -46,7 +46,7 @@ class Segmenter:
             overlapping tiles of it, for large frames; memory beyond the mask does not grow with them, but the network
             sees no more than a tile at once.
         scale: where there is no `size`: how much larger or smaller than usual the network sees frames. It then sees
-            whole multiples of 32 pixels, since others fall between its logits and cost up to a point of mIoU.
+            whole multiples of 8 pixels, which its logits cover just so.
         backend: which engine opens a path; see :func:`featherseg.runtime.sessions.base.open_session`.
         threads: threads of that engine; all that the process may use where not given.
         classes: of a network in memory, which does not say what its logits mean; ``class_0``, … where left out.
