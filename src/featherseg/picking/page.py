@@ -199,7 +199,8 @@ def _rung_cell(found: Mapping[str, Any] | None) -> str:
     if found.get("miou") is None:
         return number(DASH, escape(str(found.get("failure", ""))[:80]))
     taught = " · with a teacher" if found.get("teacher") else ""
-    return number(percent(found["miou"]), f"{found['epochs']} epochs · {duration(found['seconds'])}{taught}")
+    epochs = f"{found['epochs']} epoch{'s' * (found['epochs'] != 1)}"
+    return number(percent(found["miou"]), f"{epochs} · {duration(found['seconds'])}{taught}")
 
 
 def _dropped(report: Report) -> str:

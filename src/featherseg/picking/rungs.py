@@ -91,7 +91,7 @@ class Rungs:
         return Step(slug, name, rung, epochs, minutes, teacher, str(start))
 
     def _teacher(self, slug: str, rung: int) -> str:
-        """Return the run folder of the best network of a rung, if it knows clearly more, at the same size of pictures."""
+        """Return the run folder of the best network of a rung, if it knows clearly more of pictures of that size."""
         miou = {name: result["miou"] for name, result in self.study.results(rung).items()}
         best = survivors(miou, 1, list(self.plan.nets))
         if not best or miou.get(slug) is None or not self.same_size(best[0], slug):

@@ -23,8 +23,8 @@ TEACHING: tuple[dict[str, Any], ...] = (
     {"name": "kl", "temperature": 2.0, "use_ignored": True, "decay": True},
     {"name": "cwd", "weight": 3.0, "use_ignored": True, "decay": True},
 )
-"""What a network learns from its teacher; as recipes/camvid_fastsegnet_half_distilled.toml, but less and less of it: the
-teacher is not at its best yet either."""
+"""What a network learns from its teacher; as in recipes/camvid_fastsegnet_half_distilled.toml, but less and less of it:
+the teacher is not at its best yet either."""
 
 
 @dataclass(frozen=True)
