@@ -12,7 +12,7 @@ from featherseg.core.errors import FeathersegError, MissingExtraError, did_you_m
 
 def test_every_error_is_a_user_error_with_its_exit_code() -> None:
     kinds = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, FeathersegError)]
-    assert len(kinds) == 12
+    assert len(kinds) == 13
     assert {e.__name__: e.exit_code for e in kinds if e.exit_code != 2} == {"VerificationError": 1}
 
 

@@ -66,7 +66,7 @@ def test_sabotaged_file_fails(
     path = tmp_path / "a.onnx"
     onnx.save(proto, str(path))
     result = verify(model, path, scenes, **QUICK)
-    assert [text.split()[0] for text in result.failures] == ["logits", "masks", "mIoU"]
+    assert [text.split()[0] for text in result.failures] == ["logits", "masks", "mIoU", "confidence"]
     assert "scene" in result.failures[1]
     assert any(f"class {name}:" in result.failures[2] for name in CLASSES.names)
     assert result.file.miou < result.torch.miou - 0.01

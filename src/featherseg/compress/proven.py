@@ -100,7 +100,7 @@ def quantize_proven(
             progress=progress,
         )
         if not verified.passed:
-            raise VerificationError(f"{path} was not written: {verified.explanation}")
+            raise VerificationError(f"{path.name} was not written: {verified.explanation}")
         scales = {"scales": scores_by_scale(temporary, val_set, backend=backend, threads=config.threads)}
         proven = verified.stamped(read_artifact(temporary))
         write_artifact(temporary, replace(proven, verification=proven.verification | scales))

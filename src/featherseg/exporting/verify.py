@@ -237,8 +237,10 @@ def _compare_masks(
     ours_at, theirs_at = (Pixels(len(dataset), len(dataset.classes), dataset.classes.ignore_index) for _ in range(2))
     for i in range(len(dataset)):
         image, target = dataset.read(i)
-        prediction, full = sure(image), _torch_logits(net, image, segmenter.size)
-        ours, theirs = prediction.mask, full.argmax(dim=0).to(torch.uint8).numpy()
+        full = _torch_logits(net, image, segmenter.size)
+        # Masks are made as they will be, without confidence, which has a kernel of its own.
+        ours, theirs = segmenter.segment(image), full.argmax(dim=0).to(torch.uint8).numpy()
+        prediction = sure(image)
         rows, columns = ours_at.places(target)
         assert prediction.parts is not None  # it was asked for
         ours_at.add(prediction.parts.at(rows, columns), target[rows, columns])

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from ..core.files import write_atomically
 
@@ -28,7 +29,7 @@ class WorkClock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file = folder / f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}.json"
+        self._file = folder / f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex}.json"
         self._lock = threading.Lock()
         self._worked = 0.0
         self._since: float | None = None
