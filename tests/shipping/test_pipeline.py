@@ -108,7 +108,8 @@ def test_a_step_that_costs_too_much_is_rolled_back(copy: Path, tmp_path: Path, m
 def test_a_file_that_fails_stays_out_and_the_others_are_there(trained: Trained, tmp_path: Path) -> None:
     strict = {"int8": ToleranceConfig(min_agreement=1.0, max_logit_error=0.0)}
     config = ShipConfig(int8=True, max_drop=0.9, calibration=4, threads=1, tolerances=strict)
-    with pytest.raises(VerificationError, match=r"1 of 2 files are not in .*tiny_int8.onnx was not written: logits differ") as caught:
+    reason = r"1 of 2 files are not in .*tiny_int8.onnx was not written: logits differ"
+    with pytest.raises(VerificationError, match=reason) as caught:
         ship(trained.run, tmp_path / "dist", config)
     assert "\n" not in str(caught.value)
     report = read_report(tmp_path / "dist")
