@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from featherseg.core.config import Config
+from featherseg.core.errors import TrainingDivergedError
+from featherseg.core.types import ClassSet
 from featherseg.picking import rungs
 from featherseg.picking.pace import NetPace
 from featherseg.picking.plan import Plan
@@ -15,6 +17,8 @@ from featherseg.picking.question import Question
 from featherseg.picking.rungs import LONG, Rungs
 from featherseg.picking.steps import Step, step_config, step_folder, train_step
 from featherseg.picking.study import Study
+from featherseg.training.fit import fit
+from featherseg.training.run_folder import RunFolder
 from trainings import tiny_config
 
 pytest.importorskip("optuna", reason="needs the extra pick")
@@ -82,6 +86,22 @@ def test_a_training_that_fails_is_noted_with_its_reason(tmp_path: Path) -> None:
     result = train_step(usual, Step("a", "net a", 0, 2), tmp_path)
     assert result["miou"] is None
     assert "loss is not finite" in result["failure"]
+
+
+def test_where_few_bits_are_too_few_it_goes_on_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def train(config: Config, *, resume: bool) -> None:
+        tried.append(config.train.precision)
+        if config.train.precision != "fp32":
+            RunFolder(Path(config.out) / config.name).create(config, ClassSet(("road", "sky")))
+            raise TrainingDivergedError("the loss is not finite")
+        fit(config, resume=resume)
+
+    monkeypatch.setattr("featherseg.picking.steps.fit", train)
+    usual = tiny_config(tmp_path, train={"precision": "bf16"})
+    assert train_step(usual, Step("a", "net a", 0, 1), tmp_path)["epochs"] == 1
+    assert tried == ["bf16", "fp32"]
 
 
 def test_a_finished_step_is_read_and_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

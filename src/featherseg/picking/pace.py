@@ -9,18 +9,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..core.config import Config
 from ..core.errors import FeathersegError, first_line
+from ..core.types import IGNORE_INDEX, ClassSet
 from ..models.factory import create_model
+from ..models.session import TorchSession, describe
+from ..runtime.choose import picture
+from ..runtime.segmenter import Segmenter
 from ..training.devices import create_fabric
+from ..training.loss_terms import build_loss
 from ..training.pace import Pace
-from ..training.supervised import normalize
+from ..training.step import TrainingStep
+from ..training.supervised import Supervised
 from ..training.timing import measure_pace
 
 STEPS = 2
@@ -117,32 +122,26 @@ def glimpse(config: Config, num_classes: int, images: int, frame: tuple[int, int
     """
     fabric = create_fabric(config.train)
     fabric.launch()
-    device, batch = fabric.device, config.data.batch_size
+    device, batch, (height, width) = fabric.device, config.data.batch_size, config.augment.crop
     options = {key: value for key, value in config.model.options.items() if key != "encoder_weights"}
     model = create_model(config.model.name, num_classes, **options)
-    spec = model.input_spec
-    module = fabric.setup_module(model.to(memory_format=torch.channels_last))
-    module.mark_forward_method("outputs")
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-6)
-    loss = nn.CrossEntropyLoss()
-    image = torch.randint(0, 256, (batch, 3, *config.augment.crop), dtype=torch.uint8, device=device)
-    steps = []
-    module.train()
+    if config.model.long_side:
+        model.input_spec = replace(model.input_spec, long_side=config.model.long_side)
+    classes = ClassSet(tuple(f"class {i}" for i in range(num_classes)))
+    out, aux = (build_loss(terms, IGNORE_INDEX, None, classes.names) for terms in (config.loss.out, config.loss.aux))
+    step = TrainingStep(fabric, Supervised(model, out, aux, config.loss.aux_weight), config)
+    step.objective.train()
+    taken = []
     for _ in range(1 + STEPS):
         begin = time.monotonic()
-        logits = module.outputs(normalize(image, spec))["out"].float()
-        target = torch.zeros((batch, *logits.shape[2:]), dtype=torch.long, device=device)
-        fabric.backward(loss(logits, target))
-        optimizer.step()
-        optimizer.zero_grad()
-        float(logits.detach()[0, 0, 0, 0])  # GPUs are waited for
-        steps.append(time.monotonic() - begin)
-    module.eval()
-    side = config.model.long_side
-    size = tuple(max(round(part * side / max(frame)), 64) for part in frame) if side else frame
-    with torch.inference_mode():
-        begin = time.monotonic()
-        shown = torch.zeros((1, 3, *size), dtype=torch.uint8, device=device)
-        float(module.outputs(normalize(shown, spec))["out"].float().sum())
-        look = time.monotonic() - begin
-    return Glimpse(math.ceil(images * config.data.crops / batch), min(steps[1:]), look)
+        image = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, device=device)
+        mask = torch.randint(0, num_classes, (batch, height, width), device=device)
+        float(step({"image": image, "mask": mask}))  # GPUs are waited for
+        taken.append(time.monotonic() - begin)
+    segmenter = Segmenter(TorchSession(model, describe(model, classes), device=str(device)))
+    shown = picture(frame)
+    segmenter.segment(shown)
+    begin = time.monotonic()
+    segmenter.segment(shown)
+    look = time.monotonic() - begin
+    return Glimpse(math.ceil(images * config.data.crops / batch), min(taken[1:]), look)

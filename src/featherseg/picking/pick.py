@@ -16,6 +16,7 @@ from PIL import Image
 from ..core.config import Config
 from ..core.durations import duration
 from ..core.errors import ConfigError, DataError, FeathersegError
+from ..core.machine import available_threads, load
 from ..core.progress import counting, hidden, logger
 from ..data.datasets import FileDataset
 from ..training.quickstart import quick_start
@@ -28,7 +29,7 @@ from .finals import Finals, Judged, ways_to_judge
 from .layer_costs import net_cost
 from .pace import net_paces
 from .page import write_page
-from .plan import Plan, last_epochs, make_plan, survivors
+from .plan import FINALISTS, Plan, last_epochs, make_plan, survivors
 from .question import Question
 from .recipe import final_recipe, write_recipe
 from .report import Known, build_report, write_report
@@ -262,12 +263,11 @@ class Pick:
 
     def _judging(self) -> float:
         """Return about what judging will take."""
-        from .plan import FINALISTS
-
         limit = self.question.limit_ms / 1000
         files = 2 * FINALISTS
         seconds = JUDGING * FINALISTS + files * len(self.val_set) * (limit + SCORING)
-        return min(seconds, MOST_JUDGING * self.question.budget)
+        busy = max((load() or 0.0) / available_threads(), 1.0)  # a machine that others use as well takes longer
+        return min(busy * seconds, MOST_JUDGING * self.question.budget)
 
     def _train(self, plan: Plan) -> dict[str, Path]:
         """Go through the rungs; return the finalists' run folders, the best first."""

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..core.config import Config, DistillConfig
-from ..core.errors import FeathersegError, MachineError, first_line
+from ..core.errors import FeathersegError, MachineError, TrainingDivergedError, first_line
 from ..core.progress import hidden, logger
 from ..training.fit import fit
 from ..training.run_folder import RunFolder
@@ -95,12 +95,25 @@ def train_step(usual: Config, step: Step, folder: Path) -> dict[str, Any]:
         logger.info(f"rung {step.rung + 1}: {step.name}, {config.train.epochs} epochs{' (going on)' * begun}")
         try:
             with hidden():
-                fit(config, resume=begun)
+                _fit(config, begun)
         except MachineError:
             raise
         except FeathersegError as error:
             return {"miou": None, "failure": first_line(error), **_common(step)}
     return _read(path) | _common(step)
+
+
+def _fit(config: Config, begun: bool) -> None:
+    """Train, or go on; where the loss is not finite in fewer bits than fp32, go on from the last epoch in fp32."""
+    try:
+        fit(config, resume=begun)
+    except TrainingDivergedError as error:
+        if config.train.precision == "fp32":
+            raise
+        logger.info(f"{first_line(error)}; it goes on in fp32")
+        again = msgspec.structs.replace(config, train=msgspec.structs.replace(config.train, precision="fp32"))
+        RunFolder(Path(config.out) / config.name).change(again)
+        fit(again, resume=True)
 
 
 def _common(step: Step) -> dict[str, Any]:
