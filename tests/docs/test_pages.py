@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from featherseg.compress.quantize import quantize
 from featherseg.core.images import read_image
 from featherseg.core.recipes import config_from_dict
 from featherseg.exporting.verdict import Tolerance
+from featherseg.scaling.cluster import cluster
 from featherseg.shipping.context import ShipContext
 from pages_world import QUICK, ROOT, make_world
 
@@ -71,6 +75,8 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves it to the system to end its processes
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize("page", [p for p in PAGES if list(blocks(p))], ids=lambda p: p.stem)
 def test_page(
@@ -81,7 +87,13 @@ def test_page(
         shutil.rmtree(tmp_path / "runs" / "camvid_fastsegnet")  # the page makes it
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))  # for Ray's processes
     names: dict[str, object] = {"image": read_image(tmp_path / "street.png")}
+    with cluster(2, 1) if page.stem == "scale" else nullcontext():  # one Ray for the page, for its start takes long
+        _run_blocks(page, names, run)
+
+
+def _run_blocks(page: Path, names: dict[str, object], run: Callable[..., Ended]) -> None:
     for block in blocks(page):
         if block.language == "python":
             exec(compile(block.text, str(page), "exec"), names)

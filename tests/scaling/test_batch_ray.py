@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def local_ray() -> Iterator[None]:
         patch.delenv("RAY_ADDRESS", raising=False)
         with cluster(2, 1):
             yield
+
+
+def parent(number: int) -> int:
+    """Return the process that started one, on Linux."""
+    return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def index_of(out: Path) -> dict[str, Row]:
@@ -120,6 +126,27 @@ class TestSegmenting:
         assert (result.done, result.failed, result.confidence) == (20, 0, None)
         for i in range(20):
             assert (np.array(Image.open(tmp_path / f"out/masks/t/{i:08}.png")) == i % 3).all()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_a_worker_that_is_killed_is_replaced(self, tmp_path: Path) -> None:
+        photos, killed = tmp_path / "photos", []
+        names = paint_many(photos, 120)
+
+        def kill_one(done: int, total: int) -> None:
+            for process in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):  # it ended meanwhile
+                    words, number = (process / "cmdline").read_bytes(), int(process.name)
+                    ours = parent(parent(number)) == os.getpid()  # Ray's daemon, which we started, started it
+                    if not killed and words.startswith(b"ray::MapWorker") and ours:
+                        os.kill(number, signal.SIGKILL)
+                        killed.append(number)
+
+        model, out = write_pooled(tmp_path / "m.onnx"), tmp_path / "out"
+        result = segment_dataset(model, photos, out, workers=2, block=8, progress=kill_one)
+        assert killed
+        assert (result.done, result.failed) == (120, 0)
+        assert set(index_of(out)) == {str(photos / f"{name}.png") for name in names}
+        assert not list(out.rglob("_pending-*"))
 
     def test_nothing_but_bad_pictures_is_a_mistake(self, tmp_path: Path, run: Callable[..., Ended]) -> None:
         (tmp_path / "photos").mkdir()

@@ -24,7 +24,8 @@ STORE = 128 << 20
 """Bytes of shared memory that a Ray of our own takes: only lists of pictures and the network go through it."""
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_raylet_start_wait_time_s": "180",  # 30 by default, which a busy machine needs more than
+    "RAY_raylet_start_wait_time_s": "180",  # 30 by default, which a busy machine needs more than; so of the next
+    "RAY_agent_register_timeout_ms": "180000",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # what its processes say goes to their own files
 }
 """What a Ray of our own is started with, where a variable is not set."""
