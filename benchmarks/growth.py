@@ -225,7 +225,8 @@ def page(rows: list[Row], title: str) -> str:
             chart = curves(lines, f"log10 of {axis}", f"log10 of {unit}", across)
             parts.append(f"<h2>{task}: {what} by {axis}</h2><p>{legend}</p>{chart}")
     head = f'<meta charset="utf-8"><title>Growth</title><style>{style_sheet()}</style>'
-    return f"<!doctype html><html lang=en><head>{head}</head><body><main><h1>Growth</h1><p>{title}</p>{''.join(parts)}</main></body></html>"
+    body = f"<main><h1>Growth</h1><p>{title}</p>{''.join(parts)}</main>"
+    return f"<!doctype html><html lang=en><head>{head}</head><body>{body}</body></html>"
 
 
 def main() -> int:

@@ -11,7 +11,6 @@ the parts inside it. Both versions must leave the same layers in fp32, or the pr
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import json
 import os
@@ -19,13 +18,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from parts import Clock
 
 HERE = Path(__file__).resolve()
 PARTS = {
@@ -40,36 +38,6 @@ PARTS = {
     "timing": ["compress.quantize:time_in_turns", "shipping.files:time_in_turns"],
 }
 """What is timed, where this version or the earlier one has it."""
-
-
-class Clock:
-    """Processor seconds of parts, each without the parts that it calls."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._open: list[str] = []
-        self._last = time.process_time()
-
-    def lap(self) -> None:
-        """Give the time since the last lap to the innermost part."""
-        now = time.process_time()
-        self.seconds[self._open[-1] if self._open else "all else"] += now - self._last
-        self._last = now
-
-    def watch(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `function`, whose time is the part's."""
-
-        @functools.wraps(function)
-        def watched(*given: Any, **options: Any) -> Any:
-            self.lap()
-            self._open.append(part)
-            try:
-                return function(*given, **options)
-            finally:
-                self.lap()
-                self._open.pop()
-
-        return watched
 
 
 def watch_parts(clock: Clock) -> None:
@@ -106,8 +74,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for name, int8 in (("fp32", False), ("int8", True)):
             config = ShipConfig(int8=int8, max_drop=options.max_drop, threads=1)
-            clock.lap()
-            clock.seconds.clear()
+            clock.begin()
             report = ship(checkpoint, Path(folder, name), config, data=options.data, kind=options.kind)
             clock.lap()
             found[name] = dict(clock.seconds)

@@ -40,7 +40,7 @@ class TrainingStep:
             if fabric.device.type == "cpu":
                 shield_dilated_groups(objective)
                 quicken_strided_groups(objective)
-        optimizer = build_optimizer(objective.model, config.optim)
+        optimizer = build_optimizer(objective.model, config.optim, fused=fabric.device.type == "cpu")
         if extra := objective.extra_parameters():
             optimizer.add_param_group({"params": extra, "weight_decay": config.optim.weight_decay})
         wrapped, self.optimizer = fabric.setup(objective, optimizer)

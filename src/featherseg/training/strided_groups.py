@@ -61,6 +61,7 @@ class StridedConvolution(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
+        """Convolve, with as much padding as keeps the size but for the stride."""
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         return F.conv2d(x, weight, None, stride, _padding(weight), 1, len(weight))
@@ -68,6 +69,7 @@ class StridedConvolution(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of maps and weights."""
         x, weight = ctx.saved_tensors
         stride, padding = ctx.stride, _padding(weight)
         of_x = of_weight = None
