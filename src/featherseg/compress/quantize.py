@@ -49,6 +49,7 @@ class QuantizeConfig:
         size: (height, width) that the runtime will resize frames to, as :class:`Segmenter` takes it.
         threads: threads of the engine; all that the process may use where left out.
         runs: timed runs of either file, in turns.
+        timed: whether they are timed at all.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -65,6 +66,7 @@ class QuantizeConfig:
     size: tuple[int, int] | None = None
     threads: int | None = None
     runs: int = 20
+    timed: bool = True
 
     def __post_init__(self) -> None:
         if self.flavour not in FLAVOURS:
@@ -251,7 +253,8 @@ def quantize(
             ranking = ranking or search.ranking()
             rounds.append(search.round(candidate, ranking[:count], original))
         smaller = rounds[-1].segmenter
-        logger.info(f"{path.name}: timing both files")
+        if config.timed:
+            logger.info(f"{path.name}: timing both files")
         picture = calibration[0]
         times = _timed(original.segmenter, smaller, picture, config)
         result = QuantizeResult(
@@ -283,7 +286,7 @@ def _timed(
     original: Segmenter, smaller: Segmenter, picture: ImageArray, config: QuantizeConfig
 ) -> tuple[float | None, float | None]:
     """Return the medians of the fp32 and int8 network's time in ms, taken in turns; None where that says nothing."""
-    if config.flavour == "tensorrt":
+    if config.flavour == "tensorrt" or not config.timed:
         return None, None
     turns = time_in_turns({"fp32": original, "int8": smaller}, picture, runs=config.runs, warmup=WARMUP)
     return turns["fp32"].percentile(50, "net"), turns["int8"].percentile(50, "net")

@@ -62,8 +62,11 @@ class Histogram:
         sample = sample[sample != 0]  # zero is a code of its own: it is exact whatever the range
         if not sample.size:
             return
-        places = ((sample.astype(np.float64) / self.reach + 1) * (BINS // 2)).astype(np.int64)
-        self.counts += np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)
+        # The reach is a power of two, so that nothing is rounded, and float32 below it lies below the last bin's end.
+        places = sample.astype(np.float64)
+        places *= BINS // 2 / self.reach
+        places += BINS // 2
+        self.counts += np.bincount(places.astype(np.int64), minlength=BINS)
 
     def _double(self) -> None:
         """Merge bins in pairs round the middle, which stays where it is."""

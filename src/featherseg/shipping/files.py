@@ -163,7 +163,10 @@ def _int8_file(
 ) -> BuiltFile:
     path = source.with_name(source.stem + INT8_ENDINGS[target.name])
     settings = QuantizeConfig(
-        max_drop=context.config.max_drop, flavour=INT8_FLAVOURS[target.name], threads=context.threads
+        max_drop=context.config.max_drop,
+        flavour=INT8_FLAVOURS[target.name],
+        threads=context.threads,
+        timed=False,  # all files are timed in turns at the end
     )
     try:
         with counting(f"verify {path.name}", len(context.val_set)) as progress:
