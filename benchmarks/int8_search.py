@@ -27,9 +27,10 @@ from parts import Clock
 
 HERE = Path(__file__).resolve()
 PARTS = {
-    "network's masks": ["exporting.verify:_torch_mask"],
-    "files' masks": ["runtime.segmenter:Segmenter.segment"],
+    "network's masks": ["exporting.verify:_torch_mask", "exporting.verify:_torch_logits"],
+    "files' masks": ["runtime.segmenter:Segmenter._segment"],
     "boundary F1": ["evaluation.metrics:BoundaryF1.update"],
+    "confidence": ["compress.quantize:fitted", "exporting.verify:_compare_confidence", "evaluation.calibration:fitted"],
     "decoding": ["data.datasets:FileDataset.read"],
     "calibration": ["compress.quantize:calibrate", "compress.search:calibrate"],
     "ranking": ["compress.quantize:layer_sensitivity", "compress.search:layer_sensitivity"],

@@ -22,6 +22,7 @@ from featherseg.evaluation.scores import evaluate
 from featherseg.evaluation.ways import Ways
 from featherseg.exporting.verify import verify
 from featherseg.models.checkpoint import load_checkpoint
+from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
 
 OPTIONS: dict[str, Any] = {"count": 16, "val_count": 6, "size": [64, 96]}
@@ -66,9 +67,11 @@ def test_a_hopeless_try_ends_before_the_last_image(
     truth = {image.tobytes(): target for image, target in map(VAL.read, range(len(VAL)))}
 
     def told(self: Any, path: str | Path, segmenter: Segmenter, table: Any = None) -> module.Way:
-        if Path(path) == trained.file:
-            return module.Way(VAL, lambda image: np.where(truth[image.tobytes()] == 1, 0, truth[image.tobytes()]))
-        return module.Way(VAL, lambda image: np.zeros(image.shape[:2], np.uint8))
+        def look(image: NDArray[np.uint8]) -> Any:
+            mask = truth[image.tobytes()] if Path(path) == trained.file else np.zeros(image.shape[:2], np.uint8)
+            return np.where(mask == 255, 0, mask), lambda rows, columns: np.zeros((len(rows), 5), np.float32)
+
+        return module.Way(VAL, look, self.places)
 
     monkeypatch.setattr(module.Way, "score", score)
     monkeypatch.setattr(module.Ways, "of_file", told)
@@ -84,13 +87,13 @@ def test_files_that_were_scored_are_not_run_again(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[int] = []
-    honest = Segmenter.segment
+    honest = Segmenter.explained
 
-    def segment(self: Segmenter, frame: Any) -> Any:
+    def explained(self: Segmenter, frame: Any) -> Any:
         runs.append(1)
         return honest(self, frame)
 
-    monkeypatch.setattr(Segmenter, "segment", segment)
+    monkeypatch.setattr(Segmenter, "explained", explained)
     ways, histograms = Ways(VAL), {}
     network = load_checkpoint(trained.run).model
     first = verify(network, trained.file, VAL, ways=ways, threads=1)
@@ -104,6 +107,8 @@ def test_files_that_were_scored_are_not_run_again(
     assert found.torch == first.torch
     alone = verify(network, result.path, VAL, threads=1)
     assert (found.agreement, found.file, found.worst_image) == (alone.agreement, alone.file, alone.worst_image)
+    assert (found.confidence_error, str(found.calibration)) == (alone.confidence_error, str(alone.calibration))
+    assert read_artifact(result.path).calibration == alone.calibration.to_dict()
     assert result.int8_eval.miou == evaluate(honest_file(result.path), VAL, boundary=False).miou == found.file.miou
     assert histograms
     monkeypatch.setattr(module, "calibrate", None)  # nothing is left to find

@@ -13,6 +13,7 @@ import pytest
 from conftest import Trained
 from featherseg.data.datasets import create_dataset
 from featherseg.evaluation import ways as module
+from featherseg.evaluation.calibration import calibrate_confidence, fitted
 from featherseg.evaluation.scores import score
 from featherseg.evaluation.ways import Ways
 from featherseg.exporting.onnx import write_artifact
@@ -27,17 +28,23 @@ VAL = create_dataset("synthetic", split="val", **OPTIONS)
 def test_masks_and_scores_are_made_once_and_are_those_of_an_evaluation(trained: Trained) -> None:
     segmenter, runs = Segmenter(trained.file, threads=1), []
 
-    def segment(image: np.ndarray) -> np.ndarray:
+    def look(image: np.ndarray) -> Any:
         runs.append(1)
-        return segmenter.segment(image)
+        mask, parts = segmenter.explained(image)
+        return mask, parts.at
 
-    way = Ways(VAL).of("a way", segment)
+    way = Ways(VAL).of("a way", look)
     for _ in range(2):
         for i in (2, 0, 1):
             way.score(i)
             way.score(i, boundary=True)
             np.testing.assert_array_equal(way.mask(i), segmenter.segment(VAL.read(i)[0]))
     assert len(runs) == 3
+    logits, targets = way.pixels().whole()
+    assert len(runs) == 3
+    told = calibrate_confidence(segmenter, VAL)
+    assert fitted(way.pixels(), "synthetic val").to_dict() == told.to_dict()
+    assert len(logits) == len(targets) == told.before.counts.sum()
     confusion, boundary, _ = score(segmenter.segment, VAL)
     np.testing.assert_array_equal(way.confusion.matrix, confusion.matrix)
     assert boundary is not None
@@ -48,11 +55,12 @@ def test_masks_beyond_the_memory_are_made_again(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "MAX_MASK_BYTES", 40)
     runs = []
 
-    def segment(image: np.ndarray) -> np.ndarray:
+    def look(image: np.ndarray) -> Any:
         runs.append(1)
-        return np.random.default_rng(0).integers(0, 3, image.shape[:2]).astype(np.uint8)
+        mask = np.random.default_rng(0).integers(0, 3, image.shape[:2]).astype(np.uint8)
+        return mask, lambda rows, columns: np.zeros((len(rows), len(VAL.classes)), np.float32)
 
-    way = Ways(VAL).of("a way", segment)
+    way = Ways(VAL).of("a way", look)
     np.testing.assert_array_equal(way.mask(0), way.mask(0))
     assert len(runs) == 2
 
@@ -70,6 +78,7 @@ def test_a_file_is_known_by_what_it_computes(trained: Trained, tmp_path: Path) -
     first, again, resized = (ways.of_file(path, Segmenter(path, threads=1)) for path in (trained.file, copy, other))
     assert first is again
     assert first is not resized  # its images are others
+    assert ways.of_file(copy, Segmenter(copy, scale=0.5, threads=1)) is not first
     ways.forget(first)
     assert ways.of_file(copy, Segmenter(copy, threads=1)) is not first
 
@@ -82,3 +91,14 @@ def test_other_weights_are_another_file(trained: Trained, tmp_path: Path) -> Non
     tensor.raw_data = bytes([tensor.raw_data[0] ^ 1]) + tensor.raw_data[1:]
     onnx.save(proto, str(tmp_path / "changed.onnx"))
     assert fingerprint(tmp_path / "changed.onnx") != fingerprint(trained.file)
+
+
+def test_classes_in_another_order_are_the_datas(trained: Trained) -> None:
+    segmenter, count = Segmenter(trained.file, threads=1), len(VAL.classes)
+    table = np.full(256, 255, np.uint8)
+    table[:count] = np.roll(np.arange(count), 1)
+    plain, turned = Ways(VAL).of_file(trained.file, segmenter), Ways(VAL).of_file(trained.file, segmenter, table)
+    np.testing.assert_array_equal(turned.mask(1), table[plain.mask(1)])
+    ours, theirs = turned.pixels().whole()[0], plain.pixels().whole()[0]
+    np.testing.assert_array_equal(ours.argmax(1), table[theirs.argmax(1)])
+    np.testing.assert_array_equal(ours[:, table[0]], theirs[:, 0])
