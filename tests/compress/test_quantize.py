@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from conftest import Trained
-from featherseg.compress import quantize as module
+from featherseg.compress import search
 from featherseg.compress.calibration import calibration_images
 from featherseg.compress.quantize import QuantizeConfig, QuantizeResult, quantize
+from featherseg.compress.search import Search
 from featherseg.compress.sensitivity import layer_sensitivity
 from featherseg.core.errors import ConfigError, VerificationError
 from featherseg.core.types import ClassSet
@@ -28,15 +29,12 @@ IMAGES = calibration_images(create_dataset("synthetic", split="train", **OPTIONS
 
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let scores come out as told, the fp32 file's first."""
+    """Let scores come out as told, the fp32 file's first, and no try be given up."""
 
     def tell(*mious: float) -> None:
-        told = iter(mious)
-
-        def evaluated(segmenter: Segmenter, dataset: Any, **options: Any) -> EvalResult:
-            return replace(evaluate(segmenter, dataset, **options), miou=next(told))
-
-        monkeypatch.setattr(module, "evaluate", evaluated)
+        told, honest = iter(mious), Search._result
+        monkeypatch.setattr(Search, "_result", lambda *given: replace(honest(*given), miou=next(told)))
+        monkeypatch.setattr(search, "best_miou", lambda *given: 1.0)
 
     return tell
 

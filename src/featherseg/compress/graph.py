@@ -49,6 +49,7 @@ class FloatGraph:
         producer: the node that makes a tensor, by the tensor's name.
         readers: the nodes that read it.
         tensors: its constants.
+        ports: type and shape of its other tensors, as far as ONNX can infer them.
 
     Args:
         source: path of the exported file.
@@ -76,7 +77,7 @@ class FloatGraph:
             raise ArtifactError(f"{source}: has branches or loops; export a network without them")
         inferred = onnx.shape_inference.infer_shapes(self.proto).graph
         ports = (*inferred.value_info, *inferred.input, *inferred.output)
-        self._floats = {port.name for port in ports if port.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+        self.ports = {port.name: port for port in ports if port.type.tensor_type.elem_type}
         self._float = onnx.TensorProto.FLOAT
         self._to_array = onnx.numpy_helper.to_array
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -90,7 +91,8 @@ class FloatGraph:
 
     def is_activation(self, name: str) -> bool:
         """Return whether tensor `name` is float32 and depends on the image."""
-        return name in self._floats and name not in self.tensors
+        port = self.ports.get(name)
+        return port is not None and port.type.tensor_type.elem_type == self._float and name not in self.tensors
 
     def layers(self, operators: Sequence[str]) -> dict[str, Any]:
         """Return the nodes of these operators by layer name, in the order they run.

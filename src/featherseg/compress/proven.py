@@ -12,7 +12,7 @@ from ..core.progress import OnProgress, no_progress
 from ..core.staging import staged
 from ..core.types import ImageArray
 from ..data.datasets import SegmentationDataset
-from ..evaluation.scores import score
+from ..evaluation.ways import Ways
 from ..exporting.onnx import write_artifact
 from ..exporting.targets import TOLERANCES
 from ..exporting.verdict import Tolerance, VerifyResult
@@ -24,6 +24,7 @@ from ..runtime.segmenter import Segmenter
 from ..runtime.video.pace import SCALES
 from .calibration import calibration_images
 from .quantize import QuantizeConfig, QuantizeResult, quantize
+from .ranges import Histogram
 
 
 def export_int8(
@@ -50,9 +51,10 @@ def export_int8(
     path, config = Path(path), config or QuantizeConfig()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, f"{path.stem}_fp32.onnx")
-        export_verified(checkpoint, source, val_set, threads=config.threads)
+        ways = Ways(val_set)
+        export_verified(checkpoint, source, val_set, threads=config.threads, ways=ways)
         images = calibration_images(train_set, calibration, spec=checkpoint.model.input_spec)
-        return quantize_proven(checkpoint, source, path, images, val_set, config, progress=progress)
+        return quantize_proven(checkpoint, source, path, images, val_set, config, ways=ways, progress=progress)
 
 
 def quantize_proven(
@@ -64,6 +66,8 @@ def quantize_proven(
     config: QuantizeConfig,
     *,
     tolerance: Tolerance | None = None,
+    ways: Ways | None = None,
+    histograms: dict[str, Histogram] | None = None,
     progress: OnProgress = no_progress,
 ) -> tuple[QuantizeResult, VerifyResult]:
     """Write an exported fp32 file again in int8 with its verification's figures inside, or not at all.
@@ -80,6 +84,8 @@ def quantize_proven(
         val_set: labelled images.
         config: limits, engine and method.
         tolerance: limits of the comparison with the network; those usual for int8 where left out.
+        ways: masks of `val_set` by the network and its files, as far as there are some; see :func:`.quantize.quantize`.
+        histograms: see there.
         progress: called with the numbers of images done and of all while the file is compared with the network.
 
     Raises:
@@ -88,8 +94,9 @@ def quantize_proven(
     path = Path(path)
     limits = tolerance or replace(TOLERANCES["int8"], max_miou_drop=config.max_drop)
     backend = "openvino" if config.flavour == "openvino" else "onnxruntime"
+    ways = ways or Ways(val_set)
     with staged(path) as temporary:
-        quantized = quantize(source, temporary, calibration, val_set, config)
+        quantized = quantize(source, temporary, calibration, val_set, config, ways=ways, histograms=histograms)
         verified = verify(
             checkpoint.model,
             temporary,
@@ -97,11 +104,12 @@ def quantize_proven(
             tolerance=limits,
             backend=backend,
             threads=config.threads,
+            ways=ways,
             progress=progress,
         )
         if not verified.passed:
             raise VerificationError(f"{path.name} was not written: {verified.explanation}")
-        scales = {"scales": scores_by_scale(temporary, val_set, backend=backend, threads=config.threads)}
+        scales = {"scales": scores_by_scale(temporary, ways, backend=backend, threads=config.threads)}
         proven = verified.stamped(read_artifact(temporary))
         write_artifact(temporary, replace(proven, verification=proven.verification | scales))
         size = sum(part.stat().st_size for part in file_parts(temporary))
@@ -109,12 +117,15 @@ def quantize_proven(
 
 
 def scores_by_scale(
-    path: str | Path, dataset: SegmentationDataset, *, backend: str = "auto", threads: int | None = None
+    path: str | Path, ways: Ways, *, backend: str = "auto", threads: int | None = None
 ) -> list[list[float]]:
     """Return pairs of scale and mIoU (0-1): the file's scores where the network sees images at parts of their size."""
     found = []
     for scale in SCALES:
-        segmenter = Segmenter(path, scale=scale, backend=backend, threads=threads)
-        confusion, _, _ = score(segmenter.segment, dataset, boundary=False)
-        found.append([scale, round(float(confusion.miou()), 5)])
+        way = ways.of_file(path, Segmenter(path, scale=scale, backend=backend, threads=threads))
+        for index in range(len(ways.dataset)):
+            way.score(index)
+        found.append([scale, round(float(way.confusion.miou()), 5)])
+        if scale != 1:
+            ways.forget(way)
     return found

@@ -87,19 +87,22 @@ def quantize_onnx(
     return path
 
 
-def calibrate(whole: Plan, images: Sequence[ImageArray], progress: OnProgress = no_progress) -> dict[str, Histogram]:
+def calibrate(
+    whole: Plan, images: Sequence[ImageArray], progress: OnProgress = no_progress, threads: int | None = None
+) -> dict[str, Histogram]:
     """Return a histogram of each tensor that is rounded to a scale of its own.
 
     Args:
         whole: plan of all layers; it serves plans of fewer too.
         images: RGB uint8 (H, W, 3) at the deployed size.
         progress: called with the numbers of images done and of all.
+        threads: threads of the engine that runs the network.
 
     Raises:
         DataError: the images are too few, or random noise.
     """
     check_calibration(images)
-    return observe(whole.graph.proto, sorted(set(whole.roots.values())), images, progress)
+    return observe(whole.graph.proto, sorted(set(whole.roots.values())), images, progress, threads)
 
 
 def integer_proto(

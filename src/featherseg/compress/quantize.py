@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from ..core.progress import logger
 from ..core.staging import staged
 from ..core.types import ImageArray
 from ..data.datasets import SegmentationDataset
-from ..evaluation.calibration import Calibration, calibrate_confidence
+from ..evaluation.calibration import Calibration, fitted
 from ..evaluation.result import EvalResult
-from ..evaluation.scores import evaluate
+from ..evaluation.ways import Ways
 from ..exporting.onnx import onnx_path, write_artifact
 from ..exporting.openvino import write_openvino_artifact
 from ..exporting.verify import export_verified
@@ -28,11 +28,9 @@ from ..runtime.containers import file_parts
 from ..runtime.segmenter import Segmenter
 from ..runtime.timing import time_in_turns
 from .graph import FloatGraph
-from .openvino_int8 import quantize_openvino
 from .plan import FLAVOURS, plan
-from .qdq import calibrate, quantize_onnx
 from .ranges import METHOD, Histogram
-from .sensitivity import layer_sensitivity
+from .search import Round, Search
 
 MAX_DROP = 0.01
 WARMUP = 3
@@ -51,6 +49,7 @@ class QuantizeConfig:
         size: (height, width) that the runtime will resize frames to, as :class:`Segmenter` takes it.
         threads: threads of the engine; all that the process may use where left out.
         runs: timed runs of either file, in turns.
+        timed: whether they are timed at all.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -67,6 +66,7 @@ class QuantizeConfig:
     size: tuple[int, int] | None = None
     threads: int | None = None
     runs: int = 20
+    timed: bool = True
 
     def __post_init__(self) -> None:
         if self.flavour not in FLAVOURS:
@@ -95,7 +95,7 @@ class QuantizeResult:
         int8_eval: scores of the int8 file, by the same protocol.
         fp32_layers: layers that stayed fp32 to keep the mIoU.
         layers: how many could be integers.
-        rounds: for each try, layers left fp32 and mIoU.
+        rounds: for each try, layers left fp32 and mIoU; of a try that was given up, the most it could have reached.
         fp32_bytes: size of the fp32 file.
         bytes: size of the int8 file, of all its parts.
         fp32_latency_ms: median of the fp32 network's time for one image, None where this machine cannot tell.
@@ -186,11 +186,15 @@ def quantize(
     calibration: Sequence[ImageArray],
     validation: SegmentationDataset,
     config: QuantizeConfig | None = None,
+    *,
+    ways: Ways | None = None,
+    histograms: dict[str, Histogram] | None = None,
 ) -> QuantizeResult:
     """Write an exported fp32 file again in int8, with as few layers in fp32 as keep its mIoU.
 
     While more than ``config.max_drop`` is lost, the 1, 2, 4, 8, … most damaging layers stay fp32; see
-    :mod:`.sensitivity`. The file notes its figures under ``"quantization"`` of its training facts.
+    :mod:`.sensitivity`. A try ends as soon as the images that are left, were all their pixels right, could not bring
+    it within the limit. The file notes its figures under ``"quantization"`` of its training facts.
 
     Args:
         source: an exported fp32 ONNX file that gives logits; or a network, of another library too (see
@@ -201,6 +205,10 @@ def quantize(
             validation, whose scores would say too much good.
         validation: labelled images.
         config: limits, engine and method; :class:`QuantizeConfig`'s defaults where left out.
+        ways: masks of `validation` by files, where there are some already, as in a shipment that has proven the fp32
+            file; those of the int8 file join them.
+        histograms: what calibrating this source with these images found before, such as for another engine; what else
+            is needed joins it.
 
     Raises:
         ConfigError: path and settings do not fit, or the validation's classes are not the network's.
@@ -223,38 +231,40 @@ def quantize(
     if not isinstance(source, str | Path):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, f"{path.stem}_fp32.onnx")
-            export_verified(source, file, validation, threads=config.threads)
-            return quantize(file, path, calibration, validation, config)
+            ways = ways or Ways(validation)
+            export_verified(source, file, validation, threads=config.threads, ways=ways)
+            return quantize(file, path, calibration, validation, config, ways=ways)
     source = Path(source)
     whole = plan(FloatGraph(source), config.flavour)
+    found = {} if histograms is None else histograms
+    search = Search(source, whole, calibration, config, ways or Ways(validation), found)
     logger.info(f"{path.name}: scoring the fp32 file")
-    original = config.segmenter(source)
-    fp32_eval = evaluate(original, validation, boundary=False)
+    original = search.original()
     logger.info(f"{path.name}: calibrating with {len(calibration)} images")
-    histograms = calibrate(whole, calibration)
-    search = _Search(source, validation, calibration, histograms, config)
+    search.calibrate()
     with tempfile.TemporaryDirectory() as folder:
         candidate = Path(folder, path.name)
-        rounds = [search.round(candidate, ())]
+        rounds = [search.round(candidate, (), original)]
         ranking: list[str] = []
-        while fp32_eval.miou - rounds[-1].scores.miou > config.max_drop:
+        while rounds[-1].scores is None:
             count = max(2 * len(rounds[-1].kept), 1)
             if 2 * count > len(whole.layers):
-                raise VerificationError(_hopeless(path, fp32_eval, rounds[-1], config.max_drop))
+                raise VerificationError(_hopeless(path, original.miou, rounds[-1], config.max_drop))
             ranking = ranking or search.ranking()
-            rounds.append(search.round(candidate, ranking[:count]))
+            rounds.append(search.round(candidate, ranking[:count], original))
         smaller = rounds[-1].segmenter
-        logger.info(f"{path.name}: timing both files")
+        if config.timed:
+            logger.info(f"{path.name}: timing both files")
         picture = calibration[0]
-        times = _timed(original, smaller, picture, config)
+        times = _timed(original.segmenter, smaller, picture, config)
         result = QuantizeResult(
             path=path,
             flavour=config.flavour,
-            fp32_eval=fp32_eval,
+            fp32_eval=original.scores,
             int8_eval=rounds[-1].scores,
             fp32_layers=rounds[-1].kept,
             layers=len(whole.layers),
-            rounds=tuple((len(each.kept), each.scores.miou) for each in rounds),
+            rounds=tuple((len(each.kept), each.miou) for each in rounds),
             fp32_bytes=source.stat().st_size,
             bytes=0,
             fp32_latency_ms=times[0],
@@ -263,7 +273,8 @@ def quantize(
             size=config.size or (picture.shape[0], picture.shape[1]),
         )
         logger.info(f"{path.name}: fitting the temperature of its confidence")
-        _note(candidate, result, calibrate_confidence(smaller, validation))
+        confidence = fitted(rounds[-1].way.pixels(), f"{validation.name} {validation.split}")
+        _note(candidate, result, confidence)
         result = replace(result, bytes=sum(part.stat().st_size for part in file_parts(candidate)))
         with staged(path) as temporary:
             for part in file_parts(candidate):
@@ -271,57 +282,11 @@ def quantize(
     return result
 
 
-@dataclass(frozen=True)
-class _Round:
-    """A try: the layers that stayed fp32, the file's scores, and what runs it."""
-
-    kept: tuple[str, ...]
-    scores: EvalResult
-    segmenter: Segmenter
-
-
-@dataclass(frozen=True)
-class _Search:
-    """What every try needs."""
-
-    source: Path
-    validation: SegmentationDataset
-    calibration: Sequence[ImageArray]
-    histograms: Mapping[str, Histogram]
-    config: QuantizeConfig
-
-    def round(self, candidate: Path, kept: Sequence[str]) -> _Round:
-        """Write the int8 file with the layers `kept` in fp32, and score it."""
-        logger.info(f"{candidate.name}: scoring int8 with {len(kept)} layers in fp32")
-        config = self.config
-        if candidate.suffix.lower() == ".xml":
-            known = self.histograms if config.way == "qdq" else self.calibration
-            quantize_openvino(self.source, candidate, known, keep=kept, way=config.way, method=config.method)
-        else:
-            quantize_onnx(
-                self.source, candidate, self.histograms, flavour=config.flavour, keep=kept, method=config.method
-            )
-        segmenter = config.segmenter(candidate)
-        return _Round(tuple(kept), evaluate(segmenter, self.validation, boundary=False), segmenter)
-
-    def ranking(self) -> list[str]:
-        """Return the layers' names, the one whose rounding changes most first."""
-        logger.info(f"{self.source.name}: measuring each layer's damage")
-        found = layer_sensitivity(
-            self.source,
-            self.calibration,
-            flavour=self.config.flavour,
-            method=self.config.method,
-            histograms=self.histograms,
-        )
-        return [damage.name for damage in found]
-
-
 def _timed(
     original: Segmenter, smaller: Segmenter, picture: ImageArray, config: QuantizeConfig
 ) -> tuple[float | None, float | None]:
     """Return the medians of the fp32 and int8 network's time in ms, taken in turns; None where that says nothing."""
-    if config.flavour == "tensorrt":
+    if config.flavour == "tensorrt" or not config.timed:
         return None, None
     turns = time_in_turns({"fp32": original, "int8": smaller}, picture, runs=config.runs, warmup=WARMUP)
     return turns["fp32"].percentile(50, "net"), turns["int8"].percentile(50, "net")
@@ -336,10 +301,11 @@ def _check_path(path: Path, config: QuantizeConfig) -> None:
         raise ConfigError(f"way is {config.way!r}, which gives a file in OpenVINO's format; let path end in .xml")
 
 
-def _hopeless(path: Path, fp32_eval: EvalResult, last: _Round, max_drop: float) -> str:
+def _hopeless(path: Path, miou: float, last: Round, max_drop: float) -> str:
+    least = "" if last.whole else "at least "
     return (
         f"{path.name} was not written: with {len(last.kept)} layers in fp32 int8 still loses "
-        f"{(fp32_eval.miou - last.scores.miou) * 100:.2f} points of mIoU (limit {max_drop * 100:.2f}); calibrate "
+        f"{least}{(miou - last.miou) * 100:.2f} points of mIoU (limit {max_drop * 100:.2f}); calibrate "
         "with more of your own images, or train on with fake quantisation"
     )
 

@@ -7,15 +7,16 @@ and is that of one image's activations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ArtifactError, ConfigError, did_you_mean, first_line
+from ..core.errors import ArtifactError, ConfigError, did_you_mean
 from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray
+from .running import intermediate_runner
 
 BINS = 4096
 """Bins of a histogram, from minus to plus its reach: at least eight for each of the 255 steps."""
@@ -49,7 +50,7 @@ class Histogram:
         Raises:
             ArtifactError: one is not finite.
         """
-        low, high = float(values.min()), float(values.max())
+        low, high = _bounds(values)
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ArtifactError("values are not finite; export a network that trained well")
         self.low, self.high = min(self.low, low), max(self.high, high)
@@ -61,8 +62,11 @@ class Histogram:
         sample = sample[sample != 0]  # zero is a code of its own: it is exact whatever the range
         if not sample.size:
             return
-        places = ((sample.astype(np.float64) / self.reach + 1) * (BINS // 2)).astype(np.int64)
-        self.counts += np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)
+        # The reach is a power of two, so that nothing is rounded, and float32 below it lies below the last bin's end.
+        places = sample.astype(np.float64)
+        places *= BINS // 2 / self.reach
+        places += BINS // 2
+        self.counts += np.bincount(places.astype(np.int64), minlength=BINS)
 
     def _double(self) -> None:
         """Merge bins in pairs round the middle, which stays where it is."""
@@ -118,8 +122,20 @@ class Histogram:
         return self.minmax() if method == "minmax" else self.percentile()
 
 
+def _bounds(values: NDArray[np.float32]) -> Range:
+    """Return the smallest and the largest value, NaN where one is, in one pass through memory."""
+    flat = values.ravel()
+    pieces = [flat[start : start + SAMPLES] for start in range(0, flat.size, SAMPLES)]
+    low, high = np.array([(piece.min(), piece.max()) for piece in pieces]).T
+    return float(low.min()), float(high.max())
+
+
 def observe(
-    proto: Any, names: Sequence[str], images: Sequence[ImageArray], progress: OnProgress = no_progress
+    proto: Any,
+    names: Sequence[str],
+    images: Sequence[ImageArray],
+    progress: OnProgress = no_progress,
+    threads: int | None = None,
 ) -> dict[str, Histogram]:
     """Run an exported graph on images and return a histogram of each of its float tensors `names`.
 
@@ -128,12 +144,13 @@ def observe(
         names: tensors inside it.
         images: RGB uint8 (H, W, 3), at least ``MIN_SIZE`` a side.
         progress: called with the numbers of images done and of all.
+        threads: threads of the engine.
 
     Raises:
         ArtifactError: the graph breaks on an image, or gives values that are not finite.
     """
     found = {name: Histogram() for name in names}
-    run = intermediate_runner(proto, names)
+    run = intermediate_runner(proto, names, threads)
     for done, image in enumerate(images, start=1):
         for name, values in run(image).items():
             try:
@@ -142,33 +159,6 @@ def observe(
                 raise ArtifactError(f"calibration image {done}, tensor {name}: {error}") from error
         progress(done, len(images))
     return found
-
-
-def intermediate_runner(proto: Any, names: Sequence[str]) -> Callable[[ImageArray], dict[str, NDArray[np.float32]]]:
-    """Return a function that runs a graph on one image and gives its tensors `names`, which may lie inside it."""
-    import onnx
-    import onnxruntime as ort
-
-    extended = onnx.ModelProto()
-    extended.CopyFrom(proto)
-    present = {port.name for port in proto.graph.output}
-    extra = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names]
-    extended.graph.output.extend(port for port in extra if port.name not in present)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(extended.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a dozen of its own, with Exception as their only base
-        raise ArtifactError(f"ONNX Runtime refuses the graph ({first_line(error)}); export it again") from error
-
-    def run(image: ImageArray) -> dict[str, NDArray[np.float32]]:
-        try:
-            return dict(zip(names, session.run(list(names), {"image": image[None]}), strict=True))
-        except Exception as error:  # of its own again
-            size = "x".join(map(str, image.shape[:2]))
-            raise ArtifactError(f"the graph breaks on an image of {size} ({first_line(error)})") from error
-
-    return run
 
 
 def step(bounds: Range, symmetric: bool) -> tuple[float, int]:

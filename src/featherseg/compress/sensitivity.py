@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,10 @@ from ..core.progress import OnProgress, no_progress
 from ..core.types import ImageArray
 from .calibration import check_calibration
 from .graph import FloatGraph
-from .plan import plan
+from .plan import Plan, plan
 from .qdq import calibrate, integer_proto
-from .ranges import METHOD, Histogram, check_method, intermediate_runner
+from .ranges import METHOD, Histogram, check_method
+from .running import Walk
 
 IMAGES = 4
 """Images that every layer is measured on. They give the same first two, four and eight of FastSegNet's layers as 16."""
@@ -53,6 +53,7 @@ def layer_sensitivity(
     method: str = METHOD,
     histograms: Mapping[str, Histogram] | None = None,
     images: int = IMAGES,
+    threads: int | None = None,
     progress: OnProgress = no_progress,
 ) -> list[LayerDamage]:
     """Return the damage of each layer alone, the worst first.
@@ -64,6 +65,7 @@ def layer_sensitivity(
         method: as there.
         histograms: what :func:`.qdq.calibrate` made of the images, if it was done before.
         images: how many of the images, spread over them, the layers are measured on.
+        threads: threads of the engine that runs them.
         progress: called with layers done and layers in all.
 
     Raises:
@@ -77,24 +79,36 @@ def layer_sensitivity(
     check_calibration(calibration)
     graph = FloatGraph(source)
     whole = plan(graph, flavour)
-    known = calibrate(whole, calibration) if histograms is None else histograms
+    known = calibrate(whole, calibration, threads=threads) if histograms is None else histograms
     places = np.linspace(0, len(calibration) - 1, min(images, len(calibration)))
-    pictures = [calibration[round(place)] for place in places]
-    expected = _logits(graph.proto, pictures)
-    found = []
-    for done, name in enumerate(whole.layers, start=1):
-        alone = plan(graph, flavour, [name], joins=False)
-        actual = _logits(integer_proto(alone, known, method), pictures)
-        found.append(LayerDamage(name, _sqnr(expected, actual), _changed(expected, actual)))
-        progress(done, len(whole.layers))
-    return sorted(found, key=lambda damage: damage.sqnr)
+    walk = Walk(graph, [calibration[round(place)] for place in places], threads)
+    expected = _centred(walk.logits(graph.proto))
+    alone = {name: plan(graph, flavour, [name], joins=False) for name in whole.layers}
+    starts = {name: _first_change(each) for name, each in alone.items()}
+    found: dict[str, LayerDamage] = {}
+    for name in sorted(alone, key=lambda name: starts[name]):
+        walk.to(starts[name])
+        actual = _centred(walk.logits(integer_proto(alone[name], known, method)))
+        found[name] = LayerDamage(name, _sqnr(expected, actual), _changed(expected, actual))
+        progress(len(found), len(alone))
+    return sorted((found[name] for name in alone), key=lambda damage: damage.sqnr)
 
 
-def _logits(proto: Any, images: Sequence[ImageArray]) -> list[NDArray[np.float64]]:
-    """Return the logits (C, h, w) of each image, less their mean over the classes, which decides nothing."""
-    run = intermediate_runner(proto, ["logits"])
-    found = [run(image)["logits"][0].astype(np.float64) for image in images]
-    return [logits - logits.mean(axis=0) for logits in found]
+def _first_change(chosen: Plan) -> int:
+    """Return the place of the first node that reads what a plan rounds: all before it is as in the float graph."""
+    nodes = enumerate(chosen.graph.proto.graph.node)
+    rounded = chosen.roots.keys()
+    return next(
+        place
+        for place, node in nodes
+        if any(name in rounded and (node.name, name) not in chosen.direct for name in node.input)
+    )
+
+
+def _centred(logits: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
+    """Return logits (C, h, w) less their mean over the classes, which decides nothing."""
+    found = [each.astype(np.float64) for each in logits]
+    return [each - each.mean(axis=0) for each in found]
 
 
 def _sqnr(expected: Sequence[NDArray[np.float64]], actual: Sequence[NDArray[np.float64]]) -> float:

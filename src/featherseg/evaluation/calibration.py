@@ -189,12 +189,14 @@ class Pixels:
     _logits: list[Logits] = field(default_factory=list)
     _targets: list[NDArray[np.uint8]] = field(default_factory=list)
 
-    def places(self, target: MaskArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return rows and columns of pixels of the next image: the same ones each time."""
+    def places(self, target: MaskArray, index: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return rows and columns of pixels of the next image, or of image `index`: the same ones each time."""
         most = min(PIXELS, max(1, MOST_NUMBERS // (self.images * self.classes)))
         labelled = np.flatnonzero(target != self.ignore_index)
         if len(labelled) > most:
-            labelled = np.random.default_rng(len(self._targets)).choice(labelled, most, replace=False)
+            labelled = np.random.default_rng(len(self._targets) if index is None else index).choice(
+                labelled, most, replace=False
+            )
         rows, columns = np.divmod(labelled, target.shape[1])
         return rows, columns
 

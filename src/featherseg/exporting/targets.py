@@ -24,6 +24,7 @@ from ..core.progress import OnProgress, no_progress
 from ..core.registry import Registry
 from ..core.staging import staged
 from ..data.datasets import SegmentationDataset
+from ..evaluation.ways import Ways
 from ..models.base import SegmentationModel
 from ..models.checkpoint import Checkpoint
 from ..models.foreign import as_network
@@ -188,6 +189,7 @@ def export_target_verified(
     precision: str | None = None,
     sizes: Sequence[tuple[int, int]] | None = None,
     threads: int | None = None,
+    ways: Ways | None = None,
     progress: OnProgress = no_progress,
     **options: Any,
 ) -> VerifyResult:
@@ -203,6 +205,7 @@ def export_target_verified(
         precision: one that the target knows; its first where left out.
         sizes: (height, width) of the logit comparison; of a file that is fixed to one size, that one.
         threads: threads of the engine that runs the file.
+        ways: see :func:`.verify.verify`.
         progress: called with the numbers of images done and of all.
         options: of the target; see :func:`export_target`.
 
@@ -221,6 +224,7 @@ def export_target_verified(
             tolerance=limits,
             backend=target.backend,
             threads=threads,
+            ways=ways,
             progress=progress,
         )
         if not result.passed:

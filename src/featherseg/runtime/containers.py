@@ -8,6 +8,7 @@ no session and needs no engine, and with limits on all that a hostile file could
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
@@ -52,6 +53,29 @@ def read_metadata(path: Path) -> dict[str, str]:
     if suffix == ".pt2":
         return _read_program(path)
     return {METADATA_KEY: json.dumps(read_companion(path)[METADATA_KEY], ensure_ascii=False)}
+
+
+def fingerprint(path: Path) -> str:
+    """Return what tells apart what files compute: SHA-256 of all their bytes, of ONNX files without what they say.
+
+    Raises:
+        ArtifactError: the file is damaged.
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    if path.suffix.lower() != ".onnx":
+        for part in file_parts(path):
+            digest.update(part.read_bytes())
+        return digest.hexdigest()
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        while stream.tell() < size:
+            number, wire, length = _next_field(stream)
+            value = stream.read(length) if wire == _BYTES else b""
+            if number != _METADATA_FIELD:
+                digest.update(f"{number}:{len(value)}:".encode())
+                digest.update(value)
+    return digest.hexdigest()
 
 
 def companion_path(path: Path) -> Path:

@@ -240,6 +240,12 @@ class Segmenter:
             for mask, frame, confidence, parts in zip(masks, frames, sure.confidence, sure.parts, strict=True)
         ]
 
+    def explained(self, frame: ImageArray) -> tuple[MaskArray, Parts]:
+        """Return the mask, uint8 (H, W), of an RGB frame, uint8 (H, W, 3), and the logits that it came from."""
+        kept = _Kept([[]])
+        (mask,) = self._segment([frame], lambda stage: None, kept)
+        return mask, Parts(tuple(kept.parts[0]), self.temperature)
+
     def logits(self, frame: ImageArray, scale: float = 1.0) -> NDArray[np.float32]:
         """Return the logits of an RGB frame, uint8 (H, W, 3), at the network's stride, float32 (C, h, w).
 
@@ -314,14 +320,14 @@ class Segmenter:
         )
 
     def _segment(
-        self, frames: Sequence[ImageArray], lap: Callable[[str], None], sure: _Sure | None = None
+        self, frames: Sequence[ImageArray], lap: Callable[[str], None], kept: _Kept | None = None
     ) -> MaskArray:
         """Do what :meth:`segment_batch` says, and call `lap` with the name of each stage when it ends.
 
         Args:
             frames: see there.
             lap: called with ``pre``, ``net`` and ``post`` for each piece.
-            sure: takes confidence and logits, if they are asked for.
+            kept: takes logits and confidence, if they are asked for.
         """
         parts = self._pieces(_common_size(frames))
         masks: MaskArray = np.empty((len(frames), *frames[0].shape[:2]), np.uint8)
@@ -332,21 +338,29 @@ class Segmenter:
             lap("net")
             extent = piece.extent((logits.shape[2], logits.shape[3]))
             for i, each in enumerate(logits):
-                if sure is None:
-                    found = upsample_argmax(each, piece.seen, extent=extent)
-                else:
+                if isinstance(kept, _Sure):
                     found, confidence = upsample_confidence(
-                        each, piece.seen, temperature=sure.temperature, extent=extent
+                        each, piece.seen, temperature=kept.temperature, extent=extent
                     )
-                    sure.confidence[i][piece.kept] = confidence[piece.inner()]
-                    sure.parts[i].append((piece, each))
+                    kept.confidence[i][piece.kept] = confidence[piece.inner()]
+                else:
+                    found = upsample_argmax(each, piece.seen, extent=extent)
+                if kept is not None:
+                    kept.parts[i].append((piece, each))
                 masks[i][piece.kept] = found[piece.inner()]
             lap("post")
         return masks
 
 
-class _Sure:
-    """Room for how sure the masks of a batch are.
+class _Kept:
+    """Room for what the masks of a batch came from: each frame's pieces and their logits."""
+
+    def __init__(self, parts: list[list[tuple[Piece, NDArray[np.float32]]]]) -> None:
+        self.parts = parts
+
+
+class _Sure(_Kept):
+    """Room for how sure the masks of a batch are, too.
 
     Args:
         temperature: see :mod:`.confidence`.
@@ -354,9 +368,9 @@ class _Sure:
     """
 
     def __init__(self, temperature: Temperature, shape: tuple[int, int, int]) -> None:
+        super().__init__([[] for _ in range(shape[0])])
         self.temperature = temperature
         self.confidence = np.empty(shape, np.float32)
-        self.parts: list[list[tuple[Piece, NDArray[np.float32]]]] = [[] for _ in range(shape[0])]
 
 
 def _common_size(frames: Sequence[ImageArray]) -> tuple[int, int]:

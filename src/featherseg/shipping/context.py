@@ -11,6 +11,7 @@ import msgspec
 
 from ..core.config import ShipConfig
 from ..data.datasets import SegmentationDataset
+from ..evaluation.ways import Ways
 from ..exporting.targets import TOLERANCES
 from ..exporting.verdict import Tolerance
 
@@ -30,6 +31,11 @@ class ShipContext:
     run: Path
     config: ShipConfig
     val_set: SegmentationDataset
+
+    @cached_property
+    def ways(self) -> Ways:
+        """Masks of the labelled images by the network and by its files, each made once."""
+        return Ways(self.val_set)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..compress.proven import quantize_proven
 from ..compress.quantize import QuantizeConfig
+from ..compress.ranges import Histogram
 from ..core.config import ShipConfig
 from ..core.errors import ConfigError, VerificationError, did_you_mean, require
 from ..core.files import sha256
@@ -117,6 +118,7 @@ def build_files(
     source, verified = proven
     built: list[BuiltFile] = []
     images: Sequence[ImageArray] | None = None
+    histograms: dict[str, Histogram] = {}
     for target in chosen:
         if target.name == "onnx":
             built.append(BuiltFile(source, "onnx", "fp32", verified))
@@ -125,7 +127,7 @@ def build_files(
         if context.config.int8 and target.name in INT8_FLAVOURS:
             if images is None:
                 images = calibration()
-            built.append(_int8_file(context, target, checkpoint, source, images))
+            built.append(_int8_file(context, target, checkpoint, source, images, histograms))
     return built
 
 
@@ -143,6 +145,7 @@ def _float_file(context: ShipContext, target: Target, checkpoint: Checkpoint, so
                 context.tolerance(precision),
                 precision=precision,
                 threads=context.threads,
+                ways=context.ways,
                 progress=progress,
             )
     except VerificationError as error:
@@ -151,11 +154,19 @@ def _float_file(context: ShipContext, target: Target, checkpoint: Checkpoint, so
 
 
 def _int8_file(
-    context: ShipContext, target: Target, checkpoint: Checkpoint, source: Path, images: Sequence[ImageArray]
+    context: ShipContext,
+    target: Target,
+    checkpoint: Checkpoint,
+    source: Path,
+    images: Sequence[ImageArray],
+    histograms: dict[str, Histogram],
 ) -> BuiltFile:
     path = source.with_name(source.stem + INT8_ENDINGS[target.name])
     settings = QuantizeConfig(
-        max_drop=context.config.max_drop, flavour=INT8_FLAVOURS[target.name], threads=context.threads
+        max_drop=context.config.max_drop,
+        flavour=INT8_FLAVOURS[target.name],
+        threads=context.threads,
+        timed=False,  # all files are timed in turns at the end
     )
     try:
         with counting(f"verify {path.name}", len(context.val_set)) as progress:
@@ -167,6 +178,8 @@ def _int8_file(
                 context.val_set,
                 settings,
                 tolerance=context.tolerance("int8"),
+                ways=context.ways,
+                histograms=histograms,
                 progress=progress,
             )
     except VerificationError as error:

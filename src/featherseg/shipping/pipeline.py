@@ -170,7 +170,13 @@ def _step(
     path = context.folder / str(number) / f"{context.name}.onnx"
     with counting(f"verify {name}", len(context.val_set)) as progress:
         verified = export_verified(
-            checkpoint, path, context.val_set, context.tolerance("fp32"), threads=context.threads, progress=progress
+            checkpoint,
+            path,
+            context.val_set,
+            context.tolerance("fp32"),
+            threads=context.threads,
+            ways=context.ways,
+            progress=progress,
         )
     logger.info(f"{name}: mIoU {100 * verified.file.miou:.2f}, {path.stat().st_size / 1e6:.2f} MB")
     return ProvenStep(name, kind, checkpoint, path, verified, note=note)
@@ -248,12 +254,12 @@ def _worst(context: ShipContext, best: ProvenStep, built: Sequence[BuiltFile]) -
     if not small or not context.config.pictures:
         return ()
     file = min(small, key=lambda file: file.verified.agreement if file.verified else 1.0)
-    reference, other = (Segmenter(path, threads=context.threads) for path in (best.path, file.path))
+    ways = [context.ways.of_file(path, Segmenter(path, threads=context.threads)) for path in (best.path, file.path)]
     with counting("worst images", len(context.val_set)) as progress:
         return worst_images(
-            context.val_set,
-            reference.segment,
-            other.segment,
+            ways[0].dataset,
+            ways[0].mask,
+            ways[1].mask,
             context.config.pictures,
             file=file.path.name,
             progress=progress,

@@ -15,6 +15,7 @@ from .distill import Distilled
 from .optim import build_optimizer
 from .safe_layout import shield_dilated_groups
 from .self_training import SelfTrained
+from .strided_groups import quicken_strided_groups
 from .supervised import Supervised
 
 IMAGES = frozenset({"image", "weak", "strong"})
@@ -38,7 +39,8 @@ class TrainingStep:
             objective.to(memory_format=torch.channels_last)
             if fabric.device.type == "cpu":
                 shield_dilated_groups(objective)
-        optimizer = build_optimizer(objective.model, config.optim)
+                quicken_strided_groups(objective)
+        optimizer = build_optimizer(objective.model, config.optim, fused=fabric.device.type == "cpu")
         if extra := objective.extra_parameters():
             optimizer.add_param_group({"params": extra, "weight_decay": config.optim.weight_decay})
         wrapped, self.optimizer = fabric.setup(objective, optimizer)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import tracemalloc
+from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from featherseg.core.types import ClassSet
 from featherseg.shipping.report.figures import WorstImage
 from featherseg.shipping.report.panels import PANEL_SIDE
 from featherseg.shipping.report.worst import DIFFERENCES, worst_images
+
+Segment = Callable[[np.ndarray], np.ndarray]
 
 
 class Streets:
@@ -34,6 +38,12 @@ class Streets:
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image = np.full((self.side, self.side, 3), index, np.uint8)
         return image, np.zeros((self.side, self.side), np.uint8)
+
+
+def worst(dataset: Streets, ours: Segment, theirs: Segment, *count: int, **options: Any) -> tuple[WorstImage, ...]:
+    """Of masks that are made of images."""
+    segments = (lambda i: ours(dataset.read(i)[0])), (lambda i: theirs(dataset.read(i)[0]))
+    return worst_images(dataset, *segments, *count, **options)
 
 
 def number(image: np.ndarray) -> int:
@@ -60,7 +70,7 @@ def test_worst_images_are_those_of_least_agreement() -> None:
         return mask
 
     done: list[tuple[int, int]] = []
-    found = worst_images(Streets(8), plain, file, 3, file="x.onnx", progress=lambda *counts: done.append(counts))
+    found = worst(Streets(8), plain, file, 3, file="x.onnx", progress=lambda *counts: done.append(counts))
     assert [image.name for image in found] == ["s4", "s1", "s6"]
     assert [image.agreement for image in found] == [0.01, 0.6, 0.6]
     assert found[0].miou_fp32 == 1.0
@@ -69,11 +79,11 @@ def test_worst_images_are_those_of_least_agreement() -> None:
     assert found[0].seen == ("a", "b")
     assert list(found[0].panels) == ["image", "truth", "fp32 network", "file", "where they differ"]
     assert done == [(i, 8) for i in range(1, 9)]
-    assert len(worst_images(Streets(2), plain, file, 5)) == 2
+    assert len(worst(Streets(2), plain, file, 5)) == 2
     with pytest.raises(ConfigError, match="count is 0"):
-        worst_images(Streets(2), plain, file, 0)
+        worst(Streets(2), plain, file, 0)
     with pytest.raises(ConfigError, match=r"image s0: truth is \(10, 10\).*\(5, 5\)"):
-        worst_images(Streets(2), plain, lambda image: np.zeros((5, 5), np.uint8))
+        worst(Streets(2), plain, lambda image: np.zeros((5, 5), np.uint8))
 
 
 def test_where_masks_agree_everywhere_the_lowest_miou_comes_first() -> None:
@@ -82,7 +92,7 @@ def test_where_masks_agree_everywhere_the_lowest_miou_comes_first() -> None:
         mask.ravel()[: (5, 60, 20)[number(image)]] = 2
         return mask
 
-    assert [image.name for image in worst_images(Streets(3), both, both, 2)] == ["s1", "s2"]
+    assert [image.name for image in worst(Streets(3), both, both, 2)] == ["s1", "s2"]
 
 
 def test_panels_show_the_masks_and_who_is_right() -> None:
@@ -98,7 +108,7 @@ def test_panels_show_the_masks_and_who_is_right() -> None:
     ours[2, 2], theirs[2, 2] = 1, 2  # both are wrong
     theirs[3, 8] = 1  # ignored
     ours[4, 4] = theirs[4, 4] = 2  # wrong, but no difference
-    (image,) = worst_images(One(1), lambda _: ours, lambda _: theirs)
+    (image,) = worst(One(1), lambda _: ours, lambda _: theirs)
     assert image.agreement == 0.96
     panel = open_panel(image, "where they differ")
     colors = list(DIFFERENCES.values())
@@ -119,7 +129,7 @@ def test_one_pixel_of_a_large_image_is_not_lost() -> None:
         mask[1111, 777] = 1
         return mask
 
-    (image,) = worst_images(Streets(1, side), plain, file)
+    (image,) = worst(Streets(1, side), plain, file)
     panel = open_panel(image, "where they differ")
     assert panel.shape == (PANEL_SIDE, PANEL_SIDE, 3)
     rows, columns = np.nonzero((panel == DIFFERENCES["only the fp32 network is right"]).all(-1))
@@ -137,7 +147,7 @@ def test_memory_does_not_grow_with_the_dataset() -> None:
     peaks = []
     for count in (6, 60):
         tracemalloc.start()
-        worst_images(Streets(count, 400), plain, file, 2)
+        worst(Streets(count, 400), plain, file, 2)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 400 * 400 * 3  # not even one image more

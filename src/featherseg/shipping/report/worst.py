@@ -16,8 +16,8 @@ from ...data.datasets import SegmentationDataset
 from .figures import WorstImage
 from .panels import IGNORED, PANEL_SIDE, image_miou, jpeg, marked, png
 
-Segment = Callable[[ImageArray], MaskArray]
-"""RGB uint8 (H, W, 3) to class ids uint8 (H, W)."""
+MaskOf = Callable[[int], MaskArray]
+"""Index of an image to class ids uint8 (H, W)."""
 
 DIFFERENCES = {
     "only the fp32 network is right": (222, 60, 40),
@@ -30,8 +30,8 @@ DIFFERENCES = {
 
 def worst_images(
     dataset: SegmentationDataset,
-    segment_fp32: Segment,
-    segment_file: Segment,
+    mask_fp32: MaskOf,
+    mask_file: MaskOf,
     count: int = 4,
     *,
     file: str = "",
@@ -39,12 +39,12 @@ def worst_images(
 ) -> tuple[WorstImage, ...]:
     """Find the images with the lowest agreement of two masks; among equals, those with the file's lowest mIoU.
 
-    Each image is read and segmented once, and no more than `count` of them are held, small as they are shown.
+    Each image is read once, and no more than `count` of them are held, small as they are shown.
 
     Args:
         dataset: labelled images.
-        segment_fp32: the fp32 network's way of making masks.
-        segment_file: the exported file's.
+        mask_fp32: gives the fp32 network's mask of an image.
+        mask_file: the exported file's.
         count: how many images; all where the dataset has fewer.
         file: name of the file, for the titles.
         progress: called with the numbers of images done and of all.
@@ -60,11 +60,11 @@ def worst_images(
     found: list[_Candidate] = []
     for i in range(len(dataset)):
         image, target = dataset.read(i)
-        masks = segment_fp32(image), segment_file(image)
+        masks = mask_fp32(i), mask_file(i)
         if not target.shape == masks[0].shape == masks[1].shape:
             raise ConfigError(
                 f"image {dataset.stem(i)}: truth is {target.shape}, the fp32 mask {masks[0].shape} and the file's "
-                f"{masks[1].shape}; give ways of making masks of the image's size"
+                f"{masks[1].shape}; give masks of the image's size"
             )
         agreement = float(np.count_nonzero(masks[0] == masks[1]) / target.size)
         mious = image_miou(target, masks[0], dataset.classes), image_miou(target, masks[1], dataset.classes)
