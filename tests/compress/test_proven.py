@@ -38,7 +38,7 @@ def test_from_a_run_to_a_file_that_says_what_sizes_cost(trained: Trained, tmp_pa
     assert said["miou_torch"] == verified.torch.miou
     assert [scale for scale, _ in said["scales"]] == list(SCALES)
     assert said["scales"][0][1] == pytest.approx(said["miou"], abs=1e-5)
-    half = evaluate(Segmenter(path, size=(32, 64), threads=1), VAL, boundary=False)
+    half = evaluate(Segmenter(path, size=(32, 48), threads=1), VAL, boundary=False)
     assert scores_by_scale(path, Ways(VAL), threads=1)[-1] == [0.5, pytest.approx(half.miou, abs=1e-5)]
     assert all(each.miou is not None for each in candidates(path))
 

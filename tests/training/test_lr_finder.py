@@ -83,8 +83,8 @@ def test_a_real_sweep_tries_every_rate_and_keeps_nothing(tmp_path: Path, monkeyp
     used: list[list[float]] = []
     build = step_module.build_optimizer
 
-    def spied(*words: Any) -> Any:
-        optimizer = build(*words)
+    def spied(*words: Any, **options: Any) -> Any:
+        optimizer = build(*words, **options)
         step = optimizer.step
 
         def record(*arguments: Any, **options: Any) -> Any:

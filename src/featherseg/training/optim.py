@@ -54,6 +54,22 @@ def build_optimizer(model: SegmentationModel, config: OptimConfig, fused: bool =
     return AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), fused=fused or None)
 
 
+def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Load what ``optimizer.state_dict()`` gave, each value laid out in memory as its weight is.
+
+    Files keep values contiguous. torch's fused AdamW walks through weights and averages as they lie, and would pair the
+    wrong ones, without a word, where a weight is in channels-last and its averages are not.
+
+    Raises:
+        KeyError, ValueError: it is the state of other weights.
+    """
+    optimizer.load_state_dict(state)
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
 def schedule_factor(config: OptimConfig, steps: int) -> Callable[[int], float]:
     """Return the learning rate's factor by step of `steps`: linear warm-up, then the schedule.
 

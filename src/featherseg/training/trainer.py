@@ -31,7 +31,7 @@ from ..runtime.artifact import Artifact
 from ..runtime.segmenter import Segmenter
 from .distill import Distilled
 from .failures import report_failures
-from .optim import build_ema, build_schedule, stretch_schedule
+from .optim import build_ema, build_schedule, restore_optimizer, stretch_schedule
 from .progress_pictures import ProgressPictures
 from .run_clock import RunClock, time_scores
 from .run_folder import RunFolder
@@ -354,7 +354,7 @@ class Trainer:
             if self.blend is not None:
                 self.blend.start = state["start"]
                 self.blend.update(self.ema.module.state_dict())
-            self.step.optimizer.load_state_dict(state["optimizer"])
+            restore_optimizer(self.step.optimizer, state["optimizer"])
             self.fabric.strategy.precision.load_state_dict(state["scaler"])
             self.epoch, self.best_epoch, self.best_miou = state["epoch"], state["best_epoch"], state["best_miou"]
             self.better_epoch = state.get("better_epoch", self.best_epoch)  # runs of 0.6 do not say
