@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import shutil
 import statistics
 import tempfile
@@ -34,7 +35,7 @@ from featherseg.core.machine import machine_facts
 from featherseg.data.readers.synthetic import render_street
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.segmenter import Segmenter
-from featherseg.web.page import write_page
+from featherseg.web.page import FACTS, write_page
 
 STAGES = ("pre", "net", "post")
 PATIENCE_MS = 300_000
@@ -84,7 +85,9 @@ def main() -> None:
         tab.wait_for_selector("#status.good", timeout=PATIENCE_MS)
         print_text(tab.inner_text("#status"))
         threads = int(tab.evaluate("navigator.hardwareConcurrency"))
-        segmenter = Segmenter(args.model, threads=threads)
+        # What the page runs: of an int8 file, its weights with floats between layers.
+        network = page.folder / json.loads((page.folder / FACTS).read_text())["model"]["url"]
+        segmenter = Segmenter(network, threads=threads)
         rows, facts = [], machine_facts(threads)
         for text in args.sizes:
             frame = render_street(2, parse_size(text))[0]

@@ -28,6 +28,7 @@ from featherseg.core.types import ClassSet
 from featherseg.data.datasets import create_dataset
 from featherseg.evaluation.opening import open_segmenter
 from featherseg.evaluation.scores import evaluate
+from featherseg.scaling.cluster import cluster, flow
 from featherseg.scaling.index import Index, Row
 from featherseg.scaling.places import place_of
 
@@ -44,8 +45,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """One Ray for all tests here: each start takes seconds, on a busy machine a minute."""
-    from featherseg.scaling.cluster import cluster
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes a token into the user's home
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
@@ -167,6 +166,12 @@ class TestSegmenting:
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_workers_are_this_python_where_it_is(local_ray: None) -> None:
+    with cluster(1, 1):
+        said = list(flow(lambda: [0], lambda: lambda item: (sys.executable, str(Path.cwd())), workers=1, threads=1))
+    assert said == [(sys.executable, str(Path.cwd()))]  # not a copy that ``uv run`` is given
+
+
 class TestEvaluating:
     def test_the_same_bits(self, trained: Trained) -> None:
         data = create_dataset("synthetic", split="val", val_count=21, size=(64, 96))

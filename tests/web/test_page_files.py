@@ -10,19 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from artifact_fixtures import picture, write_pooled
 from conftest import Ended, Trained, error_line, python
+from featherseg.compress.qdq import quantize_onnx
 from featherseg.core.config import ShipConfig
 from featherseg.core.errors import ArtifactError, ConfigError
 from featherseg.core.images import read_image, write_image
+from featherseg.data.readers.synthetic import render_street
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.shipping.folder import read_model_folder
 from featherseg.shipping.pipeline import ship
+from featherseg.web.float_activations import write_float_activations
 from featherseg.web.page import SITE, content_policy, write_page
 from featherseg.web.runtime import ENGINES, VERSION, integrity, web_runtime
 
@@ -136,6 +140,24 @@ def test_a_page_is_replaced_and_nothing_else_is(page: Path, pooled: Path, tmp_pa
     assert "is a file" in error_line(ConfigError, write_page, pooled, tmp_path / "file")
     assert (page / "app.js").read_text() == "mine"
     assert {path.name for path in (tmp_path / "photos").iterdir()} == {"a.jpg"}
+
+
+def test_an_int8_file_gets_floats_between_its_layers(trained: Trained, package: Path, tmp_path: Path) -> None:
+    scenes = [render_street(i, (64, 96))[0] for i in range(6)]
+    int8 = quantize_onnx(trained.file, tmp_path / "int8.onnx", scenes)
+    page = write_page(int8, tmp_path / "page", golden=scenes[0], runtime=package).folder
+    facts = json.loads((page / "page.json").read_text())
+    network = page / facts["model"]["url"]
+    nodes = [node.op_type for node in onnx.load(str(network)).graph.node]
+    assert "QuantizeLinear" not in nodes
+    assert "DequantizeLinear" in nodes
+    assert facts["model"]["name"] == "int8.onnx"
+    assert network.stat().st_size < 1.05 * int8.stat().st_size
+    masks = [Segmenter(file).segment(scenes[0]) for file in (network, int8)]
+    assert (masks[0] == np.asarray(Image.open(page / facts["golden"]["mask"]["url"]))).all()
+    assert (masks[0] == masks[1]).mean() > 0.9
+    assert not write_float_activations(trained.file, tmp_path / "same.onnx")
+    assert not (tmp_path / "same.onnx").exists()
 
 
 def test_what_no_page_can_run_is_refused(pooled: Path, tmp_path: Path) -> None:

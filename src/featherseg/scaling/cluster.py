@@ -29,6 +29,9 @@ ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # what its processes say goes to their own files
 }
 """What a Ray of our own is started with, where a variable is not set."""
+UV = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+"""Variable that Ray reads when it is imported: whether workers of a program that ``uv run`` started get copies of its
+folder and an environment made for each, which takes minutes and gigabytes. Of use only on other machines."""
 
 
 @contextmanager
@@ -78,6 +81,8 @@ def is_shared() -> bool:
 
 
 def _import() -> Any:
+    if not os.environ.get(ADDRESS):
+        os.environ.setdefault(UV, "0")
     ray = require("ray", "ray", "Working with Ray")
     require("ray.data", "ray", "Working with Ray")
     # Of its own deprecations, and that few pictures do not occupy all workers. Set once: threads of Ray's warn.

@@ -9,7 +9,8 @@
     SHA256SUMS                  of all of these
 
 Every picture goes through the page as through :class:`featherseg.runtime.segmenter.Segmenter`: resized by the same
-arithmetic, masks by the same exact upsample + arg max. When it opens, the page segments the golden image, and does not
+arithmetic, masks by the same exact upsample + arg max. Int8 files keep their weights, and floats flow between their
+layers; see :mod:`.float_activations`. When it opens, the page segments the golden image, and does not
 go on with an engine that gives another mask than the one made here.
 """
 
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,9 +33,10 @@ from ..core.plain_png import plain_png
 from ..core.types import MIN_SIZE, ImageArray
 from ..core.whole_folders import check_untouched, read_sums, whole_folder
 from ..data.readers.synthetic import render_street
-from ..runtime.artifact import Artifact
+from ..runtime.artifact import Artifact, read_artifact
 from ..runtime.fitting import resized
 from ..runtime.segmenter import Segmenter
+from .float_activations import write_float_activations
 from .runtime import WebRuntime, integrity, web_runtime
 
 SITE = Path(__file__).with_name("site")
@@ -101,6 +104,22 @@ def write_page(
         raise ArtifactError(f"{model}: a page runs .onnx files; write one with featherseg export")
     check_page_place(out)
     source = web_runtime(runtime)
+    with TemporaryDirectory() as folder:
+        network = _network(model, Path(folder))
+        return _written(network, out, source, golden, title or model.stem, threads)
+
+
+def _network(model: Path, folder: Path) -> Path:
+    """Return the file that a browser is to run for `model`, which may be one written into `folder`."""
+    target = folder / model.name
+    if str(read_artifact(model).training.get("weights", "")).startswith("int8 QDQ"):
+        return target if write_float_activations(model, target) else model
+    return model
+
+
+def _written(
+    model: Path, out: Path, source: WebRuntime, golden: ImageArray | None, title: str, threads: int | None
+) -> WebPage:
     segmenter = Segmenter(model, threads=threads)
     golden = _golden(segmenter, golden)
     mask = segmenter.segment(golden)
@@ -109,7 +128,7 @@ def write_page(
             "the golden mask has one class only, so that it proves little; give a picture of what the network knows as "
             "the golden image"
         )
-    title = " ".join((title or model.stem).split())
+    title = " ".join(title.split())
     with whole_folder(out) as built:
         (built / "files").mkdir()
         facts = _facts(segmenter, source, title) | {
@@ -212,12 +231,13 @@ def _facts(segmenter: Segmenter, runtime: WebRuntime, title: str) -> dict[str, A
 def _model_facts(artifact: Artifact) -> dict[str, Any]:
     miou, dataset = artifact.verification.get("miou"), artifact.verification.get("dataset")
     measured = isinstance(miou, float) and isinstance(dataset, str)
+    form = ", with 8 bits between layers too" if artifact.training.get("quantization") else ""
     return {
         "network": artifact.network,
         "params": artifact.params,
         "stride": artifact.stride,
         "miou": miou if measured else None,
-        "protocol": f"on {dataset}" if measured else "",
+        "protocol": f"on {dataset}{form}" if measured else "",
     }
 
 
