@@ -60,8 +60,9 @@ class _RoundedConv(_Rounded, nn.Conv2d):
         if self.image is None:
             rounded = _rounded_weight(weight)
         else:
-            rounded, error = _rounded_for_bytes(weight, self.image)
-            bias = error if bias is None else bias + error
+            rounded, rest, share = _rounded_for_bytes(weight, self.image)
+            inputs = inputs - rest.to(inputs.dtype)  # so that padding stands for the byte that it is in the file
+            bias = share if bias is None else bias + share
         y = self._conv_forward(inputs, rounded.to(self.weight.dtype), bias)
         return _rounded(y, self.output_step)
 
@@ -89,14 +90,15 @@ def _rounded_weight(weight: Tensor) -> Tensor:
     return rounded
 
 
-def _rounded_for_bytes(weight: Tensor, image: NormalizedImage) -> tuple[Tensor, Tensor]:
-    """Return weights as rounding those for bytes leaves them, and one value per channel that is added then.
+def _rounded_for_bytes(weight: Tensor, image: NormalizedImage) -> tuple[Tensor, Tensor, Tensor]:
+    """Return weights as rounding those for bytes leaves them, what the padding's byte really is, and what it adds.
 
-    That is what the file's bias has of the weights before they were rounded; see :mod:`.qdq`.
+    The file computes with bytes less that one, and its bias has what that one gives by the weights before they were
+    rounded; see :mod:`.qdq`.
     """
     scale, rest = (torch.tensor(values).to(weight).view(3, 1, 1) for values in (image.scale * 255, image.rest))
     ours = _rounded_weight(weight * scale) / scale
-    return ours, ((weight - ours) * rest).sum(dim=(1, 2, 3))
+    return ours, rest, (weight * rest).sum(dim=(1, 2, 3))
 
 
 def fake_quantize(
