@@ -120,11 +120,13 @@ def test_it_proves_itself_and_says_so(opened: Opened) -> None:
     assert opened.tab.evaluate("crossOriginIsolated")  # by the service worker alone: the server sends no such headers
     assert opened.tab.evaluate("navigator.hardwareConcurrency > 1") == ("1 thread." not in opened.status)
     assert "Pictures stay on this device." in opened.tab.inner_text("header")
-    assert opened.tab.inner_text("#measures").startswith("The golden image. 96 × 160 pixels")
+    assert opened.tab.inner_text("#measures").startswith(
+        "The golden image. 384 × 640 pixels"
+    )  # the network wants a long side of 640
 
 
 @pytest.mark.parametrize("way", ["choose", "drop", "paste"])
-def test_pictures_come_in_all_ways(opened: Opened, photo: Path, tmp_path: Path, way: str) -> None:
+def test_pictures_come_in_all_ways(page: Path, opened: Opened, photo: Path, tmp_path: Path, way: str) -> None:
     if way == "choose":
         opened.choose(photo)
     else:
@@ -132,7 +134,7 @@ def test_pictures_come_in_all_ways(opened: Opened, photo: Path, tmp_path: Path, 
         opened.shown(photo.stem)
     expected = Segmenter(network_of(page)).segment(read_image(photo))
     assert differing(opened, tmp_path / "mask.png", expected) <= ROUNDING
-    assert "120 × 200 pixels, seen by the network at 120 × 200" in opened.tab.inner_text("#measures")
+    assert "120 × 200 pixels, seen by the network at 384 × 640" in opened.tab.inner_text("#measures")
     assert opened.tab.inner_text("#told").startswith("Segmented: ")
 
 
@@ -177,7 +179,9 @@ def test_pictures_are_read_as_featherseg_reads_them(opened: Opened, tmp_path: Pa
         assert (found != expected).mean() < 0.001, name
 
 
-def test_masks_are_featherseg_s_own_on_fifty_validation_images(opened: Opened, shared: Path, tmp_path: Path) -> None:
+def test_masks_are_featherseg_s_own_on_fifty_validation_images(
+    page: Path, opened: Opened, shared: Path, tmp_path: Path
+) -> None:
     photos = sorted((shared / "data" / "CamVid" / "val").glob("*.png"))[:100:2]
     segmenter = Segmenter(network_of(page))
     worst = 0.0
@@ -188,7 +192,7 @@ def test_masks_are_featherseg_s_own_on_fifty_validation_images(opened: Opened, s
     assert worst <= ROUNDING
 
 
-def test_jpegs_too(opened: Opened, shared: Path, tmp_path: Path) -> None:
+def test_jpegs_too(page: Path, opened: Opened, shared: Path, tmp_path: Path) -> None:
     photos = sorted((shared / "data" / "VOCdevkit" / "VOC2012" / "JPEGImages").glob("*.jpg"))[:10]
     segmenter = Segmenter(network_of(page))
     found = []
@@ -254,9 +258,9 @@ def test_classes_opacity_and_the_saved_overlay(opened: Opened, photo: Path, tmp_
 def test_the_network_may_be_shown_less(opened: Opened, tmp_path: Path) -> None:
     large = write_image(tmp_path / "large.png", picture(500, 800))
     opened.choose(large)
-    assert "seen by the network at 500 × 800:" in opened.tab.inner_text("#measures")
+    assert "seen by the network at 400 × 640:" in opened.tab.inner_text("#measures")
     opened.tab.select_option("#detail", "131072")
-    opened.tab.wait_for_selector("#measures:has-text('instead of 500 × 800')")
+    opened.tab.wait_for_selector("#measures:has-text('instead of 400 × 640')")
     assert ids(opened.saved("#save-mask", tmp_path / "mask.png")).shape == (500, 800)
 
 
@@ -397,7 +401,7 @@ def test_a_page_that_was_made_anew_is_seen_at_once(page: Path, ort_web: Path, ta
         opened.settle()
         assert opened.is_good
         assert opened.tab.inner_text("h1") == "anew"
-        assert "64 × 64" in opened.tab.inner_text("#measures")
+        assert "640 × 640" in opened.tab.inner_text("#measures")
 
 
 def test_no_picture_leaves_the_page(tab: Open, page: Path, photo: Path, tmp_path: Path) -> None:
