@@ -25,6 +25,8 @@ from featherseg.runtime import timing
 from trainings import tiny_config
 
 torch.set_num_threads(1)
+# Read when Ray is imported, which test files do before the package can set it; see featherseg.scaling.cluster.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 pytest_plugins = ["artifact_fixtures", "browsers", "export_fixtures", "int8_graphs", "model_folders", "video_fixtures"]
 
