@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from featherseg.core import progress
+from featherseg.core.machine import available_threads
 from featherseg.models.base import SegmentationModel
 from featherseg.models.factory import create_model, list_models, models
 from featherseg.runtime import timing
@@ -31,6 +32,11 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 pytest_plugins = ["artifact_fixtures", "browsers", "export_fixtures", "int8_graphs", "model_folders", "video_fixtures"]
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """As many processes as this one may use processors: each test computes with one thread."""
+    return min(available_threads(), 8)
 
 
 @pytest.fixture(autouse=True, scope="session")
