@@ -23,11 +23,11 @@ from featherseg.core.machine import available_threads
 from featherseg.models.base import SegmentationModel
 from featherseg.models.factory import create_model, list_models, models
 from featherseg.runtime import timing
+from featherseg.scaling.cluster import AT_IMPORT
 from trainings import tiny_config
 
 torch.set_num_threads(1)
-# Read when Ray is imported, which test files do before the package can set it; see featherseg.scaling.cluster.
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.update(AT_IMPORT)  # test files import Ray before the package can set it
 
 pytest_plugins = ["artifact_fixtures", "browsers", "export_fixtures", "int8_graphs", "model_folders", "video_fixtures"]
 

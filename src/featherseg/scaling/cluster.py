@@ -29,9 +29,14 @@ ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # what its processes say goes to their own files
 }
 """What a Ray of our own is started with, where a variable is not set."""
-UV = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
-"""Variable that Ray reads when it is imported: whether workers of a program that ``uv run`` started get copies of its
-folder and an environment made for each, which takes minutes and gigabytes. Of use only on other machines."""
+AT_IMPORT = {
+    # Workers of a program that ``uv run`` started would get copies of its folder and an environment made for each, which
+    # takes minutes and gigabytes, and is of use on other machines only.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # What becomes of a worker's task is told to this program, which says so; Ray would tell standard output too.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "the task will be retried",
+}
+"""What Ray reads when it is imported, where a variable is not set and no cluster is named."""
 
 
 @contextmanager
@@ -82,7 +87,7 @@ def is_shared() -> bool:
 
 def _import() -> Any:
     if not os.environ.get(ADDRESS):
-        os.environ.setdefault(UV, "0")
+        os.environ.update({name: value for name, value in AT_IMPORT.items() if name not in os.environ})
     ray = require("ray", "ray", "Working with Ray")
     require("ray.data", "ray", "Working with Ray")
     # Of its own deprecations, and that few pictures do not occupy all workers. Set once: threads of Ray's warn.
