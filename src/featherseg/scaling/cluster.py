@@ -30,7 +30,7 @@ ENVIRONMENT = {
 }
 """What a Ray of our own is started with, where a variable is not set."""
 AT_IMPORT = {
-    # Workers of a program that ``uv run`` started would get copies of its folder and an environment made for each, which
+    # Workers of a program that ``uv run`` started get copies of its folder and an environment made for each, which
     # takes minutes and gigabytes, and is of use on other machines only.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     # What becomes of a worker's task is told to this program, which says so; Ray would tell standard output too.
