@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Ended
 from featherseg.cli.app import app
 from featherseg.compress import proven
-from featherseg.compress.quantize import quantize
+from featherseg.compress.quantize import QuantizeResult, quantize
 from featherseg.core.images import read_image
 from featherseg.core.recipes import config_from_dict
 from featherseg.exporting.verdict import Tolerance
@@ -71,7 +72,11 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         ShipContext, "tolerance", lambda self, precision: wide if precision == "int8" else usual(self, precision)
     )
-    monkeypatch.setattr(proven, "quantize", lambda *given: quantize(*given[:-1], replace(given[-1], max_drop=0.99)))
+
+    def loose(*given: Any, **options: Any) -> QuantizeResult:
+        return quantize(*given[:-1], replace(given[-1], max_drop=0.99), **options)
+
+    monkeypatch.setattr(proven, "quantize", loose)
 
 
 @pytest.mark.slow
