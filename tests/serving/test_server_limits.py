@@ -20,6 +20,7 @@ from conftest import error_line
 from featherseg.core.errors import ConfigError
 from featherseg.core.machine import resident_bytes
 from featherseg.serving.limits import Limits
+from featherseg.serving.server import bind
 from running_server import Running, encoded, running, served
 
 PLACE = "/v1/segment/colors"
@@ -263,3 +264,10 @@ def test_limits_have_ranges() -> None:
     for name in ("pixels", "workers", "seconds", "bytes"):
         assert "at least 1" in error_line(ConfigError, Limits, **{name: -1})
     assert "waiting" in error_line(ConfigError, Limits, waiting=-1)
+
+
+def test_answers_are_not_held_back_for_the_client_s_word_that_it_has_their_beginning() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.proto == socket.IPPROTO_TCP  # what asyncio looks at
