@@ -91,3 +91,9 @@ def test_a_folder_by_several_threads(pooled: Path, tmp_path: Path, threads: int 
             assert mine.read_bytes() == theirs.read_bytes()
     assert many.coverage == pytest.approx(one.coverage)
     assert told == [(i + 1, 7) for i in range(7)]
+
+
+def test_no_more_images_at_once_than_are_asked_for(pooled: Path) -> None:
+    whole = Segmenter(pooled, threads=4)
+    assert [whole.divided(count).streams for count in (2, 3, None)] == [2, 3, 4]
+    assert whole.divided(1) is whole

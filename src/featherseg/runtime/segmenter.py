@@ -137,16 +137,19 @@ class Segmenter:
         other._plan = self._planned_session(canvases.most_common(1)[0][0])
         return other
 
-    def divided(self) -> Segmenter:
+    def divided(self, count: int | None = None) -> Segmenter:
         """Return a segmenter for several threads at once: each has a frame of its own, where the engine can do that.
 
         Masks are the same, and there are more of them a second; each comes later. :attr:`streams` says how many threads
         it is for. It is this one itself where there is nothing to divide.
 
+        Args:
+            count: frames at once, at most; four where left out.
+
         Raises:
             ArtifactError: the file has gone in the meantime.
         """
-        session = self.session.divided()
+        session = self.session.divided(count)
         if session is self.session:
             return self
         other = copy.copy(self)

@@ -151,8 +151,12 @@ def open_models(
     options: dict[str, Any] = {"size": size, "fit": fit, "backend": backend, "precision": precision}
     opened = []
     for name, source in map(named_source, sources):
-        shared = open_segmenter(source, threads=max(threads // workers, 1), **options)
-        alone = open_segmenter(source, threads=threads, **options) if workers > 1 and threads > 1 else shared
+        alone = open_segmenter(source, threads=threads, **options)
+        # Divided, not opened with fewer threads: OpenVINO computes what is open with one thread on one core, however
+        # many ask.
+        shared = alone.divided(workers) if workers > 1 else alone
+        if shared is alone and workers > 1 and threads > 1:
+            shared = open_segmenter(source, threads=max(threads // workers, 1), **options)
         for each in (shared, alone):
             each.confidence = True  # computed for answers that tell of it
         model = ServedModel(name, source, shared, alone)

@@ -57,11 +57,14 @@ class Session(ABC):
         """
         return self
 
-    def divided(self) -> Session:
+    def divided(self, count: int | None = None) -> Session:
         """Return a session of the same file whose threads each have an image of their own, where they can.
 
         That gives more images a second, each of them later: threads that share an image wait for one another in every
         layer. Itself where there is nothing to divide.
+
+        Args:
+            count: images at once, at most; `MAX_STREAMS` where left out.
 
         Raises:
             ArtifactError: the file has gone in the meantime.
@@ -122,9 +125,9 @@ def checked_threads(threads: int | None) -> int:
     return threads
 
 
-def shares(threads: int) -> tuple[int, int]:
-    """Return how many images `threads` threads best work on at once, and how many threads each then has."""
-    streams = min(threads, MAX_STREAMS)
+def shares(threads: int, count: int | None = None) -> tuple[int, int]:
+    """Return how many images `threads` threads best work on at once, at most `count`, and the threads of each."""
+    streams = min(threads, count or MAX_STREAMS)
     return streams, threads // streams
 
 

@@ -79,15 +79,15 @@ class OnnxSession(Session):
             raise run_failure("ONNX Runtime", images, error) from error
         return logits
 
-    def divided(self) -> OnnxSession:
+    def divided(self, count: int | None = None) -> OnnxSession:
         """Return a session of the same file for several images at once; see :meth:`Session.divided`.
 
         With one thread for each, ONNX Runtime computes in the thread that calls it, and no thread of its own spins.
         """
-        streams, threads = shares(self.threads)
+        streams, threads = shares(self.threads, count)
         if streams == 1 or self.streams > 1:
             return self
-        if self._divided is None:
+        if self._divided is None or self._divided.streams != streams:
             self._divided = OnnxSession(self.path, threads)
             self._divided.streams = streams
             self._divided.device = self.device.replace(", ", f", images at once: {streams}, ", 1)

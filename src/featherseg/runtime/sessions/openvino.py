@@ -117,9 +117,9 @@ class OpenVinoSession(Session):
             raise run_failure("OpenVINO", np.empty((1, *size, 3), np.uint8), error) from error
         return other
 
-    def divided(self) -> OpenVinoSession:
+    def divided(self, count: int | None = None) -> OpenVinoSession:
         """Return a session of the same file for several images at once; see :meth:`Session.divided`."""
-        streams, _ = shares(self.threads)
+        streams, _ = shares(self.threads, count)
         if streams == 1 or self.streams > 1:
             return self
         other = copy.copy(self)
