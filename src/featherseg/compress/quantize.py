@@ -233,7 +233,7 @@ def quantize(
             file = Path(folder, f"{path.stem}_fp32.onnx")
             ways = ways or Ways(validation)
             export_verified(source, file, validation, threads=config.threads, ways=ways)
-            return quantize(file, path, calibration, validation, config, ways=ways)
+            return quantize(file, path, calibration, validation, config, ways=ways, histograms=histograms)
     source = Path(source)
     whole = plan(FloatGraph(source), config.flavour)
     found = {} if histograms is None else histograms
@@ -246,7 +246,7 @@ def quantize(
         candidate = Path(folder, path.name)
         rounds = [search.round(candidate, (), original)]
         ranking: list[str] = []
-        while rounds[-1].scores is None:
+        while (way := rounds[-1].way) is None or rounds[-1].scores is None:
             count = max(2 * len(rounds[-1].kept), 1)
             if 2 * count > len(whole.layers):
                 raise VerificationError(_hopeless(path, original.miou, rounds[-1], config.max_drop))
@@ -273,7 +273,7 @@ def quantize(
             size=config.size or (picture.shape[0], picture.shape[1]),
         )
         logger.info(f"{path.name}: fitting the temperature of its confidence")
-        confidence = fitted(rounds[-1].way.pixels(), f"{validation.name} {validation.split}")
+        confidence = fitted(way.pixels(), f"{validation.name} {validation.split}")
         _note(candidate, result, confidence)
         result = replace(result, bytes=sum(part.stat().st_size for part in file_parts(candidate)))
         with staged(path) as temporary:

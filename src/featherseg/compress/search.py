@@ -62,7 +62,7 @@ class Round:
         scores: of the file; None where too much was lost.
         whole: whether all images were looked at.
         segmenter: what runs the file.
-        way: its masks.
+        way: its masks; None where too much was lost.
     """
 
     kept: tuple[str, ...]
@@ -70,7 +70,7 @@ class Round:
     scores: EvalResult | None
     whole: bool
     segmenter: Segmenter
-    way: Way
+    way: Way | None
 
 
 @dataclass(frozen=True)
@@ -135,12 +135,12 @@ class Search:
             best = best_miou(way.confusion, left)
             if original.miou - best > config.max_drop + ROUNDING and done < len(original.order):
                 self.ways.forget(way)
-                return Round(tuple(kept), best, None, False, segmenter, way)
+                return Round(tuple(kept), best, None, False, segmenter, None)
         scores = self._result(way, segmenter)
-        lost = original.miou - scores.miou > config.max_drop
-        if lost:
+        if original.miou - scores.miou > config.max_drop:
             self.ways.forget(way)
-        return Round(tuple(kept), scores.miou, None if lost else scores, True, segmenter, way)
+            return Round(tuple(kept), scores.miou, None, True, segmenter, None)
+        return Round(tuple(kept), scores.miou, scores, True, segmenter, way)
 
     def ranking(self) -> list[str]:
         """Return the layers' names, the one whose rounding changes most first."""

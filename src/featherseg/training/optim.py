@@ -58,12 +58,14 @@ def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Load what ``optimizer.state_dict()`` gave, each value laid out in memory as its weight is.
 
     Files keep values contiguous. torch's fused AdamW walks through weights and averages as they lie, and would pair the
-    wrong ones, without a word, where a weight is in channels-last and its averages are not.
+    wrong ones, without a word, where a weight is in channels-last and its averages are not. Whether it is fused is this
+    device's affair, not that of the one that the state comes from.
 
     Raises:
         KeyError, ValueError: it is the state of other weights.
     """
-    optimizer.load_state_dict(state)
+    groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    optimizer.load_state_dict(state | {"param_groups": [saved | {"fused": own["fused"]} for saved, own in groups]})
     for weight, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:

@@ -1,9 +1,9 @@
 """Int8 files as a browser computes them best: weights stay in 8 bits, what flows between layers is in floats.
 
-WebAssembly has no instructions for 8-bit products as processors have: FastSegNet in int8 took 1.4 to 1.8 times as long
-as with floats between the same weights (``benchmarks/web.py``, Chromium 156, one thread). And an int8 file's mask
-depends on the engine: where two engines round one sum in ten thousand to another side, later layers make a percent
-of the pixels of it, so that a golden mask would prove nothing. In floats, engines agree.
+WebAssembly has no instructions for 8-bit products as processors have: int8 takes longer there than floats between the
+same weights (``benchmarks/web.py`` with and without ``--as-int8``; docs/tutorials/web.md). And an int8 file's mask
+depends on the engine: where two engines round a few sums to other sides, later layers make a percent of the pixels of
+them, so that a golden mask would prove nothing. In floats, engines agree.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write_float_activations(source: Path, target: Path) -> bool:
     Raises:
         MissingExtraError: the package ``onnx`` is not installed.
     """
-    onnx = require("onnx", "train", "A page of an int8 file")
+    onnx = require("onnx", "web", "A page of an int8 file")
     model = onnx.load(str(source))
     nodes = model.graph.node
     rounded = {node.output[0]: node.input[0] for node in nodes if node.op_type == QUANTIZE}
