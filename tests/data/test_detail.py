@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import cv2
 import numpy as np
@@ -144,8 +143,3 @@ def test_nothing_to_look_at() -> None:
 def test_work_is_bounded() -> None:
     masks = [blobs(i, (200, 200)) for i in range(4)]
     assert measure_detail(masks, THREE, most=1).masks == 1  # one at least, or nothing is known
-    large = np.kron(blobs(2, (256, 256)), np.ones((8, 8), np.uint8))
-    measure_detail([large], THREE)  # kernels are compiled for its type
-    start = time.process_time()
-    measure_detail([large], THREE)
-    assert time.process_time() - start < 3  # of 4 megapixels; 0.1 s here

@@ -2,7 +2,7 @@
 
 oneDNN, as torch 2.15 calls it, has no quick kernel for the gradient of their inputs in bf16: MobileNetV2's four took a
 third of FastSegNet's whole backward pass. The same gradient is that of a convolution without stride whose output was
-given zeros between its values, which oneDNN computes 8 to 50 times as fast; see docs/speed.md.
+given zeros between its values, which oneDNN computes 2 to 24 times as fast; see docs/speed.md.
 """
 
 from __future__ import annotations
