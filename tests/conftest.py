@@ -28,6 +28,9 @@ from trainings import tiny_config
 
 torch.set_num_threads(1)
 os.environ.update(AT_IMPORT)  # test files import Ray before the package can set it
+# Else Ray writes a token into the user's home. It reads this once in a process: a second Ray there that is told
+# otherwise refuses what its own parts send.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 pytest_plugins = ["artifact_fixtures", "browsers", "export_fixtures", "int8_graphs", "model_folders", "video_fixtures"]
 

@@ -46,7 +46,6 @@ pytestmark = [
 def local_ray() -> Iterator[None]:
     """One Ray for all tests here: each start takes seconds, on a busy machine a minute."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes a token into the user's home
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
         patch.delenv("RAY_ADDRESS", raising=False)
         with cluster(2, 1):
@@ -215,7 +214,7 @@ def test_gone_on_with_after_a_kill(tmp_path: Path) -> None:
     names = [f"p{i}" for i in range(400)]
     for i, name in enumerate(names):
         paint(photos / f"{name}.png", list(PURE)[i % 3], (200, 300))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     environment.pop("RAY_ADDRESS", None)
     words = [sys.executable, "-m", "featherseg", "predict", model, photos, "-o", out, "--ray", "--workers", "2", "-q"]
