@@ -28,8 +28,9 @@ from .models.opening import made_up_classes
 from .models.session import TorchSession, describe
 from .runtime.artifact import Artifact
 from .runtime.choose import EngineChoice, fastest_engine
+from .runtime.frames import check_frame
 from .runtime.prediction import Prediction
-from .runtime.segmenter import Segmenter, check_frame
+from .runtime.segmenter import Segmenter
 from .runtime.sessions.base import artifact_suffixes
 from .runtime.video.pipeline import segment_video
 from .training.devices import create_fabric

@@ -18,7 +18,8 @@ from conftest import Trained, error_line
 from featherseg.core.errors import CheckpointError, ConfigError, DataError
 from featherseg.core.types import InputSpec
 from featherseg.evaluation.opening import STREET
-from featherseg.runtime.segmenter import Frame, Segmenter
+from featherseg.runtime.frames import Frame
+from featherseg.runtime.segmenter import Segmenter
 
 
 def resized_argmax(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.types import MIN_SIZE, ImageArray, InputSpec
 from ..data.datasets import SegmentationDataset
 from ..runtime.fitting import resized
-from ..runtime.segmenter import check_frame
+from ..runtime.frames import check_frame
 
 MIN_IMAGES = 4
 """Fewer do not show a network's ranges. FastSegNet's mIoU on CamVid with 4, 8, 16, 32 and 64 images (fp32: 75.23):

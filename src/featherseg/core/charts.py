@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import html
 import math
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from .chart_texts import FONT, shorten, text_width
+
 WIDTH = 960
 """Width of every chart in its own units; the page scales it."""
 SERIES = 13
 """Colours of series in the style sheet; further ones begin again at 1, for 0 is the fp32 network's."""
-FONT = 12
 LABEL = 190
 """Largest width of a bar's or group's name; of longer ones the middle is left out, except in the tooltip."""
 DOTS = 120
@@ -285,34 +285,6 @@ def heat_map(names: Sequence[str], shares: Sequence[Sequence[float]], titles: Se
     end = count * side - 1
     parts.append(f'<rect class="frame" x="{left:.1f}" y="{top:.1f}" width="{end:.1f}" height="{end:.1f}"/>')
     return _svg(top + count * side + 8, parts, "rows: true classes, columns: predicted classes")
-
-
-def text_width(text: str, size: float = FONT) -> float:
-    """Return about how wide a text is in a sans-serif font; rather too wide than too narrow."""
-    return size * sum(_character_width(character) for character in text)
-
-
-def shorten(text: str, width: float, size: float = FONT) -> str:
-    """Return a text cut to `width`: an ellipsis for its middle, since names of files mostly differ at their ends."""
-    text = " ".join(text.split())
-    if text_width(text, size) <= width:
-        return text
-    kept = len(text)
-    while kept > 1:
-        kept -= 1
-        tail = kept * 2 // 5
-        short = f"{text[: kept - tail]}…{text[len(text) - tail :]}"
-        if text_width(short, size) <= width:
-            return short
-    return "…"
-
-
-def _character_width(character: str) -> float:
-    if unicodedata.combining(character):
-        return 0.0
-    if unicodedata.east_asian_width(character) in "WF" or character in "mwMW@%—…":
-        return 1.0
-    return 0.4 if character in "iljtfrI.,:;'|!()[] " else 0.76 if character.isupper() else 0.63
 
 
 def _span(values: Sequence[float], *, from_zero: bool) -> tuple[float, float]:

@@ -11,15 +11,14 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..core.errors import ConfigError
-from ..core.images import read_image, rgb_of
 from ..core.types import ClassSet, ImageArray, Latency, MaskArray
 from .artifact import Artifact
 from .confidence import Temperature, scales_of, upsample_confidence
 from .draw import overlay
 from .fitting import Fit, Piece, at_least_smallest, check_fit, pieces, whole_cells
+from .frames import Frame, as_frame, common_size
 from .postprocess import kernels, upsample_argmax
 from .prediction import Parts, Prediction
 from .sessions.base import Session, open_session
@@ -27,8 +26,6 @@ from .sessions.weights import is_network, is_weights, open_weights
 
 MAX_SCALE = 16.0
 """More than any network is worth being shown."""
-Frame = ImageArray | str | Path | Image.Image
-"""What :class:`Segmenter` takes for a picture: an array, a file, or a picture of Pillow's."""
 
 
 class Segmenter:
@@ -236,7 +233,7 @@ class Segmenter:
         if not self.confidence:
             masks = self.segment_batch(frames)
             return [Prediction(mask, classes, frame) for mask, frame in zip(masks, frames, strict=True)]
-        sure = _Sure(self.temperature, (len(frames), *_common_size(frames)))
+        sure = _Sure(self.temperature, (len(frames), *common_size(frames)))
         masks = self._segment(frames, lambda stage: None, sure)
         return [
             Prediction(mask, classes, frame, confidence, Parts(tuple(parts), self.temperature))
@@ -261,7 +258,7 @@ class Segmenter:
         """
         if self.fit not in (None, "stretch"):
             raise ConfigError(f"fit is {self.fit!r}, whose logits do not cover just the frame; use stretch")
-        (piece,) = self._pieces(_common_size([frame]), scale)
+        (piece,) = self._pieces(common_size([frame]), scale)
         logits = self._run(piece.network_input([frame]))
         rows, columns = piece.extent((logits.shape[2], logits.shape[3]))
         return logits[0, :, : int(rows), : int(columns)]
@@ -332,7 +329,7 @@ class Segmenter:
             lap: called with ``pre``, ``net`` and ``post`` for each piece.
             kept: takes logits and confidence, if they are asked for.
         """
-        parts = self._pieces(_common_size(frames))
+        parts = self._pieces(common_size(frames))
         masks: MaskArray = np.empty((len(frames), *frames[0].shape[:2]), np.uint8)
         for piece in parts:
             images = piece.network_input(frames)
@@ -376,19 +373,6 @@ class _Sure(_Kept):
         self.confidence = np.empty(shape, np.float32)
 
 
-def _common_size(frames: Sequence[ImageArray]) -> tuple[int, int]:
-    """Check frames, and return the (height, width) that they share."""
-    if not len(frames):
-        raise ConfigError("there are no frames; give at least one")
-    for i, frame in enumerate(frames):
-        check_frame(frame)
-        if frame.shape != frames[0].shape:
-            raise ConfigError(
-                f"frame {i} is {frame.shape}, but the first {frames[0].shape}; give frames of one size together"
-            )
-    return frames[0].shape[0], frames[0].shape[1]
-
-
 def _stopwatch(times: dict[str, float]) -> Callable[[str], None]:
     """Return what adds the ms since it was last called, at first since now, to the stage it is called with."""
     last = time.perf_counter()
@@ -400,55 +384,3 @@ def _stopwatch(times: dict[str, float]) -> Callable[[str], None]:
         last = now
 
     return lap
-
-
-def as_frame(frame: Frame) -> ImageArray:
-    """Return a picture as an RGB frame, uint8 (H, W, 3): a file's, one of Pillow's, or a grey array.
-
-    Raises:
-        ConfigError: it is none of these.
-        DataError: the file is missing or cannot be read.
-    """
-    if isinstance(frame, str | Path):
-        return read_image(frame)
-    if isinstance(frame, Image.Image):
-        return rgb_of(frame)
-    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.size:
-        if frame.ndim == 2:
-            return np.repeat(frame[..., None], 3, axis=2)
-        if frame.ndim == 3 and frame.shape[2] == 1:
-            return np.repeat(frame, 3, axis=2)
-    check_frame(frame)
-    return frame
-
-
-def check_frame(frame: Any) -> None:
-    """Refuse what is not an RGB frame, uint8 (H, W, 3), with the expression that makes it one.
-
-    Raises:
-        ConfigError: always one line.
-    """
-    if not isinstance(frame, np.ndarray):
-        raise ConfigError(f"frame is a {type(frame).__name__}; give a NumPy array: np.asarray(frame)")
-    shape = frame.shape
-    what = f"frame is {frame.dtype} {shape}, not RGB uint8 (H, W, 3)"
-    if 0 in shape:
-        raise ConfigError(f"{what}; it has no pixels: check how it was read or cut")
-    if frame.ndim == 2:
-        raise ConfigError(f"{what}; turn grey into RGB: np.stack([frame] * 3, axis=-1)")
-    if frame.ndim == 4:
-        raise ConfigError(f"{what}; give one frame at a time: frame[0]")
-    if frame.ndim != 3:
-        raise ConfigError(f"{what}; give one image")
-    if shape[2] == 1:
-        raise ConfigError(f"{what}; turn grey into RGB: np.repeat(frame, 3, axis=2)")
-    if shape[2] == 4:
-        raise ConfigError(f"{what}; drop the alpha channel: frame[..., :3]")
-    if shape[2] != 3 and shape[0] == 3:
-        raise ConfigError(f"{what}; put the channels last: frame.transpose(1, 2, 0)")
-    if shape[2] != 3:
-        raise ConfigError(f"{what}; give three channels: red, green, blue")
-    if frame.dtype.kind == "f":
-        raise ConfigError(f"{what}; from [0, 1]: (frame * 255).round().astype(np.uint8)")
-    if frame.dtype != np.uint8:
-        raise ConfigError(f"{what}; scale it to 0-255 and convert: frame.astype(np.uint8)")

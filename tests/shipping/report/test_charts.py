@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from featherseg.core.charts import Bar, Group, Point, bars, front, scatter, shorten, text_width, ticks
+from featherseg.core.chart_texts import shorten, text_width
+from featherseg.core.charts import Bar, Group, Point, bars, front, scatter, ticks
 from ship_samples import NAN
 
 
