@@ -11,9 +11,12 @@ starting processes takes seconds however many pictures there are. The start is r
 the rounds; the order changes from round to round. Memory is what all worker processes hold, a quarter of the way into
 the largest turn and at its end.
 
+So many workers have as many processors: they, this program and Ray's own processes are confined to them together, for
+what lists, passes on and counts needs processors too. One more turn has one worker and all processors, where all that
+is beside it is done by idle ones.
+
 Other work on the machine takes its cores from the larger pool first: look at the load that is printed. What it does
-not change much is the processor time of a picture, the workers' and that of all else (this program, and Ray's own
-processes): from it follows the most that two workers can be worth on two cores, 2 x workers' / (workers' + all else's).
+not change much is the processor time of a picture, the workers' and that of all else.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -40,8 +45,21 @@ from featherseg.evaluation.opening import STREET, open_segmenter
 from featherseg.runtime.predict import find_images, predict
 from featherseg.scaling.cluster import cluster
 
+PROCESSORS = sorted(os.sched_getaffinity(0))
 DRAWN = 40
 """Scenes that are drawn; more pictures than these are copies."""
+
+
+class Pool(NamedTuple):
+    """What takes a turn."""
+
+    workers: int  # 0 is `predict` without Ray
+    processors: int
+
+    def __str__(self) -> str:
+        """Return its name in the table."""
+        what = f"{self.workers} of Ray" if self.workers else "predict, without Ray"
+        return f"{what}, {self.processors} processor{'s' * (self.processors > 1)}"
 
 
 class Turn(NamedTuple):
@@ -93,21 +111,38 @@ def held() -> int:
     return total
 
 
-def processor_time() -> tuple[float, float]:
-    """Return the seconds of processor time of Ray's workers, and of this process and all others of Ray's, on Linux."""
-    session = getattr(ray._private.worker._global_node, "get_session_dir_path", str)()
-    workers = others = 0.0
+def processes() -> Iterator[Path]:
+    """Give the folders in /proc, on Linux, of this process and of all processes of this Ray."""
+    session = getattr(ray._private.worker._global_node, "get_session_dir_path", str)().encode()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes()
-            if b"MapWorker" not in words and session.encode() not in words and process.name != str(os.getpid()):
-                continue
+        except OSError:  # it ended meanwhile
+            continue
+        if b"MapWorker" in words or session in words or process.name == str(os.getpid()):
+            yield process
+
+
+def processor_time() -> tuple[float, float]:
+    """Return the seconds of processor time of Ray's workers, and of this process and all others of Ray's, on Linux."""
+    workers = others = 0.0
+    for process in processes():
+        try:
+            is_worker = b"MapWorker" in (process / "cmdline").read_bytes()
             fields = (process / "stat").read_text().rpartition(")")[2].split()
         except OSError:  # it ended meanwhile
             continue
         seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        workers, others = (workers + seconds, others) if b"MapWorker" in words else (workers, others + seconds)
+        workers, others = (workers + seconds, others) if is_worker else (workers, others + seconds)
     return workers, others
+
+
+def confine(processors: Iterable[int]) -> None:
+    """Let all threads of all these processes, and what they will start, use these processors alone."""
+    for process in processes():
+        for thread in (process / "task").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                os.sched_setaffinity(int(thread.name), processors)
 
 
 def draw(folder: Path, count: int, size: tuple[int, int]) -> Path:
@@ -123,11 +158,12 @@ def draw(folder: Path, count: int, size: tuple[int, int]) -> Path:
     return folder
 
 
-def take_turn(workers: int, model: Path, folder: Path, out: Path, count: int) -> Turn:
+def take_turn(pool: Pool, model: Path, folder: Path, out: Path, count: int) -> Turn:
     """Segment all pictures with so many workers, or with `predict` where that is 0."""
+    confine(PROCESSORS[: pool.processors])
     clock = Clock(count)
-    if workers:
-        segment_dataset(model, folder, out, workers=workers, progress=clock)
+    if pool.workers:
+        segment_dataset(model, folder, out, workers=pool.workers, progress=clock)
     else:
         segmenter = open_segmenter(model, threads=1)
         segmenter.confidence = True
@@ -146,8 +182,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     logger.setLevel("ERROR")
-    pools = [0, 1, options.workers]
-    turns: dict[int, list[Turn]] = {pool: [] for pool in pools}
+    if len(PROCESSORS) < options.workers:
+        parser.error(f"{options.workers} workers need as many processors; here are {len(PROCESSORS)}")
+    one, many = Pool(1, 1), Pool(options.workers, options.workers)
+    pools = [Pool(0, 1), one, Pool(1, options.workers), many]
+    turns: dict[Pool, list[Turn]] = {pool: [] for pool in pools}
     before = load()
     with tempfile.TemporaryDirectory() as place:
         size = parse_size(options.size) or (360, 480)
@@ -157,17 +196,20 @@ def main() -> None:
             for number in range(options.rounds):
                 order = pools if number % 2 == 0 else pools[::-1]
                 for pool in order:
-                    turns[pool].append(take_turn(pool, options.model, folder, Path(place) / f"{pool}_{number}", count))
+                    out = Path(place) / f"{pool.workers}_{pool.processors}_{number}"
+                    turns[pool].append(take_turn(pool, options.model, folder, out, count))
+            confine(PROCESSORS)
     rates = {pool: statistics.median(turn.rate for turn in turns[pool]) for pool in pools}
-    ratios = [many.rate / one.rate for many, one in zip(turns[options.workers], turns[1], strict=True)]
+    ratios = [more.rate / less.rate for more, less in zip(turns[many], turns[one], strict=True)]
     if options.json:
-        print_json({"rates": rates, "ratio": statistics.median(ratios), "turns": turns, "load": [before, load()]})
+        found = {str(pool): {"rate": rates[pool], "turns": turns[pool]} for pool in pools}
+        print_json({"pools": found, "ratio": statistics.median(ratios), "load": [before, load()]})
         return
     rows = [
         (
-            f"{pool} of Ray" if pool else "predict, without Ray",
+            str(pool),
             f"{rates[pool]:.1f}",
-            f"{rates[pool] / rates[1]:.2f}",
+            f"{rates[pool] / rates[one]:.2f}",
             f"{statistics.median(turn.start for turn in turns[pool]):.1f}",
             f"{statistics.median(turn.early for turn in turns[pool]) / 1e6:.0f}",
             f"{statistics.median(turn.late for turn in turns[pool]) / 1e6:.0f}",
@@ -183,8 +225,8 @@ def main() -> None:
         "start, s",
         "MB at a quarter",
         "at the end",
-        "CPU ms",
-        "beside",
+        "CPU ms of workers",
+        "of all else",
     )
     print_table(f"{count} pictures, medians of {options.rounds} rounds in turns", heads, rows)
     shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)

@@ -105,7 +105,7 @@ def street_photos(root: Path, count: int, size: tuple[int, int] = (96, 128)) -> 
         (root / part).mkdir(parents=True)
     for i in range(count):
         image, mask = street(i, size)
-        Image.fromarray(image).save(root / "images" / f"s{i}.png")
+        Image.fromarray(image).save(root / "images" / f"s{i}.png", compress_level=1)  # noise does not get smaller
         Image.fromarray(mask).save(root / "masks" / f"s{i}.png")
     return root
 

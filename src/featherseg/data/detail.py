@@ -20,8 +20,10 @@ from ..core.types import ClassSet, MaskArray
 from .shares import count_classes
 
 STRIDES = (1, 2, 4, 8)
-TILE = 128
-"""Pixels a side that are worked on at once: most tiles hold few classes, and one alone needs no arithmetic."""
+TILE = 64
+"""Pixels a side that are worked on at once: most tiles hold few classes, and one alone needs no arithmetic. Products
+are then so small that NumPy's OpenBLAS does not share them among threads (64³ multiplications and fewer: see its
+interface/gemm.c), which wait for one another: beside other programs, tiles of 128 take a hundred times as long."""
 ENOUGH = 0.001
 """Share of the labelled pixels from which on a class counts: rarer ones are learnt late or not at all at any stride."""
 
