@@ -32,7 +32,15 @@ os.environ.update(AT_IMPORT)  # test files import Ray before the package can set
 # otherwise refuses what its own parts send.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
-pytest_plugins = ["artifact_fixtures", "browsers", "export_fixtures", "int8_graphs", "model_folders", "video_fixtures"]
+pytest_plugins = [
+    "artifact_fixtures",
+    "browsers",
+    "export_fixtures",
+    "int8_graphs",
+    "model_folders",
+    "street_page",
+    "video_fixtures",
+]
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -2,115 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 from PIL import Image, ImageCms
 
 from artifact_fixtures import picture
-from browsers import SOFTWARE_WEBGPU, Opened, Site, launch, served
-from conftest import Trained
-from featherseg.compress.qdq import quantize_onnx
+from browsers import Opened, Site, served
 from featherseg.core.images import read_image, write_image
 from featherseg.data.readers.synthetic import render_street
 from featherseg.evaluation.opening import STREET
 from featherseg.runtime.artifact import read_artifact
 from featherseg.runtime.segmenter import Segmenter
 from featherseg.web.page import write_page
-from featherseg.web.runtime import ENGINES, integrity
+from street_page import GOLDEN, ROUNDING, Open, copied, differing, ids, network_of
 
 pytestmark = pytest.mark.slow
-
-GOLDEN = render_street(3, (96, 160))[0]
-ROUNDING = 1e-4
-"""Share of a mask's pixels that engines may see otherwise: those whose two best classes are equal but for rounding."""
-WRONG_RUNTIME = """
-class Tensor {
-  constructor(type, data, dims) { Object.assign(this, { type, data, dims }); }
-}
-const run = async ({ image: { dims } }) => {
-  const shape = [1, 11, Math.ceil(dims[1] / 8), Math.ceil(dims[2] / 8)];
-  return { logits: { dims: shape, data: new Float32Array(shape.reduce((a, b) => a * b)) } };
-};
-const InferenceSession = { create: async () => ({ run }) };
-export { InferenceSession, Tensor };
-export const env = { wasm: {} };
-"""
-"""An engine that runs without complaint, and gives nonsense."""
-
-Open = Callable[..., Opened]
-
-
-@pytest.fixture(scope="module")
-def page(ort_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of the street network with all that it needs; only to be read."""
-    return write_page(STREET, tmp_path_factory.mktemp("page") / "page", golden=GOLDEN, runtime=ort_web).folder
-
-
-@pytest.fixture(scope="module")
-def site(page: Path) -> Iterator[Site]:
-    with served(page) as site:
-        yield site
-
-
-@pytest.fixture
-def tab(chromium: Any) -> Iterator[Callable[..., Opened]]:
-    """Open a tab that knows nothing of the others."""
-    contexts = []
-
-    def new(**options: Any) -> Opened:
-        contexts.append(chromium.new_context(**options))
-        return Opened(contexts[-1].new_page())
-
-    yield new
-    for context in contexts:
-        context.close()
-
-
-@pytest.fixture
-def opened(tab: Open, site: Site) -> Opened:
-    return tab().go(site.url)
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    return write_image(tmp_path / "photo.png", render_street(8, (120, 200))[0])
-
-
-def ids(path: Path) -> np.ndarray:
-    with Image.open(path) as mask:
-        assert mask.mode == "P"
-        return np.asarray(mask)
-
-
-def differing(opened: Opened, place: Path, expected: np.ndarray) -> float:
-    """Share of the pixels whose class in the saved mask is another than expected."""
-    found = ids(opened.saved("#save-mask", place))
-    assert found.shape == expected.shape
-    return float((found != expected).mean())
-
-
-def network_of(page: Path) -> Path:
-    """The network's file on a page."""
-    return page / json.loads((page / "page.json").read_text())["model"]["url"]
-
-
-def copied(page: Path, place: Path) -> Path:
-    return Path(shutil.copytree(page, place))
-
-
-def replaced(page: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change what a page knows of its files, as somebody would who exchanged one of them in good faith."""
-    facts = json.loads((page / "page.json").read_text())
-    change(facts)
-    (page / "page.json").write_text(json.dumps(facts))
 
 
 def test_it_proves_itself_and_says_so(opened: Opened) -> None:
@@ -262,123 +171,6 @@ def test_the_network_may_be_shown_less(opened: Opened, tmp_path: Path) -> None:
     opened.tab.select_option("#detail", "131072")
     opened.tab.wait_for_selector("#measures:has-text('instead of 400 × 640')")
     assert ids(opened.saved("#save-mask", tmp_path / "mask.png")).shape == (500, 800)
-
-
-def sabotaged(page: Path) -> None:
-    """Make the network say its first class wherever it was in doubt, file and hash agreeing with each other."""
-    facts = json.loads((page / "page.json").read_text())
-    path = page / facts["model"]["url"]
-    model = onnx.load(str(path))
-    # The head's bias has one value for each class.
-    biases = [each for each in model.graph.initializer if each.dims == [len(facts["classes"]["names"])]]
-    head = next(each for each in biases if numpy_helper.to_array(each).dtype == np.float32)
-    values = numpy_helper.to_array(head).copy()
-    values[0] += 50
-    head.CopyFrom(numpy_helper.from_array(values, head.name))
-    onnx.save(model, str(path))
-    content = path.read_bytes()
-    replaced(page, lambda facts: facts["model"].update(bytes=len(content), integrity=integrity(content)))
-
-
-def test_a_sabotaged_network_is_refused(page: Path, tab: Open, photo: Path, tmp_path: Path) -> None:
-    sabotaged(copied(page, tmp_path / "page"))
-    with served(tmp_path / "page") as site:
-        opened = tab().go(site.url)
-        assert not opened.is_good
-        assert opened.status.startswith("This page refuses to segment")
-        assert "WebAssembly: wrong: only " in opened.status
-        for name in ("#file", "#camera", "#golden", "#save-mask", "#save-overlay"):
-            assert opened.tab.is_disabled(name), name
-        opened.give("drop", photo)
-        opened.tab.wait_for_timeout(500)
-        assert not opened.tab.is_visible("#picture")
-
-
-@pytest.mark.parametrize("kind", ["model", "runtime"])
-def test_a_file_that_is_another_is_refused(page: Path, tab: Open, tmp_path: Path, kind: str) -> None:
-    copy = copied(page, tmp_path / "page")
-    facts = json.loads((copy / "page.json").read_text())
-    file = facts["model"] if kind == "model" else facts["runtime"]["wasm"]["module"]
-    with (copy / file["url"]).open("ab") as stream:
-        stream.write(b"\n")
-    with served(copy) as site:
-        opened = tab().go(site.url)
-        assert not opened.is_good
-        assert "or is not the file that this page was made with" in opened.status
-
-
-def with_wrong(page: Path, place: Path, *engines: str) -> Path:
-    """A page some of whose engines give nonsense."""
-    copy = copied(page, place)
-
-    def change(facts: dict[str, Any]) -> None:
-        for engine in engines:
-            file = facts["runtime"][engine]["module"]
-            (copy / file["url"]).write_text(WRONG_RUNTIME)
-            file["integrity"] = integrity(WRONG_RUNTIME.encode())
-
-    replaced(copy, change)
-    return copy
-
-
-A_GPU = "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ({ info: {} }) } })"
-
-
-def test_webgpu_that_is_silently_wrong_gives_way_to_wasm(page: Path, tab: Open, tmp_path: Path) -> None:
-    with served(with_wrong(page, tmp_path / "page", "webgpu")) as site:
-        opened = tab()
-        opened.tab.add_init_script(A_GPU)
-        opened.go(site.url)
-        assert opened.is_good
-        assert "of the golden mask with WebAssembly" in opened.status
-        assert "WebGPU is not used: wrong: only " in opened.status
-        opened.tab.click("summary")
-        tried = opened.tab.inner_text("#tried")
-        assert "WebGPU: wrong: only " in tried
-        assert "WebAssembly: 100.000 % of the golden mask's pixels." in tried
-
-
-def test_where_all_engines_are_wrong_none_is_used(page: Path, tab: Open, tmp_path: Path) -> None:
-    with served(with_wrong(page, tmp_path / "page", *ENGINES)) as site:
-        opened = tab()
-        opened.tab.add_init_script(A_GPU)
-        opened.go(site.url)
-        assert opened.status.startswith("This page refuses to segment")
-        assert "WebGPU: wrong: only " in opened.status
-        assert "WebAssembly: wrong: only " in opened.status
-        assert opened.tab.is_disabled("#file")
-
-
-def test_webgpu_in_software_gives_the_golden_mask(
-    playwright: Any, ort_web: Path, trained: Trained, tmp_path: Path
-) -> None:
-    golden = render_street(5, (64, 96))[0]
-    page = write_page(trained.file, tmp_path / "page", golden=golden, runtime=ort_web).folder
-    browser = launch(playwright, SOFTWARE_WEBGPU)
-    try:
-        with served(page) as site:
-            usual = Opened(browser.new_page()).go(site.url)
-            if "not to be had" in usual.status:
-                pytest.skip("this Chromium computes no WebGPU in software")
-            assert "WebGPU is not used: computed on the processor here" in usual.status
-            wanted = Opened(browser.new_page()).go(f"{site.url}?engine=webgpu")
-            assert wanted.is_good, wanted.status
-            assert wanted.status.endswith("of the golden mask with WebGPU.")
-    finally:
-        browser.close()
-
-
-def test_an_int8_file(ort_web: Path, trained: Trained, tab: Open, tmp_path: Path) -> None:
-    int8 = quantize_onnx(trained.file, tmp_path / "int8.onnx", [render_street(i, (64, 96))[0] for i in range(6)])
-    page = write_page(int8, tmp_path / "page", golden=GOLDEN, runtime=ort_web).folder
-    with served(page) as site:
-        opened = tab().go(site.url)
-        assert opened.is_good, opened.status
-        photo = write_image(tmp_path / "photo.png", render_street(8, (96, 160))[0])
-        opened.choose(photo)
-        expected = Segmenter(network_of(page)).segment(read_image(photo))
-        assert differing(opened, tmp_path / "mask.png", expected) <= ROUNDING
-        assert (expected == Segmenter(int8).segment(read_image(photo))).mean() > 0.95
 
 
 def test_it_opens_again_without_a_server(page: Path, tab: Open, photo: Path, tmp_path: Path) -> None:
