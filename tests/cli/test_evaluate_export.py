@@ -115,6 +115,17 @@ class TestExport:
         assert read_artifact(path).verification["agreement"] == ended.json["agreement"] >= 0.9995
         assert [entry.name for entry in path.parent.glob("[!.]*")] == ["street.onnx"]
 
+    def test_images_are_shown_to_it_at_the_long_side_that_is_asked_for(
+        self, run: Callable[..., Ended], trained: Trained, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "large.onnx"
+        ended = run("export", trained.run, "-o", path, "--long-side", 192, "--json")
+        assert ended.code == 0, ended.err
+        assert Segmenter(path).seen((96, 128)) == (144, 192)
+        assert ended.json["passed"] is True
+        for side in (0, 1 << 15):
+            assert run("export", trained.run, "-o", path, "--long-side", side).refused("--long-side is", "give 1 to")
+
     def test_size_is_that_of_all_files(self, run: Callable[..., Ended], trained: Trained, tmp_path: Path) -> None:
         pytest.importorskip("openvino", reason="needs the extra openvino")
         path = tmp_path / "street.xml"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ..core.errors import ConfigError
+from ..core.types import MAX_LONG_SIDE
 from .app import Data, Json, Kind, Quiet, Split, app, need_training
 
 
@@ -31,6 +33,10 @@ def export(
         Parameter(help="Compute in int8, as far as masks stay: an ONNX file twice as fast.", show_default=False),
     ] = False,
     fixed: Annotated[str | None, Parameter(name="--fixed", help="HxW of an ONNX file for that size alone.")] = None,
+    long_side: Annotated[
+        int | None,
+        Parameter(help="Pixels of the longer side at which images are shown to it, by default as in training."),
+    ] = None,
     unproven: Annotated[
         bool, Parameter(help="Do not run the file, which this machine may not be able to.", show_default=False)
     ] = False,
@@ -49,6 +55,7 @@ def export(
         featherseg export runs/camvid_fastsegnet --int8 -o street_int8.onnx
         featherseg export runs/camvid_fastsegnet --to openvino -o street.xml
         featherseg export runs/camvid_fastsegnet --to tensorrt --precision fp16 --unproven
+        featherseg export runs/camvid_street --long-side 640 -o quicker.onnx
 
     Args:
         run: run folder or weights file.
@@ -78,7 +85,11 @@ def export(
         raise ConfigError("--int8 is of a proven ONNX file of any size; leave --to, --precision and others out")
     if fixed and to != "onnx":
         raise ConfigError(f"--fixed is {fixed}, which --to {to} does not know; it is for ONNX files")
+    if long_side is not None and not 1 <= long_side <= MAX_LONG_SIDE:
+        raise ConfigError(f"--long-side is {long_side}; give 1 to {MAX_LONG_SIDE} pixels")
     checkpoint = open_checkpoint(run)
+    if long_side is not None:
+        checkpoint.model.input_spec = replace(checkpoint.model.input_spec, long_side=long_side)
     path = out or (run if run.is_dir() else run.parent) / f"{checkpoint.model.name}{target.suffix}"
     options: dict[str, Any] = {"size": parse_size(fixed)} if fixed else {}
     if unproven:
