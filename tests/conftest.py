@@ -31,6 +31,7 @@ os.environ.update(AT_IMPORT)  # test files import Ray before the package can set
 # Else Ray writes a token into the user's home. It reads this once in a process: a second Ray there that is told
 # otherwise refuses what its own parts send.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_worker_niceness"] = "0"  # 15 by default: beside other tests its workers would hardly run
 
 pytest_plugins = [
     "artifact_fixtures",
