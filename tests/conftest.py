@@ -27,11 +27,14 @@ from featherseg.scaling.cluster import AT_IMPORT
 from trainings import tiny_config
 
 torch.set_num_threads(1)
-os.environ.update(AT_IMPORT)  # test files import Ray before the package can set it
-# Else Ray writes a token into the user's home. It reads this once in a process: a second Ray there that is told
-# otherwise refuses what its own parts send.
-os.environ["RAY_AUTH_MODE"] = "disabled"
-os.environ["RAY_worker_niceness"] = "0"  # 15 by default: beside other tests its workers would hardly run
+OF_RAY = {
+    **AT_IMPORT,  # test files import Ray before the package can set it
+    # Else Ray writes a token into the user's home. It reads this once in a process: a second Ray there that is told
+    # otherwise refuses what its own parts send.
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_worker_niceness": "0",  # 15 by default: beside other tests its workers would hardly run
+}
+os.environ.update(OF_RAY)
 
 pytest_plugins = [
     "artifact_fixtures",
