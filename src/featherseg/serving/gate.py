@@ -70,13 +70,13 @@ class Gate:
             seconds = (self.waiting + 1) * self._job_seconds / self._limits.workers
             raise busy(f"{self.running} pictures are being segmented and {self.waiting} wait, as many as may", seconds)
 
-    async def run(self, work: Callable[[Job], T], job: Job, gone: Awaitable[Any]) -> T:
-        """Do `work` in a thread when it is its turn; stop caring once `gone` is done.
+    async def run(self, work: Callable[[Job], T], job: Job, gone: Callable[[], Awaitable[Any]]) -> T:
+        """Do `work` in a thread when it is its turn; stop caring once what `gone` returns is done.
 
         Args:
             work: gets the job, and calls its :meth:`Job.lap` between stages.
             job: of the request.
-            gone: done when the client has left.
+            gone: returns what is done when the client has left; called where there is a place alone.
 
         Raises:
             GoneError: the client has left.
@@ -84,7 +84,7 @@ class Gate:
         """
         self.check()
         mine = asyncio.ensure_future(self._in_turn(work, job))
-        watch = asyncio.ensure_future(gone)
+        watch = asyncio.ensure_future(gone())
         try:
             await asyncio.wait({mine, watch}, return_when=asyncio.FIRST_COMPLETED)
             if not mine.done():

@@ -52,7 +52,7 @@ class Service:
         async with self.bodies.read(request, job.arrived) as body:
             job.stages["receive"] = 0.0
             job.lap("receive")
-            return await self.gate.run(partial(work, body), job, _left(request))
+            return await self.gate.run(partial(work, body), job, partial(_left, request))
 
     def gauges(self) -> dict[str, float]:
         """Return what it is doing right now, by the metric's name."""
