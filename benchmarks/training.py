@@ -5,9 +5,11 @@
 
 FastSegNet, crops of 360x480, batches of 8, with its auxiliary head. The tutorial's loop is plain PyTorch: files that
 are decoded each time, torchvision's transforms, fp32, logits upsampled to the mask's size, CrossEntropyLoss, AdamW.
-featherseg's is that of its recipes, as `featherseg train` runs it. Parts are timed in this process, data included, as
-if no worker process helped; of whole epochs, with two worker processes and validation at the end of each, the clock
-decides, as it does for whoever waits for them. What a step does beside the parts that are named is the forward pass.
+featherseg's is that of its recipes, as `featherseg train` runs it. Parts are timed in this process: in processor time
+without worker processes, so that data is included; by the clock with two of featherseg's, so that its data is what is
+waited for, and the tutorial's all of it. Of whole epochs both have two workers, and validation at the end of each;
+there the clock decides, as it does for whoever waits for them. What a step does beside the parts that are named is the
+forward pass.
 """
 
 from __future__ import annotations

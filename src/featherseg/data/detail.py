@@ -23,7 +23,7 @@ STRIDES = (1, 2, 4, 8)
 TILE = 64
 """Pixels a side that are worked on at once: most tiles hold few classes, and one alone needs no arithmetic. Products
 are then so small that NumPy's OpenBLAS does not share them among threads (64³ multiplications and fewer: see its
-interface/gemm.c), which wait for one another: beside other programs, tiles of 128 take a hundred times as long."""
+interface/gemm.c), which wait for one another, and beside other programs for long."""
 ENOUGH = 0.001
 """Share of the labelled pixels from which on a class counts: rarer ones are learnt late or not at all at any stride."""
 
